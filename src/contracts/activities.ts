@@ -1,0 +1,94 @@
+import type { OnExhausted } from './names.ts'
+import type { JsonSchema } from './agents.ts'
+
+/** A piece of a message: text, or a reference to a stored payload that the activity writes out in its place. */
+export type MessagePart = string | { readonly ref: string }
+
+export interface KitMessage {
+  readonly role: 'system' | 'user' | 'assistant'
+  readonly parts: readonly MessagePart[]
+}
+
+export interface ChatRequest {
+  readonly runId: string
+  /** Logical path of the call within its run, such as `read/2`: with the request's digest it is the call's key. */
+  readonly path: string
+  readonly model: string
+  readonly messages: readonly KitMessage[]
+  /** Most output tokens the agent wants. */
+  readonly maxTokens: number
+  /** When given, the answer must be JSON of this schema, and comes back as `object`. */
+  readonly schema?: { readonly name: string; readonly schema: JsonSchema }
+}
+
+/** Why money stopped a call. Amounts are decimal strings in the major unit. */
+export interface MoneyStop {
+  readonly refusalId: string
+  readonly limit: string
+  readonly needed: string
+  readonly free: string
+  readonly currency: string
+}
+
+/** What became of a call. Outcomes are returned, never thrown: only lost workers and an absent store are retried. */
+export type ChatResult =
+  | { readonly kind: 'answered'; readonly callId: string; readonly ref: string; readonly text?: string; readonly object?: unknown }
+  | { readonly kind: 'exhausted'; readonly callId: string; readonly stop: MoneyStop }
+  | { readonly kind: 'gate'; readonly gate: 'frozen' | 'closing' | 'closed' }
+  | { readonly kind: 'waiting'; readonly untilMs: number }
+  | { readonly kind: 'failed'; readonly callId?: string; readonly reason: string; readonly detail: string }
+
+export interface ToolRequest {
+  readonly runId: string
+  readonly path: string
+  readonly tool: string
+  readonly input: unknown
+}
+
+export type ToolResult =
+  /** `value` is small and checked (≤ 16 KB); everything large is behind `ref`. */
+  | { readonly kind: 'done'; readonly ref: string; readonly value: unknown }
+  | { readonly kind: 'failed'; readonly reason: string; readonly detail: string }
+
+export interface BegunRun {
+  readonly input: unknown
+  readonly model: string
+  readonly onExhausted: OnExhausted
+  /** Milliseconds a run may stay paused for money before it ends as partial. */
+  readonly pauseDeadlineMs: number
+}
+
+/** Where a run stands when its workflow asks: what it does next is decided by this alone. */
+export type RunStanding = 'running' | 'paused' | 'closing' | 'finished'
+
+export interface FinishRequest {
+  readonly runId: string
+  readonly state: 'completed' | 'partial' | 'cancelled' | 'failed'
+  readonly reason: string
+  /** What the agent delivers; a small object or a reference to a payload. */
+  readonly output?: unknown
+}
+
+/** One call each: what the workflow may ask for. Implemented in `activities/`. */
+export interface CallActivities {
+  chat(request: ChatRequest): Promise<ChatResult>
+}
+
+export interface ToolActivities {
+  tool(request: ToolRequest): Promise<ToolResult>
+}
+
+export interface RunActivities {
+  /** queued → running; gives what the agent needs. Safe to repeat. */
+  beginRun(request: { readonly runId: string }): Promise<BegunRun | { readonly closing: true }>
+  /** Pauses for money unless the money has come in the meantime; answers where the run stands afterwards. */
+  pauseForMoney(request: { readonly runId: string; readonly stop: MoneyStop }): Promise<RunStanding>
+  /** Ends the run's spending for good: from its commit on no request begins. */
+  beginClosing(request: { readonly runId: string; readonly reason: string }): Promise<RunStanding>
+  standing(request: { readonly runId: string }): Promise<RunStanding>
+  /** Settles what is open, closes the envelope and writes the final state; `false` while an attempt is still in flight. */
+  finishRun(request: FinishRequest): Promise<{ readonly finished: boolean }>
+}
+
+/** The signal that tells a run's workflow to look at its row again. Carries nothing: rows are the truth. */
+export const WAKE_SIGNAL = 'wake'

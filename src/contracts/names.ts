@@ -1,0 +1,41 @@
+/** The closed sets of words that stand in the database, on the wire and on the page alike. */
+
+export const BALANCE_CLASSES = ['direct', 'credit'] as const
+/** `direct`: premium money, accepted by every provider. `credit`: lower-cost credit, accepted by some. */
+export type BalanceClass = (typeof BALANCE_CLASSES)[number]
+
+export const GATES = ['open', 'frozen', 'closing', 'closed'] as const
+/** An envelope's gate: only `open` lets a request begin. */
+export type Gate = (typeof GATES)[number]
+
+export const CERTAINTIES = ['billed', 'estimated', 'unknown'] as const
+/** `billed`: from the provider's usage. `estimated`: from what was received. `unknown`: the answer died with its process. */
+export type Certainty = (typeof CERTAINTIES)[number]
+
+export const USES = ['useful', 'wasted'] as const
+/** `useful`: its answer is the call's answer. */
+export type Use = (typeof USES)[number]
+
+export const ON_EXHAUSTED = ['pause', 'cancel'] as const
+/** What a run does when its money ends. There is no default: the owner chooses. */
+export type OnExhausted = (typeof ON_EXHAUSTED)[number]
+
+export const TRANSFER_CODES = [
+  'deposit',
+  'top_up',
+  'hold',
+  'capture',
+  'void',
+  'expire',
+  'return',
+  'overage',
+  'debt_payment',
+  'correction',
+] as const
+export type TransferCode = (typeof TRANSFER_CODES)[number]
+
+/** Header that carries the call and the attempt to a provider: `<call id>:<attempt number>`. */
+export const CLIENT_REQUEST_ID_HEADER = 'x-client-request-id'
+
+/** Name of the workflow task queue unless configured otherwise. */
+export const TASK_QUEUE = 'purser-runs'

@@ -1,0 +1,25 @@
+/** What every chat format adds around one message, in tokens; the widest seen is 8 (role, separators, name). */
+const TOKENS_PER_MESSAGE = 12
+/** Priming of the answer and hidden begin/end marks. */
+const TOKENS_PER_REQUEST = 16
+
+/** Length of a text in UTF-8 bytes, without an encoder (the still half has none). */
+export function utf8Length(text: string): number {
+  let bytes = 0
+  for (const character of text) {
+    const code = character.codePointAt(0) ?? 0
+    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4
+  }
+  return bytes
+}
+
+/**
+ * An upper bound of the prompt's tokens that needs no tokeniser: byte-level BPE and byte-fallback vocabularies never make
+ * more tokens than the text has UTF-8 bytes. Four times too high for English prose, and never too low.
+ *
+ * @param extra further text the provider puts into the prompt, such as a JSON schema
+ */
+export function inputTokenBound(messages: readonly { readonly content: string }[], extra = ''): number {
+  const content = messages.reduce((sum, message) => sum + utf8Length(message.content) + TOKENS_PER_MESSAGE, 0)
+  return content + utf8Length(extra) + TOKENS_PER_REQUEST
+}
