@@ -32,7 +32,13 @@ export interface MoneyStop {
 
 /** What became of a call. Outcomes are returned, never thrown: only lost workers and an absent store are retried. */
 export type ChatResult =
-  | { readonly kind: 'answered'; readonly callId: string; readonly ref: string; readonly text?: string; readonly object?: unknown }
+  | {
+      readonly kind: 'answered'
+      readonly callId: string
+      readonly ref: string
+      readonly text?: string
+      readonly object?: unknown
+    }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly stop: MoneyStop }
   | { readonly kind: 'gate'; readonly gate: 'frozen' | 'closing' | 'closed' }
   | { readonly kind: 'waiting'; readonly untilMs: number }

@@ -21,7 +21,9 @@ const DECIMAL = /^(0|[1-9]\d{0,11})(?:\.(\d+))?$/
 
 export type AmountProblem = 'malformed' | 'too_precise' | 'too_large'
 
-export type ParsedNano = { readonly ok: true; readonly nano: Nano } | { readonly ok: false; readonly reason: AmountProblem }
+export type ParsedNano =
+  | { readonly ok: true; readonly nano: Nano }
+  | { readonly ok: false; readonly reason: AmountProblem }
 
 /**
  * Reads a non-negative decimal string in the major unit.

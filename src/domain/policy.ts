@@ -83,7 +83,12 @@ export type StopReason =
   | 'aborted'
 
 export type Decision =
-  | { readonly kind: 'try'; readonly route: string; readonly afterMs: number; readonly why: 'first' | 'retry' | 'fallback' }
+  | {
+      readonly kind: 'try'
+      readonly route: string
+      readonly afterMs: number
+      readonly why: 'first' | 'retry' | 'fallback'
+    }
   | { readonly kind: 'stop'; readonly reason: StopReason }
 
 const BACKOFF_BASE_MS = 250

@@ -32,7 +32,10 @@ export function chargeOf(prices: Prices, usage: Usage): Nano {
 }
 
 /** The most an attempt may cost: nothing cached (unless that is dearer), and every output token used. Rounds up. */
-export function worstCaseOf(prices: Prices, bound: { readonly inputTokens: number; readonly maxOutputTokens: number }): Nano {
+export function worstCaseOf(
+  prices: Prices,
+  bound: { readonly inputTokens: number; readonly maxOutputTokens: number },
+): Nano {
   const dearest =
     prices.cachedInputNanoPerMillion > prices.inputNanoPerMillion
       ? prices.cachedInputNanoPerMillion
