@@ -1,0 +1,19 @@
+import { readFile } from 'node:fs/promises'
+import { sql } from 'kysely'
+import type { Migration, MigrationProvider } from 'kysely/migration'
+
+/** Ordered and append-only: a migration that has landed is never edited. */
+const files = ['0001_tenants', '0002_ledger', '0003_runs_and_calls', '0004_corpus'] as const
+
+function fromFile(name: string): Migration {
+  return {
+    async up(db) {
+      const text = await readFile(new URL(`./${name}.sql`, import.meta.url), 'utf8')
+      await sql.raw(text).execute(db)
+    },
+  }
+}
+
+export const migrations: MigrationProvider = {
+  getMigrations: () => Promise.resolve(Object.fromEntries(files.map((name) => [name, fromFile(name)]))),
+}

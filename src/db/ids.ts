@@ -1,0 +1,29 @@
+import { createHash, randomBytes } from 'node:crypto'
+
+/** A new UUIDv7 (RFC 9562): time first, so that index pages stay hot. */
+export function newId(nowMs: number): string {
+  const bytes = randomBytes(16)
+  bytes.writeUIntBE(nowMs, 0, 6)
+  return format(bytes, 0x70)
+}
+
+/**
+ * The id of something that belongs to `anchor` (a run): UUIDv8 of the anchor's 48 time bits, then SHA-256 of anchor and
+ * parts. The same parts give the same id, so a repeated write meets its own row.
+ */
+export function deriveId(anchor: string, ...parts: readonly string[]): string {
+  const digest = createHash('sha256').update([anchor, ...parts].map((part) => `${part.length}:${part}`).join('')).digest()
+  const bytes = Buffer.concat([Buffer.from(anchor.replaceAll('-', ''), 'hex').subarray(0, 6), digest.subarray(0, 10)])
+  return format(bytes, 0x80)
+}
+
+export function sha256(text: string): Buffer {
+  return createHash('sha256').update(text).digest()
+}
+
+function format(bytes: Buffer, version: number): string {
+  bytes[6] = ((bytes[6] ?? 0) & 0x0f) | version
+  bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80
+  const hex = bytes.toString('hex')
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join('-')
+}

@@ -1,0 +1,188 @@
+import type { BalanceClass, Certainty, Gate, TransferCode, Use } from '#contracts/names.ts'
+import type { Outcome } from '#domain/policy.ts'
+import type { RunState } from '#domain/run-states.ts'
+import type { ColumnType, Generated } from 'kysely'
+import type { CorpusTables } from './corpus-tables.ts'
+
+/** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
+export type Json = ColumnType<unknown, string, string>
+type Stamp = Generated<Date>
+
+export interface Database extends CorpusTables {
+  organisation: { id: string; name: string; created_at: Stamp }
+  project: { id: string; organisation_id: string; name: string; created_at: Stamp }
+  api_key: {
+    id: string
+    organisation_id: string
+    project_id: string | null
+    name: string
+    hint: string
+    hash: Buffer
+    created_at: Stamp
+    revoked_at: Date | null
+  }
+  idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
+  instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
+  catalog: { version: Generated<number>; digest: Buffer; document: Json; created_at: Stamp }
+  price: {
+    id: string
+    provider: string
+    upstream_model: string
+    currency: string
+    input_nano_per_million: bigint
+    cached_input_nano_per_million: bigint
+    output_nano_per_million: bigint
+    per_call_nano: bigint
+    effective_at: Stamp
+  }
+  wallet: { id: string; project_id: string; created_at: Stamp }
+  envelope: {
+    id: string
+    project_id: string
+    wallet_id: string
+    run_id: string | null
+    parent_id: string | null
+    kind: string
+    gate: Gate
+    gate_reason: string | null
+    created_at: Stamp
+    closed_at: Date | null
+  }
+  account: {
+    id: string
+    project_id: string
+    kind: string
+    wallet_id: string | null
+    envelope_id: string | null
+    balance_class: BalanceClass | null
+    currency: string
+    gate: Gate
+    posted_debit: bigint
+    posted_credit: bigint
+    pending_debit: bigint
+    pending_credit: bigint
+    version: bigint
+    created_at: Stamp
+  }
+  transfer: {
+    id: string
+    seq: Generated<bigint>
+    xid: Generated<string>
+    recorded_at: Stamp
+    project_id: string
+    code: TransferCode
+    debit_account: string
+    credit_account: string
+    currency: string
+    amount: bigint
+    released: bigint
+    pending_id: string | null
+    envelope_id: string | null
+    run_id: string | null
+    call_id: string | null
+    attempt: number | null
+    certainty: Certainty | null
+    use: Use | null
+    reference: string | null
+    debit_version: bigint | null
+    debit_balance: bigint | null
+    debit_held: bigint | null
+    credit_version: bigint | null
+    credit_balance: bigint | null
+    credit_held: bigint | null
+  }
+  refusal: {
+    hold_id: string
+    project_id: string
+    run_id: string
+    envelope_id: string
+    account_id: string
+    call_id: string
+    attempt: number
+    bound: string
+    asked: bigint
+    free: bigint
+    plan: Json
+    recorded_at: Stamp
+  }
+  run: {
+    id: string
+    project_id: string
+    api_key_id: string
+    envelope_id: string
+    agent: string
+    model: string
+    input: Json
+    options: Json
+    state: Generated<RunState>
+    reason: string | null
+    output: Json | null
+    created_at: Stamp
+    started_at: Date | null
+    finished_at: Date | null
+  }
+  command: {
+    id: string
+    project_id: string
+    run_id: string
+    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer'
+    body: Json
+    created_at: Stamp
+    delivered_at: Date | null
+  }
+  event: {
+    seq: Generated<bigint>
+    xid: Generated<string>
+    project_id: string
+    run_id: string
+    kind: string
+    data: Json
+    recorded_at: Stamp
+  }
+  payload: {
+    id: string
+    project_id: string
+    run_id: string | null
+    kind: 'request' | 'answer' | 'tool' | 'output'
+    body: Json
+    created_at: Stamp
+  }
+  call: {
+    id: string
+    project_id: string
+    run_id: string
+    envelope_id: string
+    api_key_id: string
+    path: string
+    digest: Buffer
+    model: string
+    catalog_version: number
+    request_id: string
+    state: Generated<'open' | 'answered'>
+    answer_id: string | null
+    answer_attempt: number | null
+    stop_reason: string | null
+    stop_detail: string | null
+    created_at: Stamp
+    answered_at: Date | null
+  }
+  attempt: {
+    call_id: string
+    number: number
+    project_id: string
+    run_id: string
+    envelope_id: string
+    account_id: string
+    hold_id: string
+    instance_id: string
+    owner: string
+    held: bigint
+    plan: Json
+    state: 'sent' | 'resolved'
+    outcome: Outcome | null
+    detail: Json | null
+    usage: Json | null
+    sent_at: Stamp
+    resolved_at: Date | null
+  }
+}
