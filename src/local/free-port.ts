@@ -1,0 +1,34 @@
+import { createServer, type Server } from 'node:net'
+
+/** A loopback port that was free a moment ago. Another process may still win it: callers retry. */
+export async function findFreePort(): Promise<number> {
+  const [port] = await findFreePorts(1)
+  if (port === undefined) throw new Error('No free loopback port was found.')
+  return port
+}
+
+/** Different free loopback ports: all are held open until the last one is known. */
+export async function findFreePorts(count: number): Promise<readonly number[]> {
+  const servers = await Promise.all(Array.from({ length: count }, openServer))
+  const ports = servers.map(portOf)
+  await Promise.all(servers.map(closeServer))
+  return ports
+}
+
+function openServer(): Promise<Server> {
+  const server = createServer()
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(0, '127.0.0.1', () => resolve(server))
+  })
+}
+
+function portOf(server: Server): number {
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('A listening server has no port.')
+  return address.port
+}
+
+function closeServer(server: Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()))
+}

@@ -1,0 +1,106 @@
+import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { dirname, join } from 'node:path'
+import pg from 'pg'
+import type { TestProject } from 'vitest/node'
+import { migrate } from '#db/migrate.ts'
+import { cacheFolder, makeFolder } from '#local/cache.ts'
+import { startPostgres } from '#local/postgres.ts'
+import { removeAbandoned, temporaryPath } from '#local/temporary-path.ts'
+import { ensureTemporal, startTemporal } from '#local/temporal.ts'
+
+/** The services that the global setup started, for `inject('postgres')` and `inject('temporal')`. */
+export interface PostgresService {
+  readonly adminUrl: string
+  readonly ownerPassword: string
+  readonly appPassword: string
+  /** A migrated, closed database: `createTestDatabase` clones it. */
+  readonly templateName: string
+}
+
+export interface TemporalService {
+  readonly address: string
+}
+
+declare module 'vitest' {
+  interface ProvidedContext {
+    postgres: PostgresService
+    temporal: TemporalService
+  }
+}
+
+type Stop = () => Promise<void>
+
+// oxlint-disable-next-line node/no-process-env -- the test runner's own entry point
+const env = process.env
+
+/**
+ * Starts what a suite needs, once for all suites that need it; vitest calls this before the tests of each suite that
+ * has any. The Temporal server may have to be built first, which takes minutes: here, not within a test's time.
+ */
+export async function setup(project: TestProject): Promise<Stop> {
+  if (project.name === 'local') {
+    await ensureTemporal({ env, cacheDir: cacheFolder(env) })
+    return async () => undefined
+  }
+  const stops: Stop[] = []
+  const provided = project.vitest.getRootProject().getProvidedContext()
+  if (!('postgres' in provided)) stops.push(await providePostgres(project))
+  if (project.name === 'e2e') stops.push(await provideTemporal(project))
+  return async () => {
+    for (const stop of stops.toReversed()) await stop()
+  }
+}
+
+async function providePostgres(project: TestProject): Promise<Stop> {
+  const folder = await makeRunFolder()
+  const server = await startPostgres({
+    cacheDir: cacheFolder(env),
+    dataDir: folder,
+    logFile: join(folder, 'postgres.log'),
+    durable: true,
+  })
+  const ownerPassword = randomBytes(12).toString('hex')
+  const appPassword = randomBytes(12).toString('hex')
+  const templateName = 'purser_template'
+  const templateUrl = new URL(server.adminUrl)
+  templateUrl.pathname = `/${templateName}`
+  await runAsAdmin(server.adminUrl, `create database ${templateName}`)
+  await migrate({ adminUrl: templateUrl.href, ownerPassword, appPassword })
+  await runAsAdmin(server.adminUrl, `alter database ${templateName} with allow_connections false`)
+  project.vitest.provide('postgres', { adminUrl: server.adminUrl, ownerPassword, appPassword, templateName })
+  return async () => {
+    await server.stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+async function provideTemporal(project: TestProject): Promise<Stop> {
+  const folder = await makeRunFolder()
+  const server = await startTemporal({ env, cacheDir: cacheFolder(env), logFile: join(folder, 'temporal.log') })
+  project.vitest.provide('temporal', { address: server.address })
+  return async () => {
+    await server.stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+/** A fresh folder inside the cache, which the user Postgres runs as can enter wherever the checkout is. */
+async function makeRunFolder(): Promise<string> {
+  const base = join(cacheFolder(env), 'test', 'run')
+  await makeFolder(dirname(base))
+  await removeAbandoned(base)
+  const folder = temporaryPath(base)
+  await makeFolder(folder)
+  return folder
+}
+
+async function runAsAdmin(adminUrl: string, statement: string): Promise<void> {
+  const client = new pg.Client(adminUrl)
+  await client.connect()
+  try {
+    await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}
