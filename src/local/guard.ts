@@ -4,11 +4,12 @@ import { Socket } from 'node:net'
 /**
  * Waits for the end of its standard input, which the kernel closes however its owner ends (SIGKILL included), then
  * ends the guarded process: first politely, after ten seconds for good. It also ends a process that is stopped or
- * whose event loop hangs, which a watch inside that process cannot do.
+ * whose event loop hangs, which a watch inside that process could not do.
  */
 const GUARD_SCRIPT = `
 read -r _
 kill -s "$2" "$1" 2>/dev/null || exit 0
+kill -s CONT "$1" 2>/dev/null
 tries=0
 while [ $tries -lt 100 ] && kill -0 "$1" 2>/dev/null; do sleep 0.1; tries=$((tries + 1)); done
 kill -s KILL "$1" 2>/dev/null

@@ -30,7 +30,8 @@ export async function requireEnterable(folder: string): Promise<void> {
     const { mode } = await stat(path)
     if ((mode & OTHERS_MAY_ENTER) !== 0) continue
     throw new Error(
-      `As root, Postgres runs as another user, who cannot enter ${path}: set PURSER_DATA_DIR to an open folder.`,
+      `As root, Postgres runs as another user, who cannot enter ${path}: ` +
+        'point PURSER_CACHE_DIR and PURSER_DATA_DIR to folders that are open to others.',
     )
   }
 }

@@ -31,7 +31,6 @@ const PRIVATE_MODE = 0o600
 export async function prepareCluster(options: ClusterOptions): Promise<Cluster> {
   const { dataDir } = options
   const folder = join(dataDir, 'cluster')
-  await makeFolder(dataDir)
   await Promise.all([removeAbandoned(folder), removeAbandoned(passwordPath(folder))])
   if (!(await exists(join(folder, PASSWORD_FILE)))) await makeCluster(options, folder)
   return { folder, password: await readFile(join(folder, PASSWORD_FILE), 'utf8') }

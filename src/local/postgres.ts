@@ -1,6 +1,7 @@
 import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
+import { makeFolder } from './cache.ts'
 import { type Child, spawnChild } from './child-process.ts'
 import { findFreePort } from './free-port.ts'
 import { findPostgresAccount, requireEnterable } from './postgres-account.ts'
@@ -18,6 +19,8 @@ export interface PostgresOptions {
   readonly durable: boolean
   /** A loopback port; a free one when left out. */
   readonly port?: number
+  /** How long another server may still hold the folder: one whose owner has just died is on its way out. */
+  readonly releaseTimeoutMs?: number
 }
 
 export interface Postgres {
@@ -33,7 +36,7 @@ export interface Postgres {
 
 /** Long enough for crash recovery, which `checkpoint_timeout` and `max_wal_size` keep to seconds. */
 const START_TIMEOUT_MS = 120_000
-/** Time for the server of an owner that has just died to end; after it, the folder counts as in use. */
+/** The guard of a server whose owner died ends it for good after ten seconds. */
 const RELEASE_TIMEOUT_MS = 15_000
 const POLL_MS = 25
 const RETRY_MS = 200
@@ -51,6 +54,11 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
     say('installing its programs into the cache')
     const binaries = await installPostgresBinaries(options.cacheDir)
     const account = await findPostgresAccount()
+    await makeFolder(options.dataDir)
+    if (account !== undefined) {
+      await requireEnterable(options.cacheDir)
+      await requireEnterable(options.dataDir)
+    }
     say('preparing its data folder')
     const cluster = await prepareCluster({
       dataDir: options.dataDir,
@@ -58,8 +66,7 @@ export async function startPostgres(options: PostgresOptions): Promise<Postgres>
       account,
       durable: options.durable,
     })
-    if (account !== undefined) await requireEnterable(options.dataDir)
-    await releaseDataFolder(cluster.folder)
+    await releaseDataFolder(cluster.folder, options.releaseTimeoutMs ?? RELEASE_TIMEOUT_MS)
 
     say('waiting until it accepts connections')
     const deadline = performance.now() + START_TIMEOUT_MS
@@ -123,8 +130,8 @@ function isPassing(log: string): boolean {
  * Waits for a server that lost its owner a moment ago, and removes the pid file of one that was killed when its id has
  * since gone to another process: Postgres itself would take that process for its predecessor and refuse for ever.
  */
-async function releaseDataFolder(folder: string): Promise<void> {
-  const deadline = performance.now() + RELEASE_TIMEOUT_MS
+async function releaseDataFolder(folder: string, timeoutMs: number): Promise<void> {
+  const deadline = performance.now() + timeoutMs
   for (;;) {
     const pid = Number.parseInt(await readPidFile(folder), 10)
     if (Number.isNaN(pid)) return

@@ -1,13 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import pg from 'pg'
 import type { TestProject } from 'vitest/node'
 import { migrate } from '#db/migrate.ts'
-import { cacheFolder, makeFolder } from '#local/cache.ts'
+import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
-import { removeAbandoned, temporaryPath } from '#local/temporary-path.ts'
 import { ensureTemporal, startTemporal } from '#local/temporal.ts'
+import { makeScratchFolder } from './scratch.ts'
 
 /** The services that the global setup started, for `inject('postgres')` and `inject('temporal')`. */
 export interface PostgresService {
@@ -31,8 +31,7 @@ declare module 'vitest' {
 
 type Stop = () => Promise<void>
 
-// oxlint-disable-next-line node/no-process-env -- the test runner's own entry point
-const env = process.env
+const { env } = process
 
 /**
  * Starts what a suite needs, once for all suites that need it; vitest calls this before the tests of each suite that
@@ -40,7 +39,8 @@ const env = process.env
  */
 export async function setup(project: TestProject): Promise<Stop> {
   if (project.name === 'local') {
-    await ensureTemporal({ env, cacheDir: cacheFolder(env) })
+    const { TEMPORAL_ADDRESS: _notOurs, ...ownServer } = env // its tests kill what they start
+    await ensureTemporal({ env: ownServer, cacheDir: cacheFolder(env) })
     return async () => undefined
   }
   const stops: Stop[] = []
@@ -53,7 +53,7 @@ export async function setup(project: TestProject): Promise<Stop> {
 }
 
 async function providePostgres(project: TestProject): Promise<Stop> {
-  const folder = await makeRunFolder()
+  const folder = await makeScratchFolder('services')
   const server = await startPostgres({
     cacheDir: cacheFolder(env),
     dataDir: folder,
@@ -76,23 +76,13 @@ async function providePostgres(project: TestProject): Promise<Stop> {
 }
 
 async function provideTemporal(project: TestProject): Promise<Stop> {
-  const folder = await makeRunFolder()
+  const folder = await makeScratchFolder('services')
   const server = await startTemporal({ env, cacheDir: cacheFolder(env), logFile: join(folder, 'temporal.log') })
   project.vitest.provide('temporal', { address: server.address })
   return async () => {
     await server.stop()
     await rm(folder, { recursive: true, force: true })
   }
-}
-
-/** A fresh folder inside the cache, which the user Postgres runs as can enter wherever the checkout is. */
-async function makeRunFolder(): Promise<string> {
-  const base = join(cacheFolder(env), 'test', 'run')
-  await makeFolder(dirname(base))
-  await removeAbandoned(base)
-  const folder = temporaryPath(base)
-  await makeFolder(folder)
-  return folder
 }
 
 async function runAsAdmin(adminUrl: string, statement: string): Promise<void> {

@@ -1,0 +1,84 @@
+import { spawn } from 'node:child_process'
+import { createInterface } from 'node:readline'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { describe, expect, it, onTestFinished } from 'vitest'
+import { z } from 'zod'
+import { startProcess } from '#local/child-process.ts'
+import { isRunning } from '#local/process-table.ts'
+import { pollUntil } from '../support/poll.ts'
+import { useScratchFolder } from '../support/scratch.ts'
+
+describe('a process of ours', () => {
+  it('is ready when it says so, logs to its file and ends when asked', async () => {
+    const folder = await useScratchFolder()
+    const service = await startProcess({ ...named('service'), logFile: join(folder, 'service.log') })
+    onTestFinished(() => service.stop())
+    const { address } = z.object({ address: z.object({ port: z.number() }) }).parse(service.ready)
+
+    expect(await (await fetch(`http://127.0.0.1:${address.port}`)).text()).toBe('here')
+    expect(await readFile(join(folder, 'service.log'), 'utf8')).toContain('a line before')
+    await service.stop()
+    expect(await service.exited).toEqual({ code: 0, signal: null })
+  })
+
+  it('shows its last lines when it ends before it is ready', async () => {
+    const logFile = join(await useScratchFolder(), 'broken.log')
+
+    await expect(startProcess({ ...named('broken-service'), logFile })).rejects.toThrow(
+      /ended \(code 3\) before it was ready.*\nlooking for the catalog\nthe catalog is missing$/s,
+    )
+  })
+
+  it('is ended when it is not ready in time', async () => {
+    const logFile = join(await useScratchFolder(), 'silent.log')
+
+    await expect(startProcess({ ...named('silent-service'), logFile, readyTimeoutMs: 500 })).rejects.toThrow(
+      /was not ready after 500 ms.*still warming up/s,
+    )
+  })
+})
+
+describe('processes whose owner is killed', () => {
+  it('end too, even one that is stopped', { timeout: 90_000 }, async () => {
+    const owner = await startOwner(await useScratchFolder())
+    process.kill(owner.servicePid, 'SIGSTOP')
+
+    process.kill(owner.pid, 'SIGKILL')
+
+    await pollUntil(() => !isRunning(owner.postgresPid), { what: 'Postgres ends', deadlineMs: 20_000 })
+    await pollUntil(() => !isRunning(owner.servicePid), { what: 'the stopped process ends', deadlineMs: 20_000 })
+  })
+
+  it('end when the owner is told to end and does not stop them', async () => {
+    const owner = await startOwner(await useScratchFolder())
+
+    process.kill(owner.pid, 'SIGTERM')
+
+    await pollUntil(() => !isRunning(owner.postgresPid), { what: 'Postgres ends' })
+    await pollUntil(() => !isRunning(owner.servicePid), { what: 'the process ends' })
+  })
+})
+
+function named(name: string) {
+  const entry = fileURLToPath(new URL(`./fixtures/${name}.ts`, import.meta.url))
+  return { name, entry, env: process.env }
+}
+
+interface Owner {
+  readonly pid: number
+  readonly postgresPid: number
+  readonly servicePid: number
+}
+
+async function startOwner(folder: string): Promise<Owner> {
+  const { entry } = named('stack-owner')
+  const owner = spawn(process.execPath, [entry, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
+  onTestFinished(() => void owner.kill('SIGKILL'))
+  for await (const line of createInterface(owner.stdout)) {
+    const pids = z.object({ postgresPid: z.number(), servicePid: z.number() }).parse(JSON.parse(line))
+    return { ...pids, pid: z.number().parse(owner.pid) }
+  }
+  throw new Error('The owner ended before it had started its processes.')
+}
