@@ -1,5 +1,8 @@
-import type { OnExhausted } from './names.ts'
 import type { JsonSchema } from './agents.ts'
+import type { OnExhausted } from './names.ts'
+
+/** Most bytes (UTF-8, as JSON) of one value in a workflow's history: larger ones stand behind a ref, in Postgres. */
+export const MAX_VALUE_BYTES = 16_384
 
 /** A piece of a message: text, or a reference to a stored payload that the activity writes out in its place. */
 export type MessagePart = string | { readonly ref: string }
@@ -32,6 +35,7 @@ export interface MoneyStop {
 
 /** What became of a call. Outcomes are returned, never thrown: only lost workers and an absent store are retried. */
 export type ChatResult =
+  /** `text` only when no schema was asked and it fits a history; `object` is checked against the schema. */
   | {
       readonly kind: 'answered'
       readonly callId: string
@@ -41,7 +45,8 @@ export type ChatResult =
     }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly stop: MoneyStop }
   | { readonly kind: 'gate'; readonly gate: 'frozen' | 'closing' | 'closed' }
-  | { readonly kind: 'waiting'; readonly untilMs: number }
+  /** The next attempt is due in `waitMs`; the workflow sleeps on a timer and asks again. */
+  | { readonly kind: 'waiting'; readonly waitMs: number }
   | { readonly kind: 'failed'; readonly callId?: string; readonly reason: string; readonly detail: string }
 
 export interface ToolRequest {
@@ -67,12 +72,44 @@ export interface BegunRun {
 /** Where a run stands when its workflow asks: what it does next is decided by this alone. */
 export type RunStanding = 'running' | 'paused' | 'closing' | 'finished'
 
+export const END_REASONS = [
+  'finished',
+  'money_exhausted',
+  'pause_expired',
+  'cancelled',
+  'call_failed',
+  'tool_failed',
+  'output_too_large',
+  'agent_error',
+  'internal',
+] as const
+/** Why a run ended, as a closed set; the sentence for people stands beside it. */
+export type EndReason = (typeof END_REASONS)[number]
+
+/** How a run ends. Whoever ended it first stands: a later end changes nothing. */
+export interface RunEnd {
+  readonly state: 'completed' | 'partial' | 'cancelled' | 'failed'
+  readonly reason: EndReason
+  /** One sentence for people. */
+  readonly detail: string
+  /** The limit that ended it, when money did. */
+  readonly stop?: MoneyStop
+}
+
+export interface ClosingRequest {
+  readonly runId: string
+  readonly reason: EndReason
+  readonly detail: string
+  readonly stop?: MoneyStop
+  /** `paused`: only if the run is still paused, so that a top-up that was accepted in time is never ignored. */
+  readonly from: 'any' | 'paused'
+}
+
 export interface FinishRequest {
   readonly runId: string
-  readonly state: 'completed' | 'partial' | 'cancelled' | 'failed'
-  readonly reason: string
-  /** What the agent delivers; a small object or a reference to a payload. */
-  readonly output?: unknown
+  readonly end: RunEnd
+  /** What the agent delivers: at most `MAX_VALUE_BYTES`. */
+  readonly output: unknown
 }
 
 /** One call each: what the workflow may ask for. Implemented in `activities/`. */
@@ -89,8 +126,8 @@ export interface RunActivities {
   beginRun(request: { readonly runId: string }): Promise<BegunRun | { readonly closing: true }>
   /** Pauses for money unless the money has come in the meantime; answers where the run stands afterwards. */
   pauseForMoney(request: { readonly runId: string; readonly stop: MoneyStop }): Promise<RunStanding>
-  /** Ends the run's spending for good: from its commit on no request begins. */
-  beginClosing(request: { readonly runId: string; readonly reason: string }): Promise<RunStanding>
+  /** Ends the run's spending for good: from its commit on no request begins. Answers where the run stands afterwards. */
+  beginClosing(request: ClosingRequest): Promise<RunStanding>
   standing(request: { readonly runId: string }): Promise<RunStanding>
   /** Settles what is open, closes the envelope and writes the final state; `false` while an attempt is still in flight. */
   finishRun(request: FinishRequest): Promise<{ readonly finished: boolean }>

@@ -12,7 +12,9 @@ export function newId(nowMs: number): string {
  * parts. The same parts give the same id, so a repeated write meets its own row.
  */
 export function deriveId(anchor: string, ...parts: readonly string[]): string {
-  const digest = createHash('sha256').update([anchor, ...parts].map((part) => `${part.length}:${part}`).join('')).digest()
+  const digest = createHash('sha256')
+    .update([anchor, ...parts].map((part) => `${part.length}:${part}`).join(''))
+    .digest()
   const bytes = Buffer.concat([Buffer.from(anchor.replaceAll('-', ''), 'hex').subarray(0, 6), digest.subarray(0, 10)])
   return format(bytes, 0x80)
 }

@@ -15,6 +15,7 @@ export const OUTCOMES = Object.freeze([
   'authentication',
   'quota_gone',
   'context_too_long',
+  'model_not_found',
   'aborted',
   'lost',
 ] as const)
@@ -47,6 +48,7 @@ const rules = {
   authentication: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
   quota_gone: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
   context_too_long: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
+  model_not_found: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
   aborted: { retriesHere: 0, then: 'stop', mayHaveRun: true },
   lost: { retriesHere: 1, then: 'next_route', mayHaveRun: true },
 } as const satisfies Record<Outcome, Rule>

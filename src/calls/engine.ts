@@ -1,0 +1,25 @@
+import type { Database } from '#db/schema.ts'
+import type { LedgerQueue } from '#db/ledger-queue.ts'
+import type { Provider } from '#providers/provider.ts'
+import type { Kysely } from 'kysely'
+import type { GateWatch } from './gate-watch.ts'
+import type { InstanceLease } from './instance-lease.ts'
+
+/** What the engine is given; constructed once per process. */
+export interface Engine {
+  readonly db: Kysely<Database>
+  readonly queue: LedgerQueue
+  readonly instance: InstanceLease
+  readonly gates: GateWatch
+  readonly providers: ReadonlyMap<string, Provider>
+  /** Wall clock, in milliseconds. */
+  readonly nowMs: () => number
+  /** In [0, 1). */
+  readonly random: () => number
+}
+
+/** Most attempts of one call, refused holds not counted: a provider that only fails is left alone after these. */
+export const MAX_ATTEMPTS = 8
+
+/** Longest wait inside an activity: beyond it the workflow sleeps on a timer instead. */
+export const MAX_WAIT_MS = 15_000

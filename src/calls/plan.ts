@@ -1,0 +1,116 @@
+import type { Catalog, Route } from '#contracts/catalog.ts'
+import type { BalanceClass } from '#contracts/names.ts'
+import type { Pocket } from '#db/call.ts'
+import type { Price } from '#db/catalog.ts'
+import { inputTokenBound } from '#domain/token-bound.ts'
+import { worstCaseOf } from '#domain/pricing.ts'
+import { z } from 'zod'
+import type { CallBody } from './call.ts'
+
+/** A route that can serve this call and be paid from this envelope. */
+export interface Candidate {
+  readonly route: Route
+  readonly price: Price
+  readonly pocket: Pocket
+}
+
+export interface SkippedRoute {
+  readonly route: string
+  readonly reason: 'no_price' | 'no_pocket' | 'no_provider'
+}
+
+/** What is known about the routes of a catalog model for one call, before any is tried. */
+export interface RouteChoice {
+  readonly candidates: readonly Candidate[]
+  readonly skipped: readonly SkippedRoute[]
+}
+
+/**
+ * An attempt's plan, stored with its hold and never made again: a process that finds it goes on from it. Money is in
+ * nano as decimal strings.
+ */
+export const planSchema = z.object({
+  route: z.string(),
+  provider: z.string(),
+  upstreamModel: z.string(),
+  balanceClass: z.string(),
+  currency: z.string(),
+  priceId: z.string(),
+  prices: z.object({
+    inputNanoPerMillion: z.coerce.bigint(),
+    cachedInputNanoPerMillion: z.coerce.bigint(),
+    outputNanoPerMillion: z.coerce.bigint(),
+    perCallNano: z.coerce.bigint(),
+  }),
+  inputTokenBound: z.int(),
+  maxOutputTokens: z.int(),
+  timeoutMs: z.int(),
+  why: z.enum(['first', 'retry', 'fallback']),
+  /** The outcome this attempt answers to: what was retried, or what it fell back from. */
+  after: z.object({ attempt: z.int(), outcome: z.string() }).nullable(),
+  skipped: z.array(z.object({ route: z.string(), reason: z.string() })),
+})
+
+export type Plan = z.infer<typeof planSchema>
+
+/** Most tokens the prompt can have on a route: the provider refuses, unbilled, what exceeds its context. */
+export function inputBoundOn(route: Route, body: CallBody): number {
+  const schema = body.schema ? JSON.stringify(body.schema) : ''
+  return Math.min(route.contextTokens, inputTokenBound(body.messages, schema))
+}
+
+export function planAttempt(
+  candidate: Candidate,
+  request: {
+    readonly body: CallBody
+    readonly why: Plan['why']
+    readonly after: Plan['after']
+    readonly skipped: readonly SkippedRoute[]
+  },
+): { readonly plan: Plan; readonly amount: bigint } {
+  const { route, price } = candidate
+  const bound = inputBoundOn(route, request.body)
+  const maxOutputTokens = Math.min(request.body.maxTokens, route.maxOutputTokens)
+  const plan: Plan = {
+    route: route.name,
+    provider: route.provider,
+    upstreamModel: route.upstreamModel,
+    balanceClass: route.balanceClass,
+    currency: route.currency,
+    priceId: price.id,
+    prices: price.prices,
+    inputTokenBound: bound,
+    maxOutputTokens,
+    timeoutMs: route.timeoutMs,
+    why: request.why,
+    after: request.after,
+    skipped: [...request.skipped],
+  }
+  return { plan, amount: worstCaseOf(price.prices, { inputTokens: bound, maxOutputTokens }) }
+}
+
+/** Sorts the routes of a model into those that can be tried, in their order, and those that cannot, with the reason. */
+export async function chooseRoutes(
+  model: Catalog['models'][number],
+  known: {
+    readonly pockets: readonly Pocket[]
+    readonly hasProvider: (name: string) => boolean
+    readonly priceOf: (route: Route) => Promise<Price | undefined>
+  },
+): Promise<RouteChoice> {
+  const candidates: Candidate[] = []
+  const skipped: SkippedRoute[] = []
+  for (const route of model.routes) {
+    const price = await known.priceOf(route)
+    const pocket = known.pockets.find((each) => pays(each, route.balanceClass, route.currency))
+    if (!price) skipped.push({ route: route.name, reason: 'no_price' })
+    else if (!known.hasProvider(route.provider)) skipped.push({ route: route.name, reason: 'no_provider' })
+    else if (!pocket) skipped.push({ route: route.name, reason: 'no_pocket' })
+    else candidates.push({ route, price, pocket })
+  }
+  return { candidates, skipped }
+}
+
+function pays(pocket: Pocket, balanceClass: BalanceClass, currency: string): boolean {
+  return pocket.balanceClass === balanceClass && pocket.currency === currency
+}

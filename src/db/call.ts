@@ -1,0 +1,166 @@
+import type { Outcome } from '#domain/policy.ts'
+import { sql, type Kysely } from 'kysely'
+import type { Scope } from './database.ts'
+import { json } from './json.ts'
+import { putPayload } from './payload.ts'
+import type { Database } from './schema.ts'
+
+export interface NewCall {
+  readonly id: string
+  readonly runId: string
+  readonly envelopeId: string
+  readonly apiKeyId: string
+  readonly path: string
+  readonly digest: Buffer
+  readonly model: string
+  readonly catalogVersion: number
+  readonly requestId: string
+  readonly request: unknown
+}
+
+/** Something that used up an attempt number: a request, or a hold that was refused. */
+export interface Step {
+  readonly number: number
+  readonly kind: 'attempt' | 'refusal'
+  readonly holdId: string
+  readonly accountId: string
+  readonly instanceId: string | null
+  readonly owner: string | null
+  readonly state: 'sent' | 'resolved'
+  readonly outcome: Outcome
+  readonly held: bigint
+  readonly free: bigint | null
+  readonly plan: unknown
+  readonly detail: unknown
+  /** Whether the owner's lease was fresh, by the database's clock, when this was read. */
+  readonly ownerAlive: boolean
+}
+
+export interface CallStory {
+  readonly state: 'open' | 'answered'
+  readonly catalogVersion: number
+  readonly answerId: string | null
+  readonly answer: unknown
+  readonly steps: readonly Step[]
+}
+
+/** Makes the call unless it exists: the same key is the same call. */
+export async function openCall(db: Kysely<Database>, scope: Scope, call: NewCall): Promise<void> {
+  await putPayload(db, scope, { id: call.requestId, runId: call.runId, kind: 'request', body: call.request })
+  await db
+    .insertInto('call')
+    .values({
+      id: call.id,
+      project_id: scope.projectId,
+      run_id: call.runId,
+      envelope_id: call.envelopeId,
+      api_key_id: call.apiKeyId,
+      path: call.path,
+      digest: call.digest,
+      model: call.model,
+      catalog_version: call.catalogVersion,
+      request_id: call.requestId,
+    })
+    .onConflict((conflict) => conflict.column('id').doNothing())
+    .execute()
+}
+
+/** The call with its answer and everything that used up an attempt number, in order. Undefined when there is no such call. */
+export async function loadCall(db: Kysely<Database>, scope: Scope, callId: string): Promise<CallStory | undefined> {
+  const call = await db
+    .selectFrom('call')
+    .leftJoin('payload', 'payload.id', 'call.answer_id')
+    .select(['call.state', 'call.catalog_version', 'call.answer_id', 'payload.body'])
+    .where('call.project_id', '=', scope.projectId)
+    .where('call.id', '=', callId)
+    .executeTakeFirst()
+  if (!call) return undefined
+  const { rows } = await sql<Step>`
+    select number, 'attempt' as kind, hold_id as "holdId", account_id as "accountId", instance_id as "instanceId", owner,
+      state, coalesce(outcome, 'lost') as outcome, held, null::bigint as free, plan, detail,
+      exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive"
+    from attempt a where call_id = ${callId} and project_id = ${scope.projectId}
+    union all
+    select attempt, 'refusal', hold_id, account_id, null, null, 'resolved', 'hold_refused', asked, free, plan, null, true
+    from refusal where call_id = ${callId} and project_id = ${scope.projectId}
+    order by 1`.execute(db)
+  return {
+    state: call.state,
+    catalogVersion: call.catalog_version,
+    answerId: call.answer_id,
+    answer: call.body,
+    steps: rows,
+  }
+}
+
+/** Why the last pass over the routes ended without an answer. */
+export async function noteStop(
+  db: Kysely<Database>,
+  scope: Scope,
+  stop: { readonly callId: string; readonly reason: string; readonly detail: string },
+): Promise<void> {
+  await db
+    .updateTable('call')
+    .set({ stop_reason: stop.reason, stop_detail: stop.detail })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', stop.callId)
+    .where('state', '=', 'open')
+    .execute()
+}
+
+/** An envelope's pocket as a plan needs it: which money it is, and how much of it is free. */
+export interface Pocket {
+  readonly accountId: string
+  readonly balanceClass: string
+  readonly currency: string
+}
+
+export async function pocketsOf(db: Kysely<Database>, scope: Scope, envelopeId: string): Promise<readonly Pocket[]> {
+  const rows = await db
+    .selectFrom('account')
+    .select(['id', 'balance_class', 'currency'])
+    .where('project_id', '=', scope.projectId)
+    .where('kind', '=', 'pocket')
+    .where('envelope_id', '=', envelopeId)
+    .execute()
+  return rows.map((row) => ({ accountId: row.id, balanceClass: row.balance_class ?? '', currency: row.currency }))
+}
+
+/** An attempt whose owner may be gone. */
+export interface OpenAttempt {
+  readonly callId: string
+  readonly number: number
+  readonly runId: string
+  readonly accountId: string
+  readonly holdId: string
+  readonly held: bigint
+  readonly instanceId: string
+  readonly owner: string
+  readonly ownerAlive: boolean
+}
+
+/** Attempts of a run that were sent and not resolved. */
+export async function openAttempts(db: Kysely<Database>, scope: Scope, runId: string): Promise<readonly OpenAttempt[]> {
+  const { rows } = await sql<OpenAttempt>`
+    select call_id as "callId", number, run_id as "runId", account_id as "accountId", hold_id as "holdId", held,
+      instance_id as "instanceId", owner,
+      exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive"
+    from attempt a
+    where state = 'sent' and project_id = ${scope.projectId} and run_id = ${runId}`.execute(db)
+  return rows
+}
+
+/** JSON text with sorted keys: the same request has the same digest, however its object was built. */
+export function canonical(value: unknown): string {
+  return json(sortKeys(value))
+}
+
+function sortKeys(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sortKeys)
+  if (value === null || typeof value !== 'object') return value
+  return Object.fromEntries(
+    Object.entries(value)
+      .toSorted(([left], [right]) => (left < right ? -1 : 1))
+      .map(([key, each]) => [key, sortKeys(each)]),
+  )
+}

@@ -1,0 +1,111 @@
+import { catalogSchema, type Catalog, type CatalogPrice } from '#contracts/catalog.ts'
+import { Problem } from '#contracts/codes.ts'
+import { parseDecimal } from '#domain/money.ts'
+import type { Prices } from '#domain/pricing.ts'
+import type { Kysely } from 'kysely'
+import { deriveId, sha256 } from './ids.ts'
+import { json } from './json.ts'
+import type { Database } from './schema.ts'
+
+export interface CatalogVersion {
+  readonly version: number
+  readonly catalog: Catalog
+}
+
+/** A row of the price book: immutable, so its id pins what an attempt was held and charged at. */
+export interface Price {
+  readonly id: string
+  readonly prices: Prices
+}
+
+/** Time bits of ids that do not belong to a run. */
+const PRICE_ANCHOR = '00000000-0000-0000-0000-000000000000'
+
+/** Makes `catalog` the newest version, with its prices, unless it is the newest already. Returns the version in force. */
+export async function importCatalog(db: Kysely<Database>, catalog: Catalog): Promise<number> {
+  const digest = sha256(json(catalog))
+  return db.transaction().execute(async (trx) => {
+    const newest = await trx.selectFrom('catalog').selectAll().orderBy('version', 'desc').limit(1).executeTakeFirst()
+    if (newest && Buffer.compare(newest.digest, digest) === 0) return newest.version
+    for (const price of catalog.prices) await importPrice(trx, price)
+    const row = await trx
+      .insertInto('catalog')
+      .values({ digest, document: json(catalog) })
+      .returning('version')
+      .executeTakeFirstOrThrow()
+    return row.version
+  })
+}
+
+export async function newestCatalog(db: Kysely<Database>): Promise<CatalogVersion> {
+  const row = await db.selectFrom('catalog').selectAll().orderBy('version', 'desc').limit(1).executeTakeFirst()
+  if (!row)
+    throw new Problem('unknown_model', 'no catalog has been imported', {
+      remedy: 'Set PURSER_CATALOG and start again.',
+    })
+  return { version: row.version, catalog: catalogSchema.parse(row.document) }
+}
+
+export async function catalogAt(db: Kysely<Database>, version: number): Promise<Catalog> {
+  const row = await db.selectFrom('catalog').select('document').where('version', '=', version).executeTakeFirstOrThrow()
+  return catalogSchema.parse(row.document)
+}
+
+/** The price in force now, or undefined: no price, no call. */
+export async function priceInForce(
+  db: Kysely<Database>,
+  key: { readonly provider: string; readonly upstreamModel: string; readonly currency: string },
+): Promise<Price | undefined> {
+  const row = await db
+    .selectFrom('price')
+    .selectAll()
+    .where('provider', '=', key.provider)
+    .where('upstream_model', '=', key.upstreamModel)
+    .where('currency', '=', key.currency)
+    .where('effective_at', '<=', (eb) => eb.fn<Date>('clock_timestamp'))
+    .orderBy('effective_at', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  if (!row) return undefined
+  return {
+    id: row.id,
+    prices: {
+      inputNanoPerMillion: row.input_nano_per_million,
+      cachedInputNanoPerMillion: row.cached_input_nano_per_million,
+      outputNanoPerMillion: row.output_nano_per_million,
+      perCallNano: row.per_call_nano,
+    },
+  }
+}
+
+/** Adds a row when this price differs from the one in force; a price that comes back is a new row with a new id. */
+async function importPrice(trx: Kysely<Database>, price: CatalogPrice): Promise<void> {
+  const wanted: Prices = {
+    inputNanoPerMillion: nanoOf(price.input),
+    cachedInputNanoPerMillion: nanoOf(price.cachedInput ?? price.input),
+    outputNanoPerMillion: nanoOf(price.output),
+    perCallNano: nanoOf(price.perCall ?? '0'),
+  }
+  const known = await priceInForce(trx, price)
+  if (known && json(known.prices) === json(wanted)) return
+  await trx
+    .insertInto('price')
+    .values({
+      id: deriveId(PRICE_ANCHOR, price.provider, price.upstreamModel, price.currency, json(wanted), known?.id ?? ''),
+      provider: price.provider,
+      upstream_model: price.upstreamModel,
+      currency: price.currency,
+      input_nano_per_million: wanted.inputNanoPerMillion,
+      cached_input_nano_per_million: wanted.cachedInputNanoPerMillion,
+      output_nano_per_million: wanted.outputNanoPerMillion,
+      per_call_nano: wanted.perCallNano,
+    })
+    .onConflict((conflict) => conflict.column('id').doNothing())
+    .execute()
+}
+
+function nanoOf(text: string): bigint {
+  const parsed = parseDecimal(text)
+  if (!parsed.ok) throw new Problem('invalid_amount', `${text} is not a price`)
+  return parsed.nano
+}
