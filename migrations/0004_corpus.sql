@@ -28,7 +28,7 @@ language sql immutable parallel safe
 return setweight(to_tsvector('english', corpus_words(p_title)), 'A')
   || setweight(to_tsvector('english', corpus_words(coalesce(p_heading, ''))), 'B')
   || setweight(to_tsvector('english', corpus_words(
-    p_source || ' ' || regexp_replace(p_body, '^```.*?^```', ' ', 'gn'))), 'C')
+    p_source || ' ' || regexp_replace(p_body, '^```.*?^```', ' ', 'gw'))), 'C')
   || to_tsvector('english', corpus_words_and_parts(p_body));
 
 -- Bodies and vectors live out of line: a search visits thousands of rows, and reads the words of the best few only.
