@@ -10,10 +10,23 @@ import { isRunning } from '#local/process-table.ts'
 import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
 
+const { env } = process
+const SERVICE = { name: 'service', env, entry: fileURLToPath(new URL('./fixtures/service.ts', import.meta.url)) }
+const BROKEN_SERVICE = {
+  name: 'broken-service',
+  env,
+  entry: fileURLToPath(new URL('./fixtures/broken-service.ts', import.meta.url)),
+}
+const SILENT_SERVICE = {
+  name: 'silent-service',
+  env,
+  entry: fileURLToPath(new URL('./fixtures/silent-service.ts', import.meta.url)),
+}
+
 describe('a process of ours', () => {
   it('is ready when it says so, logs to its file and ends when asked', async () => {
     const folder = await useScratchFolder()
-    const service = await startProcess({ ...named('service'), logFile: join(folder, 'service.log') })
+    const service = await startProcess({ ...SERVICE, logFile: join(folder, 'service.log') })
     onTestFinished(() => service.stop())
     const { address } = z.object({ address: z.object({ port: z.number() }) }).parse(service.ready)
 
@@ -26,7 +39,7 @@ describe('a process of ours', () => {
   it('shows its last lines when it ends before it is ready', async () => {
     const logFile = join(await useScratchFolder(), 'broken.log')
 
-    await expect(startProcess({ ...named('broken-service'), logFile })).rejects.toThrow(
+    await expect(startProcess({ ...BROKEN_SERVICE, logFile })).rejects.toThrow(
       /ended \(code 3\) before it was ready.*\nlooking for the catalog\nthe catalog is missing$/s,
     )
   })
@@ -34,7 +47,7 @@ describe('a process of ours', () => {
   it('is ended when it is not ready in time', async () => {
     const logFile = join(await useScratchFolder(), 'silent.log')
 
-    await expect(startProcess({ ...named('silent-service'), logFile, readyTimeoutMs: 500 })).rejects.toThrow(
+    await expect(startProcess({ ...SILENT_SERVICE, logFile, readyTimeoutMs: 500 })).rejects.toThrow(
       /was not ready after 500 ms.*still warming up/s,
     )
   })
@@ -61,11 +74,6 @@ describe('processes whose owner is killed', () => {
   })
 })
 
-function named(name: string) {
-  const entry = fileURLToPath(new URL(`./fixtures/${name}.ts`, import.meta.url))
-  return { name, entry, env: process.env }
-}
-
 interface Owner {
   readonly pid: number
   readonly postgresPid: number
@@ -73,7 +81,7 @@ interface Owner {
 }
 
 async function startOwner(folder: string): Promise<Owner> {
-  const { entry } = named('stack-owner')
+  const entry = fileURLToPath(new URL('./fixtures/stack-owner.ts', import.meta.url))
   const owner = spawn(process.execPath, [entry, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
   onTestFinished(() => void owner.kill('SIGKILL'))
   for await (const line of createInterface(owner.stdout)) {
