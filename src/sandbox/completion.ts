@@ -1,0 +1,66 @@
+import type { JsonSchemaFormat, ResponseFormat } from './chat-request.ts'
+import type { Conversation } from './question.ts'
+import type { CountedMessage } from './tokens.ts'
+import type { Support, SupportingSentence } from './support.ts'
+import { readConversation } from './question.ts'
+import { fillSchema } from './schema-fill.ts'
+import { findSupport, MAX_SENTENCES } from './support.ts'
+import { countTokens } from './tokens.ts'
+
+/** The exact answer when nothing in the passages supports one. */
+export const NOT_FOUND = 'NOT FOUND'
+
+const KEY_TERMS = 6
+
+export interface CompletionTask {
+  readonly messages: readonly CountedMessage[]
+  readonly format: ResponseFormat
+  /** What the answer may take; it is shortened by whole sentences to fit, and cut by the caller when even one is too long. */
+  readonly maxTokens: number
+}
+
+/** Answers from the messages alone, by quoting them. The same task has the same answer. */
+export function complete(task: CompletionTask): string {
+  const conversation = readConversation(task.messages)
+  const support = findSupport(conversation)
+  let text = ''
+  for (let limit = MAX_SENTENCES; limit >= 1; limit -= 1) {
+    text = render(task.format, conversation, { ...support, sentences: support.sentences.slice(0, limit) })
+    if (countTokens(text) <= task.maxTokens) break
+  }
+  return text
+}
+
+function render(format: ResponseFormat, conversation: Conversation, support: Support): string {
+  if (format.kind === 'text') return answerText(conversation, support)
+  if (format.kind === 'json_object') return JSON.stringify({ answer: answerText(conversation, support) })
+  return renderSchema(format, conversation, support)
+}
+
+function renderSchema(format: JsonSchemaFormat, conversation: Conversation, support: Support): string {
+  const answer = answerText(conversation, support)
+  return JSON.stringify(fillSchema(format, { question: conversation.question, support, answer }))
+}
+
+/** The sentences of one passage stay together, in its order; each carries its passage's id. */
+function answerText(conversation: Conversation, support: Support): string {
+  if (!support.isFound) return conversation.isCitable ? NOT_FOUND : keyTerms(conversation)
+  const passages = [...new Set(support.sentences.map((sentence) => sentence.passage))]
+  const ordered = passages.flatMap((passage) =>
+    support.sentences
+      .filter((sentence) => sentence.passage === passage)
+      .toSorted((left, right) => left.position - right.position),
+  )
+  const prose = ordered.filter((sentence) => sentence.kind === 'prose').map(quote)
+  const items = ordered.filter((sentence) => sentence.kind === 'item').map((sentence) => `- ${quote(sentence)}`)
+  return [prose.join(' '), items.join('\n')].filter((part) => part !== '').join('\n')
+}
+
+function quote(sentence: SupportingSentence): string {
+  return sentence.passage.id === null ? sentence.text : `${sentence.text} [${sentence.passage.id}]`
+}
+
+function keyTerms(conversation: Conversation): string {
+  const terms = conversation.question.words.slice(0, KEY_TERMS).map((word) => word.surface)
+  return terms.length === 0 ? 'Nothing was asked.' : `Nothing was given to answer from about: ${terms.join(', ')}.`
+}

@@ -1,0 +1,38 @@
+import { parseJson } from './json.ts'
+import { startSandbox } from './server.ts'
+
+const { SANDBOX_PORT, SANDBOX_KEY, SANDBOX_CONTROL_KEY, SANDBOX_LOG_FILE, SANDBOX_CONFIG } = process.env
+
+const sandbox = await startSandbox({
+  port: readPort(SANDBOX_PORT),
+  ...(isGiven(SANDBOX_KEY) ? { keys: { default: SANDBOX_KEY } } : {}),
+  ...(isGiven(SANDBOX_CONTROL_KEY) ? { controlKey: SANDBOX_CONTROL_KEY } : {}),
+  ...(isGiven(SANDBOX_LOG_FILE) ? { logFile: SANDBOX_LOG_FILE } : {}),
+  ...(isGiven(SANDBOX_CONFIG) ? { config: readConfig(SANDBOX_CONFIG) } : {}),
+})
+
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.once(signal, () => {
+    void sandbox.close().finally(() => process.exit(0))
+  })
+}
+
+const { url, controlUrl } = sandbox
+process.stdout.write(`${JSON.stringify({ ready: { url, controlUrl } })}\n`)
+
+function isGiven(value: string | undefined): value is string {
+  return value !== undefined && value !== ''
+}
+
+function readPort(text: string | undefined): number {
+  const port = isGiven(text) ? Number(text) : 0
+  if (!Number.isInteger(port) || port < 0 || port > 65_535)
+    throw new TypeError('SANDBOX_PORT must be a port number, 0 for a free one')
+  return port
+}
+
+function readConfig(text: string): unknown {
+  const parsed = parseJson(text)
+  if (!parsed.ok) throw new TypeError('SANDBOX_CONFIG must be JSON')
+  return parsed.value
+}
