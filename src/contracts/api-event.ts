@@ -1,0 +1,26 @@
+import { z } from 'zod'
+
+/** The event after which no other follows. */
+export const LAST_EVENT_KIND = 'run.finished'
+
+/** `<xid>-<seq>`: in the order of this pair no event is lost, however many write at once. */
+export const eventIdSchema = z.string().regex(/^\d{1,20}-\d{1,19}$/, 'the id of an event, such as 812-40')
+
+export const eventSchema = z
+  .object({
+    id: eventIdSchema,
+    kind: z.string(),
+    at: z.iso.datetime(),
+    data: z.record(z.string(), z.unknown()),
+  })
+  .meta({ id: 'Event' })
+
+export const eventQuerySchema = z.strictObject({
+  format: z.enum(['sse', 'json']).default('sse'),
+  after: eventIdSchema.optional().describe('Like the header Last-Event-ID.'),
+})
+
+/** One page. Go on with `after` = the id of the last event, also when the page is empty. */
+export const eventPageSchema = z.object({ events: z.array(eventSchema) })
+
+export type EventView = z.infer<typeof eventSchema>

@@ -1,0 +1,115 @@
+import { RUN_STATES } from '#domain/run-states.ts'
+import { z } from 'zod'
+import { amountSchema, pocketsSchema } from './api-money.ts'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { BALANCE_CLASSES, GATES, ON_EXHAUSTED, TRANSFER_CODES, CERTAINTIES, USES } from './names.ts'
+
+const moment = z.iso.datetime()
+
+export const runRequestSchema = z.strictObject({
+  agent: z.string().min(1).max(100),
+  input: z.record(z.string(), z.unknown()).describe("Must fit the agent's JSON Schema."),
+  model: z.string().min(1).max(100).describe('A catalog model.'),
+  envelope: z.strictObject({ pockets: pocketsSchema }),
+  onExhausted: z.enum(ON_EXHAUSTED).describe('What to do when the money ends. There is no default.'),
+  mayRepeat: z
+    .int()
+    .min(1)
+    .max(5)
+    .default(1)
+    .describe('How often a call may be sent again after an attempt that may have been executed.'),
+  pauseDeadlineSeconds: z.int().min(1).max(604_800).default(86_400),
+})
+
+export const topUpRequestSchema = z.strictObject({ pockets: pocketsSchema })
+
+/** The body may be left out. */
+export const cancelRequestSchema = z.strictObject({ reason: z.string().trim().min(1).max(300).optional() }).nullish()
+
+const pocketSchema = z.object({
+  balanceClass: z.enum(BALANCE_CLASSES),
+  currency: z.string(),
+  funded: amountSchema,
+  spent: amountSchema,
+  held: amountSchema,
+  free: amountSchema,
+  returned: amountSchema.describe('What went back to the wallet when the envelope closed.'),
+})
+
+export const runSummarySchema = z
+  .object({
+    id: z.uuid(),
+    projectId: z.uuid(),
+    agent: z.string(),
+    model: z.string(),
+    state: z.enum(RUN_STATES),
+    reason: z.string().nullable(),
+    createdAt: moment,
+    startedAt: moment.nullable(),
+    finishedAt: moment.nullable(),
+  })
+  .meta({ id: 'RunSummary' })
+
+export const runSchema = runSummarySchema
+  .extend({
+    input: z.unknown(),
+    onExhausted: z.enum(ON_EXHAUSTED),
+    mayRepeat: z.int(),
+    pauseDeadlineSeconds: z.int(),
+    envelope: z.object({
+      id: z.uuid(),
+      gate: z.enum(GATES),
+      gateReason: z.string().nullable(),
+      pockets: z.array(pocketSchema),
+    }),
+    output: z.unknown(),
+  })
+  .meta({ id: 'Run' })
+
+export const runListQuerySchema = pageQuerySchema.extend({
+  state: z.enum(RUN_STATES).optional(),
+  projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
+})
+
+export const runListSchema = z.object({ runs: z.array(runSummarySchema), nextCursor: nextCursorSchema })
+
+const accountSchema = z.object({
+  id: z.uuid(),
+  kind: z.string(),
+  balanceClass: z.enum(BALANCE_CLASSES).nullable(),
+})
+
+/** One movement of the journal, as it was written. */
+export const transferSchema = z
+  .object({
+    id: z.uuid(),
+    code: z.enum(TRANSFER_CODES),
+    recordedAt: moment,
+    debit: accountSchema,
+    credit: accountSchema,
+    amount: amountSchema,
+    released: amountSchema.describe('What a capture, void or expiry took out of its hold.'),
+    resolves: z.uuid().nullable().describe('The hold it resolves.'),
+    callId: z.uuid().nullable(),
+    attempt: z.int().nullable(),
+    certainty: z.enum(CERTAINTIES).nullable(),
+    use: z.enum(USES).nullable(),
+    balanceAfter: amountSchema.nullable().describe("The envelope's pocket right after it, held money included."),
+    heldAfter: amountSchema.nullable(),
+  })
+  .meta({ id: 'Transfer' })
+
+export const ledgerSchema = z.object({ transfers: z.array(transferSchema), nextCursor: nextCursorSchema })
+
+/** What a run was started with, as its row keeps it. */
+export const runOptionsSchema = z.strictObject({
+  onExhausted: z.enum(ON_EXHAUSTED),
+  mayRepeat: z.int(),
+  pauseDeadlineMs: z.int(),
+})
+
+export type RunRequest = z.infer<typeof runRequestSchema>
+export type RunView = z.infer<typeof runSchema>
+export type RunSummary = z.infer<typeof runSummarySchema>
+export type RunOptions = z.infer<typeof runOptionsSchema>
+export type TransferView = z.infer<typeof transferSchema>
