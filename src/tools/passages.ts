@@ -22,31 +22,45 @@ interface Section {
  */
 export function splitDocument(document: SourceDocument): SplitDocument {
   const blocks = parseMarkdown(document.text, document.source.endsWith('.mdx') ? 'mdx' : 'md')
-  const title = titleOf(document, blocks)
-  const sections = toSections(blocks, title).filter((section) => !LICENCE_HEADING.test(section.trail.at(-1) ?? ''))
+  const { title, headings } = titleOf(document, blocks)
+  const sections = toSections(blocks, headings).filter((section) => !LICENCE_HEADING.test(section.trail.at(-1) ?? ''))
   return { source: document.source, title, passages: toGroups(sections).flatMap(toPassages) }
 }
 
-function titleOf(document: SourceDocument, blocks: readonly Block[]): string {
-  const heading = blocks.find((block) => block.kind === 'heading')
-  const title = document.title ?? heading?.text ?? document.source.split('/').at(-1) ?? document.source
-  return Array.from(title).slice(0, MAX_TITLE_LENGTH).join('')
+type Heading = Extract<Block, { readonly kind: 'heading' }>
+
+/** The first heading, with the one right below it: many documents open with the project's name, then their own. */
+function titleOf(
+  document: SourceDocument,
+  blocks: readonly Block[],
+): { readonly title: string; readonly headings: ReadonlySet<Block> } {
+  const first = blocks.findIndex((block) => block.kind === 'heading')
+  const headings = blocks
+    .slice(Math.max(first, 0), first + 2)
+    .filter((block): block is Heading => block.kind === 'heading')
+  const isPair = headings.length === 2 && (headings[0]?.depth ?? 0) < (headings[1]?.depth ?? 0)
+  const own = (isPair ? headings : headings.slice(0, 1)).filter(
+    (heading) => document.title === undefined || document.title === heading.text,
+  )
+  const name = document.source.split('/').at(-1) ?? document.source
+  const title = document.title ?? (own.map((heading) => heading.text).join(SEPARATOR) || name)
+  return { title: Array.from(title).slice(0, MAX_TITLE_LENGTH).join(''), headings: new Set(own) }
 }
 
-function toSections(blocks: readonly Block[], title: string): readonly Section[] {
+/** @param headings those that make the title: no passage repeats them */
+function toSections(blocks: readonly Block[], headings: ReadonlySet<Block>): readonly Section[] {
   const sections: { trail: string[]; blocks: Block[] }[] = []
-  let open: { depth: number; text: string }[] = []
+  let open: readonly Heading[] = []
   let current: Block[] | undefined
   for (const block of blocks) {
     if (block.kind === 'heading') {
-      open = [...open.filter((each) => each.depth < block.depth), { depth: block.depth, text: block.text }]
+      open = [...open.filter((each) => each.depth < block.depth), block]
       current = undefined
       continue
     }
     if (!current) {
       current = []
-      const trail = open.map((each) => each.text).filter((text) => text !== title)
-      sections.push({ trail, blocks: current })
+      sections.push({ trail: open.filter((each) => !headings.has(each)).map((each) => each.text), blocks: current })
     }
     current.push(block)
   }
