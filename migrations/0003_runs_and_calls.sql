@@ -12,10 +12,15 @@ create table run (
   options jsonb not null,
   state text not null default 'queued'
     check (state in ('queued', 'running', 'paused', 'completed', 'partial', 'cancelled', 'failed')),
+  -- Why it is paused or how it ends: a word of a closed set, a sentence for people, and the limit when money did it.
   reason text,
+  detail text,
+  stop jsonb,
   output jsonb,
   created_at timestamptz not null default clock_timestamp(),
   started_at timestamptz,
+  -- From here on the run is ending, for the reason given above: whoever ends it first stands.
+  ending_at timestamptz,
   finished_at timestamptz,
   check ((state in ('completed', 'partial', 'cancelled', 'failed')) = (finished_at is not null))
 );

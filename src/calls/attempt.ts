@@ -1,3 +1,4 @@
+import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
 import { correct, type PocketKey, type SettleItem } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -8,7 +9,6 @@ import type { CallRequest } from './call.ts'
 import { ledgerId, settlementOf, type AttemptKey } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { Draining } from './gate-watch.ts'
-import type { Plan } from './plan.ts'
 
 /** How long an answer is kept in hand while the database is away, before it is given up for lost. */
 const STORE_PATIENCE_MS = 60_000

@@ -1,4 +1,5 @@
 import type { Certainty } from '#contracts/names.ts'
+import type { Plan } from '#contracts/stored.ts'
 import type { SettleItem } from '#db/hold.ts'
 import { deriveId } from '#db/ids.ts'
 import { mayHaveRun } from '#domain/policy.ts'
@@ -6,7 +7,6 @@ import { chargeOf, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import type { ProviderResult, Received } from '#providers/provider.ts'
 import type { CallBody } from './call.ts'
-import type { Plan } from './plan.ts'
 
 export interface AttemptKey {
   readonly runId: string

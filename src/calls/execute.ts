@@ -1,4 +1,5 @@
 import type { CatalogModel } from '#contracts/catalog.ts'
+import { answerSchema, attemptDetailSchema, planSchema } from '#contracts/stored.ts'
 import { canonical, loadCall, noteStop, openCall, pocketsOf, type CallStory, type Step } from '#db/call.ts'
 import { catalogAt, newestCatalog, priceInForce } from '#db/catalog.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
@@ -6,22 +7,18 @@ import type { ReserveItem } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import { decide, type Decision, type PastAttempt, type StopReason } from '#domain/policy.ts'
 import { setTimeout as delay } from 'node:timers/promises'
-import { z } from 'zod'
 import { performAttempt } from './attempt.ts'
 import type { CallAnswer, CallRequest, CallResult } from './call.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_ATTEMPTS, MAX_WAIT_MS, type Engine } from './engine.ts'
 import { isAbandoned, takeOver } from './lost.ts'
-import { chooseRoutes, planAttempt, planSchema, type RouteChoice } from './plan.ts'
+import { chooseRoutes, planAttempt, type RouteChoice } from './plan.ts'
 
 const OWNER_POLL_MS = [25, 50, 100, 200, 400] as const
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
 const RETURN_MARGIN_MS = 1_000
 /** After a wait that led nowhere, the caller asks again after this. */
 const ASK_AGAIN_MS = 1_000
-
-const answerSchema = z.object({ text: z.string(), finishReason: z.string().nullable() })
-const detailSchema = z.object({ retryAfterMs: z.number().nullish(), message: z.string().nullish() }).nullish()
 
 /** One execution of a call: what stays the same while its attempts come and go. */
 interface Execution {
@@ -256,12 +253,12 @@ function failed(callId: string, reason: string, detail: string): CallResult {
 
 function pastAttempt(step: Step): PastAttempt {
   const { route } = planSchema.parse(step.plan)
-  const retryAfterMs = detailSchema.parse(step.detail)?.retryAfterMs
+  const retryAfterMs = attemptDetailSchema.parse(step.detail)?.retryAfterMs
   return { number: step.number, route, outcome: step.outcome, ...(retryAfterMs != null && { retryAfterMs }) }
 }
 
 function describe(step: Step): string {
-  const message = detailSchema.parse(step.detail)?.message
+  const message = attemptDetailSchema.parse(step.detail)?.message
   return `attempt ${step.number} on ${planSchema.parse(step.plan).route}: ${step.outcome}${message ? ` (${message})` : ''}`
 }
 

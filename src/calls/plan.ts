@@ -1,10 +1,10 @@
 import type { Catalog, Route } from '#contracts/catalog.ts'
 import type { BalanceClass } from '#contracts/names.ts'
+import type { Plan } from '#contracts/stored.ts'
 import type { Pocket } from '#db/call.ts'
 import type { Price } from '#db/catalog.ts'
 import { inputTokenBound } from '#domain/token-bound.ts'
 import { worstCaseOf } from '#domain/pricing.ts'
-import { z } from 'zod'
 import type { CallBody } from './call.ts'
 
 /** A route that can serve this call and be paid from this envelope. */
@@ -24,34 +24,6 @@ export interface RouteChoice {
   readonly candidates: readonly Candidate[]
   readonly skipped: readonly SkippedRoute[]
 }
-
-/**
- * An attempt's plan, stored with its hold and never made again: a process that finds it goes on from it. Money is in
- * nano as decimal strings.
- */
-export const planSchema = z.object({
-  route: z.string(),
-  provider: z.string(),
-  upstreamModel: z.string(),
-  balanceClass: z.string(),
-  currency: z.string(),
-  priceId: z.string(),
-  prices: z.object({
-    inputNanoPerMillion: z.coerce.bigint(),
-    cachedInputNanoPerMillion: z.coerce.bigint(),
-    outputNanoPerMillion: z.coerce.bigint(),
-    perCallNano: z.coerce.bigint(),
-  }),
-  inputTokenBound: z.int(),
-  maxOutputTokens: z.int(),
-  timeoutMs: z.int(),
-  why: z.enum(['first', 'retry', 'fallback']),
-  /** The outcome this attempt answers to: what was retried, or what it fell back from. */
-  after: z.object({ attempt: z.int(), outcome: z.string() }).nullable(),
-  skipped: z.array(z.object({ route: z.string(), reason: z.string() })),
-})
-
-export type Plan = z.infer<typeof planSchema>
 
 /** Most tokens the prompt can have on a route: the provider refuses, unbilled, what exceeds its context. */
 export function inputBoundOn(route: Route, body: CallBody): number {

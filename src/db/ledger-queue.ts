@@ -46,10 +46,12 @@ interface Lane {
   running: boolean
 }
 
-export function createLedgerQueue(options: {
+interface QueueOptions {
   readonly db: Kysely<Database>
   readonly instanceId: string
-}): LedgerQueue {
+}
+
+export function createLedgerQueue(options: QueueOptions): LedgerQueue {
   const lanes = new Map<string, Lane>()
 
   function laneOf(pocket: PocketKey): Lane {
@@ -64,48 +66,11 @@ export function createLedgerQueue(options: {
     lane.wake?.abort()
     if (lane.running) return
     lane.running = true
-    void drain(lane).finally(() => {
+    void drain(options, lane).finally(() => {
       lane.running = false
       if (lane.settles.length + lane.reserves.length > 0) start(lane)
       else lanes.delete(lane.pocket.accountId)
     })
-  }
-
-  /** Settlements first: they bring money back for the holds that wait. */
-  async function drain(lane: Lane): Promise<void> {
-    while (lane.settles.length + lane.reserves.length > 0) {
-      if (lane.settles.length > 0) {
-        await inBatches(lane.settles.splice(0, MAX_BATCH), (items) =>
-          settle(options.db, lane.pocket, { items, mode: 'owner' }),
-        )
-      } else if (await reserveSome(lane)) {
-        await waitWhileBusy(lane)
-      }
-    }
-  }
-
-  /** Returns whether the pocket is busy. Those who wait stay in front, in their order. */
-  async function reserveSome(lane: Lane): Promise<boolean> {
-    const batch = lane.reserves.splice(0, MAX_BATCH)
-    const busy: typeof batch = []
-    const answered = batch.map((waiting) => ({
-      ...waiting,
-      resolve(answer: ReserveAnswer) {
-        if (answer.verdict === 'busy' && !waiting.signal.aborted) busy.push(waiting)
-        else waiting.resolve(answer)
-      },
-    }))
-    await inBatches(answered, (items) => reserve(options.db, lane.pocket, { instanceId: options.instanceId, items }))
-    lane.reserves.unshift(...busy)
-    return busy.length > 0
-  }
-
-  async function waitWhileBusy(lane: Lane): Promise<void> {
-    if (lane.settles.length > 0) return
-    const wake = new AbortController()
-    lane.wake = wake
-    await delay(BUSY_POLL_MS, undefined, { signal: wake.signal }).catch(() => {})
-    lane.wake = undefined
   }
 
   return {
@@ -129,6 +94,43 @@ export function createLedgerQueue(options: {
       })
     },
   }
+}
+
+/** Settlements first: they bring money back for the holds that wait. */
+async function drain(options: QueueOptions, lane: Lane): Promise<void> {
+  while (lane.settles.length + lane.reserves.length > 0) {
+    if (lane.settles.length > 0) {
+      await inBatches(lane.settles.splice(0, MAX_BATCH), (items) =>
+        settle(options.db, lane.pocket, { items, mode: 'owner' }),
+      )
+    } else if (await reserveSome(options, lane)) {
+      await waitWhileBusy(lane)
+    }
+  }
+}
+
+/** Returns whether the pocket is busy. Those who wait stay in front, in their order. */
+async function reserveSome(options: QueueOptions, lane: Lane): Promise<boolean> {
+  const batch = lane.reserves.splice(0, MAX_BATCH)
+  const busy: typeof batch = []
+  const answered = batch.map((waiting) => ({
+    ...waiting,
+    resolve(answer: ReserveAnswer) {
+      if (answer.verdict === 'busy' && !waiting.signal.aborted) busy.push(waiting)
+      else waiting.resolve(answer)
+    },
+  }))
+  await inBatches(answered, (items) => reserve(options.db, lane.pocket, { instanceId: options.instanceId, items }))
+  lane.reserves.unshift(...busy)
+  return busy.length > 0
+}
+
+async function waitWhileBusy(lane: Lane): Promise<void> {
+  if (lane.settles.length > 0) return
+  const wake = new AbortController()
+  lane.wake = wake
+  await delay(BUSY_POLL_MS, undefined, { signal: wake.signal }).catch(() => {})
+  lane.wake = undefined
 }
 
 /** Runs a batch as one; if that throws, one by one, so that a bad item fails alone. Ids make a repeat harmless. */

@@ -116,9 +116,12 @@ export interface Database extends CorpusTables {
     options: Json
     state: Generated<RunState>
     reason: string | null
+    detail: string | null
+    stop: Json | null
     output: Json | null
     created_at: Stamp
     started_at: Date | null
+    ending_at: Date | null
     finished_at: Date | null
   }
   command: {

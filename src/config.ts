@@ -1,0 +1,75 @@
+import { TASK_QUEUE } from '#contracts/names.ts'
+import { z } from 'zod'
+
+const port = z.coerce.number().int().min(0).max(65_535)
+
+const providerSchema = z.strictObject({ name: z.string().min(1), baseUrl: z.url(), apiKey: z.string().min(1) })
+
+const environment = z.object({
+  PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  PURSER_DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(200).default(12),
+  PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
+  PURSER_API_PORT: port.default(8080),
+  PURSER_OPERATOR_KEY: z.string().min(20).optional(),
+  PURSER_CATALOG: z.string().min(1).optional(),
+  PURSER_PROVIDERS: z
+    .string()
+    .default('[]')
+    .transform((text, context) => {
+      try {
+        const parsed: unknown = JSON.parse(text)
+        return parsed
+      } catch {
+        context.addIssue({ code: 'custom', message: 'is not JSON' })
+        return z.NEVER
+      }
+    })
+    .pipe(z.array(providerSchema)),
+  PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
+  PURSER_CACHE_DIR: z.string().min(1).optional(),
+  PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
+  PURSER_LOCAL_CHILD: z.enum(['0', '1']).default('0'),
+  TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
+  TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
+})
+
+/** Everything a server or worker process is told from outside. */
+export interface Config {
+  readonly database: { readonly url: string; readonly maxConnections: number }
+  readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
+  /** Path of the catalog to import at start; without it the newest imported one stays in force. */
+  readonly catalogFile: string | undefined
+  readonly providers: readonly { readonly name: string; readonly baseUrl: string; readonly apiKey: string }[]
+  readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
+  readonly worker: { readonly drainTimeoutMs: number; readonly cacheDir: string | undefined }
+  /** Whether this process was started by the local stack and ends with it. */
+  readonly localChild: boolean
+}
+
+/** Thrown with all problems of the environment at once. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError'
+}
+
+/** Reads the environment: the only place that does. Pure: takes it as an argument and touches nothing else. */
+export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
+  const parsed = environment.safeParse(env)
+  if (!parsed.success) {
+    const lines = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`)
+    throw new ConfigError(`The environment does not configure Purser:\n${lines.join('\n')}`)
+  }
+  const values = parsed.data
+  return Object.freeze({
+    database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
+    api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
+    catalogFile: values.PURSER_CATALOG,
+    providers: values.PURSER_PROVIDERS,
+    temporal: {
+      address: values.TEMPORAL_ADDRESS,
+      namespace: values.TEMPORAL_NAMESPACE,
+      taskQueue: values.PURSER_TASK_QUEUE,
+    },
+    worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS, cacheDir: values.PURSER_CACHE_DIR },
+    localChild: values.PURSER_LOCAL_CHILD === '1',
+  })
+}
