@@ -1,7 +1,12 @@
+import { isTerminal, RUN_STATES } from '#domain/run-states.ts'
 import { z } from 'zod'
 
-/** The event after which no other follows. */
-export const LAST_EVENT_KIND = 'run.finished'
+const LAST_KINDS: ReadonlySet<string> = new Set(RUN_STATES.filter(isTerminal).map((state) => `run.${state}`))
+
+/** Whether a run tells nothing of its own after this event. */
+export function isLastEvent(event: { readonly kind: string }): boolean {
+  return LAST_KINDS.has(event.kind)
+}
 
 /** `<xid>-<seq>`: in the order of this pair no event is lost, however many write at once. */
 export const eventIdSchema = z.string().regex(/^\d{1,20}-\d{1,19}$/, 'the id of an event, such as 812-40')

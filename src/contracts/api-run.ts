@@ -43,7 +43,8 @@ export const runSummarySchema = z
     agent: z.string(),
     model: z.string(),
     state: z.enum(RUN_STATES),
-    reason: z.string().nullable(),
+    reason: z.string().nullable().describe('Why it is paused or ended: a word.'),
+    detail: z.string().nullable().describe('The same as a sentence.'),
     createdAt: moment,
     startedAt: moment.nullable(),
     finishedAt: moment.nullable(),
@@ -62,6 +63,10 @@ export const runSchema = runSummarySchema
       gateReason: z.string().nullable(),
       pockets: z.array(pocketSchema),
     }),
+    stop: z
+      .object({ limit: z.string(), needed: amountSchema, free: amountSchema })
+      .nullable()
+      .describe('The limit that stopped it, when money did.'),
     output: z.unknown(),
   })
   .meta({ id: 'Run' })
@@ -101,15 +106,7 @@ export const transferSchema = z
 
 export const ledgerSchema = z.object({ transfers: z.array(transferSchema), nextCursor: nextCursorSchema })
 
-/** What a run was started with, as its row keeps it. */
-export const runOptionsSchema = z.strictObject({
-  onExhausted: z.enum(ON_EXHAUSTED),
-  mayRepeat: z.int(),
-  pauseDeadlineMs: z.int(),
-})
-
 export type RunRequest = z.infer<typeof runRequestSchema>
 export type RunView = z.infer<typeof runSchema>
 export type RunSummary = z.infer<typeof runSummarySchema>
-export type RunOptions = z.infer<typeof runOptionsSchema>
 export type TransferView = z.infer<typeof transferSchema>

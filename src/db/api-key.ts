@@ -1,0 +1,111 @@
+import type { Kysely } from 'kysely'
+import type { Scope } from './database.ts'
+import { newId, sha256 } from './ids.ts'
+import type { Database } from './schema.ts'
+
+/** Who asks. Without a project it is an operator of the organisation. */
+export interface Caller {
+  readonly keyId: string
+  readonly organisationId: string
+  readonly projectId: string | null
+}
+
+export interface ApiKey {
+  readonly id: string
+  readonly projectId: string
+  readonly name: string
+  readonly hint: string
+  readonly createdAt: Date
+  readonly revokedAt: Date | null
+}
+
+/** `purser_pk_` and four characters: enough to tell keys apart, nothing to guess from. */
+const HINT_LENGTH = 14
+
+export function hashOf(secret: string): Buffer {
+  return sha256(secret)
+}
+
+export function hintOf(secret: string): string {
+  return secret.slice(0, HINT_LENGTH)
+}
+
+/** The owner of a secret, unless the key is unknown or revoked. */
+export async function callerOf(db: Kysely<Database>, secret: string): Promise<Caller | undefined> {
+  const row = await db
+    .selectFrom('api_key')
+    .select(['id', 'organisation_id', 'project_id'])
+    .where('hash', '=', hashOf(secret))
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst()
+  return row && { keyId: row.id, organisationId: row.organisation_id, projectId: row.project_id }
+}
+
+/** Whether a key is still good, for streams that outlive the request's own check. */
+export async function isKeyValid(db: Kysely<Database>, keyId: string): Promise<boolean> {
+  const row = await db
+    .selectFrom('api_key')
+    .select('id')
+    .where('id', '=', keyId)
+    .where('revoked_at', 'is', null)
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+export async function createKey(
+  db: Kysely<Database>,
+  scope: Scope,
+  key: { readonly organisationId: string; readonly name: string; readonly secret: string; readonly nowMs: number },
+): Promise<ApiKey> {
+  const row = await db
+    .insertInto('api_key')
+    .values({
+      id: newId(key.nowMs),
+      organisation_id: key.organisationId,
+      project_id: scope.projectId,
+      name: key.name,
+      hint: hintOf(key.secret),
+      hash: hashOf(key.secret),
+      revoked_at: null,
+    })
+    .returning(['id', 'name', 'hint', 'created_at'])
+    .executeTakeFirstOrThrow()
+  return {
+    id: row.id,
+    projectId: scope.projectId,
+    name: row.name,
+    hint: row.hint,
+    createdAt: row.created_at,
+    revokedAt: null,
+  }
+}
+
+/** All keys of a project, revoked ones included, newest first. */
+export async function listKeys(db: Kysely<Database>, scope: Scope): Promise<readonly ApiKey[]> {
+  const rows = await db
+    .selectFrom('api_key')
+    .select(['id', 'name', 'hint', 'created_at', 'revoked_at'])
+    .where('project_id', '=', scope.projectId)
+    .orderBy('id', 'desc')
+    .execute()
+  return rows.map((row) => ({
+    id: row.id,
+    projectId: scope.projectId,
+    name: row.name,
+    hint: row.hint,
+    createdAt: row.created_at,
+    revokedAt: row.revoked_at,
+  }))
+}
+
+/** From its commit on the key opens nothing. Revoking it again changes nothing. False when there is no such key. */
+export async function revokeKey(db: Kysely<Database>, scope: Scope, keyId: string): Promise<boolean> {
+  const row = await db
+    .updateTable('api_key')
+    .set((eb) => ({ revoked_at: eb.fn.coalesce('revoked_at', eb.fn<Date>('clock_timestamp')) }))
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', keyId)
+    .returning('id')
+    .executeTakeFirst()
+  return row !== undefined
+}

@@ -1,0 +1,91 @@
+import type { BalanceClass } from '#contracts/names.ts'
+import { sql, type Kysely } from 'kysely'
+import type { Scope } from './database.ts'
+import { newId } from './ids.ts'
+import type { Database } from './schema.ts'
+
+export interface Wallet {
+  readonly id: string
+  readonly createdAt: Date
+}
+
+export interface Balance {
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  /** In nano, as all that follows. */
+  readonly available: bigint
+  readonly inEnvelopes: bigint
+}
+
+export interface Debt {
+  readonly currency: string
+  readonly amount: bigint
+}
+
+/** Undefined when the project has a wallet already. */
+export async function createWallet(db: Kysely<Database>, scope: Scope, nowMs: number): Promise<Wallet | undefined> {
+  const row = await db
+    .insertInto('wallet')
+    .values({ id: newId(nowMs), project_id: scope.projectId })
+    .onConflict((conflict) => conflict.column('project_id').doNothing())
+    .returning(['id', 'created_at'])
+    .executeTakeFirst()
+  return row && { id: row.id, createdAt: row.created_at }
+}
+
+export async function getWallet(db: Kysely<Database>, scope: Scope): Promise<Wallet | undefined> {
+  const row = await db
+    .selectFrom('wallet')
+    .select(['id', 'created_at'])
+    .where('project_id', '=', scope.projectId)
+    .executeTakeFirst()
+  return row && { id: row.id, createdAt: row.created_at }
+}
+
+/** What the project has, one line for each balance class and currency: one statement, so that nothing moves meanwhile. */
+export async function balancesOf(db: Kysely<Database>, scope: Scope): Promise<readonly Balance[]> {
+  const { rows } = await sql<Balance>`
+    select balance_class as "balanceClass", currency,
+      coalesce(sum(posted_credit - posted_debit - pending_debit) filter (where kind = 'wallet'), 0)::bigint as available,
+      coalesce(sum(posted_credit - posted_debit) filter (where kind = 'pocket'), 0)::bigint as "inEnvelopes"
+    from account
+    where project_id = ${scope.projectId} and kind in ('wallet', 'pocket') and (kind = 'wallet' or gate <> 'closed')
+    group by balance_class, currency order by balance_class desc, currency`.execute(db)
+  return rows
+}
+
+export async function debtsOf(db: Kysely<Database>, scope: Scope): Promise<readonly Debt[]> {
+  const { rows } = await sql<Debt>`
+    select currency, debt as amount
+    from (
+      select a.currency, project_debt(a.project_id, a.currency) as debt from account a
+      where a.project_id = ${scope.projectId} and a.kind = 'overage'
+    ) as owed
+    where debt > 0 order by currency`.execute(db)
+  return rows
+}
+
+export interface Deposit {
+  readonly id: string
+  readonly walletId: string
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  readonly amount: bigint
+  readonly reference: string
+  /** What of it went to a debt, in the same transaction. */
+  readonly debtPaid: bigint
+  readonly recordedAt: Date
+}
+
+export async function getDeposit(db: Kysely<Database>, scope: Scope, transferId: string): Promise<Deposit> {
+  const { rows } = await sql<Deposit>`
+    select t.id, a.wallet_id as "walletId", a.balance_class as "balanceClass", t.currency, t.amount, t.reference,
+      t.recorded_at as "recordedAt",
+      coalesce((select sum(p.amount) from transfer p where p.project_id = t.project_id and p.currency = t.currency
+        and p.code = 'debt_payment' and p.xid = t.xid), 0)::bigint as "debtPaid"
+    from transfer t join account a on a.id = t.credit_account
+    where t.project_id = ${scope.projectId} and t.id = ${transferId} and t.code = 'deposit'`.execute(db)
+  const [row] = rows
+  if (!row) throw new Error('the deposit that was just booked is not there')
+  return row
+}
