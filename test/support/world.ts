@@ -1,0 +1,194 @@
+import type { CallRequest } from '#calls/call.ts'
+import { startEngine, type RunningEngine } from '#calls/start-engine.ts'
+import type { Catalog } from '#contracts/catalog.ts'
+import type { BalanceClass } from '#contracts/names.ts'
+import { importCatalog } from '#db/catalog.ts'
+import { connectDatabase, type Scope } from '#db/database.ts'
+import { newId } from '#db/ids.ts'
+import { json } from '#db/json.ts'
+import { deposit, openEnvelope } from '#db/ledger.ts'
+import type { Database } from '#db/schema.ts'
+import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
+import { sql, type Kysely } from 'kysely'
+import { onTestFinished } from 'vitest'
+import { createTestDatabase, type TestDatabase } from './postgres.ts'
+import { useSandbox, type TestSandbox } from './sandbox.ts'
+
+/** A funded tenant on a database of its own, a sandbox provider, and as many engines as a test wants. */
+export interface World {
+  readonly database: TestDatabase
+  readonly db: Kysely<Database>
+  readonly scope: Scope
+  readonly sandbox: TestSandbox
+  /** Another process would have its own: engines share nothing but the database. */
+  startEngine(): Promise<RunningEngine>
+  /** A run with an envelope, without a workflow. Amounts in nano. */
+  openRun(pockets: Partial<Record<BalanceClass, bigint>>): Promise<TestRun>
+  /** What the provider began to answer, by call key. */
+  providerAnswers(): Promise<ReadonlyMap<string, number>>
+}
+
+export interface TestRun {
+  readonly runId: string
+  readonly envelopeId: string
+  request(path: string, question: string, change?: Partial<CallRequest>): CallRequest
+}
+
+const WALLET_NANO = 1_000_000_000_000n
+
+/** Routes like the demo's: credit first, then a busy one, then a steady one. */
+export const testCatalog: Catalog = {
+  models: [
+    {
+      name: 'research',
+      routes: [route('economy', 'credit'), route('busy', 'direct'), route('steady', 'direct')],
+    },
+    { name: 'steady', routes: [route('steady', 'direct')] },
+    { name: 'unpriced', routes: [route('small', 'direct')] },
+  ],
+  prices: [
+    { provider: 'sandbox', upstreamModel: 'sandbox-economy', currency: 'USD', input: '0.10', output: '0.40' },
+    { provider: 'sandbox', upstreamModel: 'sandbox-busy', currency: 'USD', input: '0.15', output: '0.60' },
+    { provider: 'sandbox', upstreamModel: 'sandbox-steady', currency: 'USD', input: '0.40', output: '1.60' },
+  ],
+}
+
+function route(name: string, balanceClass: BalanceClass): Catalog['models'][number]['routes'][number] {
+  return {
+    name,
+    provider: 'sandbox',
+    upstreamModel: `sandbox-${name}`,
+    balanceClass,
+    currency: 'USD',
+    contextTokens: 128_000,
+    maxOutputTokens: 4_096,
+    timeoutMs: 30_000,
+  }
+}
+
+export async function createWorld(options: { readonly catalog?: Catalog } = {}): Promise<World> {
+  const database = await createTestDatabase()
+  const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
+  onTestFinished(async () => {
+    await db.destroy()
+    await database.drop()
+  })
+  const scope = { projectId: newId(Date.now()) }
+  const sandbox = await useSandbox()
+  await importCatalog(db, options.catalog ?? testCatalog)
+  await fundTenant(db, scope)
+  return {
+    database,
+    db,
+    scope,
+    sandbox,
+    startEngine: () => startTestEngine(db, database.appUrl, sandbox.url),
+    openRun: (pockets) => openTestRun(db, scope, pockets),
+    async providerAnswers() {
+      const answers = new Map<string, number>()
+      for (const request of await requestsSeen(sandbox)) {
+        if (request.begun) answers.set(request.callKey, (answers.get(request.callKey) ?? 0) + 1)
+      }
+      return answers
+    },
+  }
+}
+
+export interface SeenRequest {
+  readonly callKey: string
+  readonly attempt: number
+  readonly model: string
+  readonly status: number
+  readonly begun: boolean
+  readonly finished: boolean
+  /** USD, exact. */
+  readonly billed: string
+}
+
+export async function requestsSeen(sandbox: TestSandbox): Promise<readonly SeenRequest[]> {
+  // The log's shape is the sandbox's contract.
+  // oxlint-disable-next-line typescript/consistent-type-assertions
+  return (await sandbox.control('GET', '/log')) as readonly SeenRequest[]
+}
+
+async function fundTenant(db: Kysely<Database>, scope: Scope): Promise<void> {
+  const organisationId = newId(Date.now())
+  const walletId = newId(Date.now())
+  await db.insertInto('organisation').values({ id: organisationId, name: 'test' }).execute()
+  await db
+    .insertInto('project')
+    .values({ id: scope.projectId, organisation_id: organisationId, name: `p-${scope.projectId}` })
+    .execute()
+  await db.insertInto('wallet').values({ id: walletId, project_id: scope.projectId }).execute()
+  for (const balanceClass of ['direct', 'credit'] as const) {
+    await deposit(db, scope, {
+      id: newId(Date.now()),
+      walletId,
+      balanceClass,
+      currency: 'USD',
+      amount: WALLET_NANO,
+      reference: `first-${balanceClass}`,
+    })
+  }
+}
+
+async function startTestEngine(db: Kysely<Database>, databaseUrl: string, baseUrl: string): Promise<RunningEngine> {
+  const provider = createOpenAiCompatible({
+    name: 'sandbox',
+    baseUrl,
+    apiKey: 'sandbox-key',
+    nowMs: () => Date.now(),
+  })
+  const engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
+  onTestFinished(() => engine.stop())
+  return engine
+}
+
+async function openTestRun(
+  db: Kysely<Database>,
+  scope: Scope,
+  pockets: Partial<Record<BalanceClass, bigint>>,
+): Promise<TestRun> {
+  const runId = newId(Date.now())
+  const envelopeId = newId(Date.now())
+  const apiKeyId = newId(Date.now())
+  const fundings = (['direct', 'credit'] as const).flatMap((balanceClass) => {
+    const amount = pockets[balanceClass]
+    return amount === undefined ? [] : [{ id: newId(Date.now()), balanceClass, currency: 'USD', amount }]
+  })
+  const refusal = await openEnvelope(db, scope, { envelopeId, runId, fundings })
+  if (refusal) throw new Error(`the envelope was refused: ${refusal.reason}`)
+  await db
+    .insertInto('run')
+    .values({
+      id: runId,
+      project_id: scope.projectId,
+      api_key_id: apiKeyId,
+      envelope_id: envelopeId,
+      agent: 'test',
+      model: 'research',
+      input: json({}),
+      options: json({ onExhausted: 'pause', mayRepeat: 1, pauseDeadlineMs: 60_000 }),
+      state: 'running',
+      started_at: sql<Date>`clock_timestamp()`,
+    })
+    .execute()
+  return {
+    runId,
+    envelopeId,
+    request: (path, question, change = {}) => ({
+      scope,
+      runId,
+      envelopeId,
+      apiKeyId,
+      path,
+      model: 'steady',
+      body: { messages: [{ role: 'user', content: question }], maxTokens: 200 },
+      mayRepeat: 1,
+      signal: new AbortController().signal,
+      deadlineMs: Date.now() + 60_000,
+      ...change,
+    }),
+  }
+}
+
