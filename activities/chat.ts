@@ -1,0 +1,92 @@
+import { type CallActivities, type ChatRequest, type ChatResult, MAX_VALUE_BYTES } from '#contracts/activities.ts'
+import { checkJsonSchema } from '#contracts/json-schema.ts'
+import type { CallBody, CallResult, HoldRefusal } from '#calls/call.ts'
+import type { Engine } from '#calls/engine.ts'
+import { executeCall } from '#calls/execute.ts'
+import { Draining } from '#calls/gate-watch.ts'
+import { runFacts, tenantOfRun } from '#db/run.ts'
+import { formatNano } from '#domain/money.ts'
+import { utf8Length } from '#domain/token-bound.ts'
+import { asActivity, workerShutdown } from './failure.ts'
+import { withHeartbeat } from './heartbeat.ts'
+import { parseObject } from './object.ts'
+import { loadContents } from './prompt-contents.ts'
+import { renderMessages } from './render.ts'
+
+/** A minute less than the activity's timeout: Temporal stops nothing by itself, so the engine returns before it. */
+const CALL_TIMEOUT_MS = 9 * 60_000
+
+/** @param deps the process's one call engine */
+export function createCallActivities(deps: { readonly engine: Engine }): CallActivities {
+  return {
+    chat: (request) =>
+      asActivity(() => withHeartbeat({ path: request.path }, (signal) => chat(deps.engine, request, signal))),
+  }
+}
+
+async function chat(engine: Engine, request: ChatRequest, signal: AbortSignal): Promise<ChatResult> {
+  const scope = await tenantOfRun(engine.db, request.runId)
+  const { envelopeId, apiKeyId, mayRepeat } = await runFacts(engine.db, scope, request.runId)
+  const contents = await loadContents(engine.db, scope, request.messages)
+  const body: CallBody = {
+    messages: renderMessages(request.messages, contents),
+    maxTokens: request.maxTokens,
+    ...(request.schema && { schema: request.schema }),
+  }
+  const { runId, path, model } = request
+  const deadlineMs = engine.nowMs() + CALL_TIMEOUT_MS
+  const call = { scope, runId, envelopeId, apiKeyId, path, model, body, mayRepeat, signal, deadlineMs }
+  const result = await executeCall(engine, call)
+  if (result.kind !== 'answered' && signal.reason instanceof Draining) throw workerShutdown()
+  return toChatResult(result, { schema: request.schema, nowMs: engine.nowMs() })
+}
+
+/** What the workflow may see of a result: small, without amounts that are no decimal strings, without a clock. */
+export function toChatResult(
+  result: CallResult,
+  context: { readonly schema: ChatRequest['schema']; readonly nowMs: number },
+): ChatResult {
+  switch (result.kind) {
+    case 'answered':
+      return context.schema ? objectResult(result, context.schema) : textResult(result)
+    case 'exhausted':
+      return { kind: 'exhausted', callId: result.callId, stop: moneyStop(result.refusal) }
+    case 'gate':
+      return { kind: 'gate', gate: result.gate }
+    case 'waiting':
+      return { kind: 'waiting', waitMs: Math.max(1, Math.ceil(result.untilMs - context.nowMs)) }
+    case 'failed':
+      return result
+  }
+}
+
+type Answered = Extract<CallResult, { kind: 'answered' }>
+
+function textResult({ callId, answerId, answer }: Answered): ChatResult {
+  const fits = utf8Length(JSON.stringify(answer.text)) <= MAX_VALUE_BYTES
+  return { kind: 'answered', callId, ref: answerId, ...(fits && { text: answer.text }) }
+}
+
+/** The call stays answered and paid whatever its text is: a text that is no such object is a failure of this use of it. */
+function objectResult({ callId, answerId, answer }: Answered, format: NonNullable<ChatRequest['schema']>): ChatResult {
+  const parsed = parseObject(answer.text)
+  if (!parsed.ok) return malformed(callId, `the answer is not JSON (it ended with ${answer.finishReason ?? 'nothing'})`)
+  const checked = checkJsonSchema(format.schema, parsed.value)
+  if (!checked.ok) return malformed(callId, checked.detail)
+  if (utf8Length(JSON.stringify(checked.value)) > MAX_VALUE_BYTES) return malformed(callId, 'the object is too large')
+  return { kind: 'answered', callId, ref: answerId, object: checked.value }
+}
+
+function malformed(callId: string, detail: string): ChatResult {
+  return { kind: 'failed', callId, reason: 'malformed_object', detail }
+}
+
+function moneyStop(refusal: HoldRefusal) {
+  return {
+    refusalId: refusal.id,
+    limit: `${refusal.balanceClass} pocket`,
+    needed: formatNano(refusal.neededNano),
+    free: formatNano(refusal.freeNano),
+    currency: refusal.currency,
+  }
+}

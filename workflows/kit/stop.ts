@@ -1,0 +1,41 @@
+import type { RunEnd } from '#contracts/activities.ts'
+
+/**
+ * What a kit call throws when the run has to end. It is no `Error`, so that `catch (error) { if (error instanceof
+ * CallFailed) … else throw error }` lets it through. An agent that swallows it gains nothing: every later kit call throws
+ * it again, and the run ends the way it says, whatever the agent returns.
+ */
+export class Stop {
+  readonly end: RunEnd
+
+  constructor(end: RunEnd) {
+    this.end = end
+  }
+}
+
+/** A model call that has no answer and will get none. An agent may catch it and go on; else the run fails. */
+export class CallFailed extends Error {
+  override readonly name = 'CallFailed'
+  readonly path: string
+  /** The engine's reason, such as `routes_exhausted`; `malformed_object` when the answer is no object of the schema. */
+  readonly reason: string
+
+  constructor(path: string, reason: string, detail: string) {
+    super(`${path}: ${reason}: ${detail}`)
+    this.path = path
+    this.reason = reason
+  }
+}
+
+/** A tool that gave no result. An agent may catch it and go on; else the run fails. */
+export class ToolFailed extends Error {
+  override readonly name = 'ToolFailed'
+  readonly path: string
+  readonly reason: string
+
+  constructor(path: string, reason: string, detail: string) {
+    super(`${path}: ${reason}: ${detail}`)
+    this.path = path
+    this.reason = reason
+  }
+}
