@@ -20,7 +20,8 @@ export function corpusStore(db: Kysely<Database>, scope: Scope): CorpusStore {
  * Any word of the query finds; what is found is ranked by how rare its words are in this corpus (idf), where and how
  * often they stand (ts_rank), and how close to each other (ts_rank_cd).
  *
- * Counting goes through the index, one word at a time, and reads no vector; only the candidates' vectors are read.
+ * Counting goes through the index, one word at a time, with the corpus's mark as its only other condition: a condition
+ * on a column would tempt the planner to read every vector of the corpus. Only the candidates' vectors are read.
  */
 async function searchPassages(
   db: Kysely<Database>,
@@ -29,19 +30,19 @@ async function searchPassages(
 ): Promise<readonly SearchHit[]> {
   const { rows } = await sql<Omit<SearchHit, 'heading'> & { readonly heading: string | null }>`
     with word as materialized (
-      select lexeme, quote_literal(lexeme)::tsquery as query
-      from unnest(to_tsvector('english', corpus_words_and_parts(${request.query}))) limit ${MAX_WORDS}
+      select lexeme, quote_literal(lexeme)::tsquery as query, mark && quote_literal(lexeme)::tsquery as here
+      from unnest(to_tsvector('english', corpus_words_and_parts(${request.query}))),
+        (select quote_literal(corpus_mark(id))::tsquery as mark from corpus
+          where project_id = ${scope.projectId} and id = ${request.corpusId}) as corpus
+      limit ${MAX_WORDS}
     ), size as materialized (
-      select count(*) as passages from passage
-      where project_id = ${scope.projectId} and corpus_id = ${request.corpusId}
+      select count(*) as passages from passage where search @@ quote_literal(corpus_mark(${request.corpusId}))::tsquery
     ), match as materialized (
-      select word.lexeme, found.id from word cross join lateral (
-        select id from passage
-        where project_id = ${scope.projectId} and corpus_id = ${request.corpusId} and search @@ word.query
-      ) as found
+      select word.lexeme, found.id from word
+      cross join lateral (select id from passage where search @@ word.here) as found
     ), weight as materialized (
-      select lexeme, ln(1 + (passages - count(*) + 0.5) / (count(*) + 0.5))::float8 as idf
-      from match cross join size group by lexeme, passages
+      select lexeme, ln(1 + (passages - count(id) + 0.5) / (count(id) + 0.5))::float8 as idf
+      from word cross join size left join match using (lexeme) group by lexeme, passages
     ), candidate as materialized (
       select match.id, count(*) as words from match join weight using (lexeme)
       group by match.id order by sum(idf) desc, match.id limit ${MAX_CANDIDATES}
@@ -55,6 +56,7 @@ async function searchPassages(
             string_agg(quote_literal(lexeme), ' & ')::tsquery, 32) as score
       from word join weight using (lexeme) where search @@ query
     ) as rank
+    where project_id = ${scope.projectId} and corpus_id = ${request.corpusId}
     order by score desc, passage.id limit ${request.limit}
   `.execute(db)
   return rows.map(({ heading, ...hit }) => (heading === null ? hit : { ...hit, heading }))
