@@ -1,3 +1,4 @@
+import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Connection } from '@temporalio/client'
 import { type Child, spawnChild } from './child-process.ts'
@@ -25,7 +26,7 @@ export interface Temporal {
 
 const START_TIMEOUT_MS = 60_000
 const CHECK_TIMEOUT_MS = 2_000
-const POLL_MS = 100
+const POLL_MS = 50
 /** Its inner services take free ports of their own, which another process may win. */
 const START_ATTEMPTS = 3
 
@@ -110,6 +111,7 @@ async function waitUntilServing(address: string, timeoutMs: number, hasEnded: ()
 
 /** Serving, and the namespace `default` is there: the dev server makes it a moment after it begins to listen. */
 async function isServing(address: string): Promise<boolean> {
+  if (!(await isListening(address))) return false // the client would back off for a second
   const connection = Connection.lazy({ address })
   try {
     await connection.withDeadline(Date.now() + CHECK_TIMEOUT_MS, async () => {
@@ -122,4 +124,18 @@ async function isServing(address: string): Promise<boolean> {
   } finally {
     await connection.close()
   }
+}
+
+function isListening(address: string): Promise<boolean> {
+  const { hostname, port } = new URL(`tcp://${address}`)
+  return new Promise((resolve) => {
+    const socket = connect({ host: hostname, port: Number(port), timeout: CHECK_TIMEOUT_MS })
+    const answer = (listening: boolean) => {
+      socket.destroy()
+      resolve(listening)
+    }
+    socket.once('connect', () => answer(true))
+    socket.once('timeout', () => answer(false))
+    socket.once('error', () => answer(false))
+  })
 }
