@@ -35,6 +35,7 @@ export function toBlocks(text: string): readonly Block[] {
   let draft: Draft | null = null
   let inList = false
   let afterBlank = true
+  let wasMarked = false
   const isComment = /^\s*\/\*\*/mu.test(text)
 
   const close = (): void => {
@@ -57,6 +58,8 @@ export function toBlocks(text: string): readonly Block[] {
     const mark = isComment ? COMMENT_MARK : QUOTE_MARK
     const marked = mark.test(raw)
     const line = marked ? raw.replace(mark, '') : raw
+    if (marked && !wasMarked) close()
+    wasMarked = marked
     const heading = HEADING.exec(line)
     if (heading !== null) {
       close()

@@ -7,7 +7,8 @@ export interface Passage {
   readonly text: string
 }
 
-const PASSAGE = /<passage\b((?:[^>"']|"[^"]*"|'[^']*')*)>([\s\S]*?)(?:<\/passage\s*>|(?=<passage\b)|$)/giu
+const PASSAGE =
+  /<passage\b((?:[^<>"']|"[^"]{0,2000}"|'[^']{0,2000}')*)>([\s\S]*?)(?:<\/passage\s*>|(?=<passage\b)|$)/giu
 const ATTRIBUTE = /([\w:-]+)\s*=\s*(?:"([^"]*)"|'([^']*)')/gu
 const QUESTION = /<question\b[^>]*>([\s\S]*?)(?:<\/question\s*>|$)/iu
 const ENTITIES: ReadonlyMap<string, string> = new Map([

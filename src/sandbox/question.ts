@@ -67,8 +67,8 @@ function coreOf(text: string): string {
 }
 
 function questionsIn(text: string): string | null {
-  const questions = text.match(/[^.!?\n]*(?:[.!](?=\S)[^.!?\n]*)*\?/gu)
-  return questions === null ? null : questions.map((question) => question.trim()).join(' ')
+  const questions = text.split(/\n+|(?<=[.!?])\s+/u).filter((sentence) => sentence.trimEnd().endsWith('?'))
+  return questions.length === 0 ? null : questions.map((question) => question.trim()).join(' ')
 }
 
 function withoutSentences(text: string, asked: string): string {

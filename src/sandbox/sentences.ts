@@ -15,11 +15,15 @@ const ABBREVIATIONS = new Set(
   est jan feb mar apr jun jul aug sep sept oct nov dec a.m p.m u.s u.k ca viz op`.split(/\s+/u),
 )
 
+const LONGEST_ABBREVIATION = 20
+
 /** These end on a full stop that usually ends the sentence too, when a capital follows. */
 const MAY_END_SENTENCE = new Set(['etc', 'inc', 'ltd', 'co', 'corp', 'al', 'a.m', 'p.m'])
 
 const ENDED = /[.!?…。！？][)\]"'”’*_`]*$/u
 
+/** Nobody reads on; it also bounds the work of the patterns below. */
+const MAX_CHARACTERS = 1500
 const MAX_WORDS = 90
 const LONG_WORDS = 45
 const MIN_WORDS = { prose: 4, item: 3 } as const
@@ -64,7 +68,10 @@ function endsSentence(text: string, stop: number, end: number): boolean {
   if (/^[。！？]/u.test(text.slice(stop)) || rest === '') return true
   if (!/^["'“‘([*_`~<>ℹ⚠\p{Lu}\p{N}\p{Lo}]/u.test(rest)) return false
   if (!isFullStop) return true
-  const word = (/(\S+)$/u.exec(text.slice(0, stop))?.[1] ?? '').replace(/^[("'“‘*_]+/u, '')
+  const word = (/(\S+)$/u.exec(text.slice(Math.max(0, stop - LONGEST_ABBREVIATION), stop))?.[1] ?? '').replace(
+    /^[("'“‘*_]+/u,
+    '',
+  )
   const lower = word.toLowerCase()
   if (MAY_END_SENTENCE.has(lower)) return /^[\p{Lu}]/u.test(rest)
   return !ABBREVIATIONS.has(lower) && !/^\p{Lu}$/u.test(word)
@@ -80,6 +87,7 @@ function codeSpans(text: string): (offset: number) => boolean {
 
 /** 0 = not fit to be read on its own. */
 function qualityOf(sentence: string, kind: 'prose' | 'item'): number {
+  if (sentence.length > MAX_CHARACTERS) return 0
   const visible = visibleText(sentence)
   const words = visible.split(/\s+/u).filter((word) => /[\p{L}\p{N}]/u.test(word)).length
   const spaceless = /[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]/u.test(visible)

@@ -1,14 +1,33 @@
 import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
-import { type SandboxOptions, startSandbox } from '#sandbox/server.ts'
+import { z } from 'zod'
+import { startSandbox, type SandboxOptions } from '#sandbox/server.ts'
+
+const loggedRequests = z.array(
+  z.object({
+    seq: z.number(),
+    callKey: z.string().nullable(),
+    attempt: z.number().nullable(),
+    model: z.string().nullable(),
+    status: z.number(),
+    begun: z.boolean(),
+    finished: z.boolean(),
+    clientGoneAt: z.string().optional(),
+    usage: z.object({ promptTokens: z.number(), completionTokens: z.number() }),
+    billed: z.string(),
+    keyName: z.string().nullable(),
+  }),
+)
 
 /** A sandbox provider of its own for one test, and how to reach it. */
 export interface TestSandbox {
   readonly url: string
   readonly controlUrl: string
+  /** Never retries. */
   readonly client: OpenAI
   /** Calls the control API and returns the parsed answer. */
   readonly control: (method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown) => Promise<unknown>
+  readonly readLog: () => Promise<z.infer<typeof loggedRequests>>
   /** Ends the provider before the test does. */
   readonly close: () => Promise<void>
 }
@@ -17,12 +36,12 @@ export interface TestSandbox {
 export async function useSandbox(options: SandboxOptions = {}): Promise<TestSandbox> {
   const { url, controlUrl, close } = await startSandbox(options)
   onTestFinished(close)
-  const client = new OpenAI({ baseURL: url, apiKey: 'sandbox-key', maxRetries: 0 })
-  return { url, controlUrl, client, control: controlOf(controlUrl), close }
+  return { ...sandboxAt({ url, controlUrl }), close }
 }
 
-function controlOf(controlUrl: string): TestSandbox['control'] {
-  return async (method, path, body) => {
+/** How to reach a provider that runs elsewhere, with the default keys. */
+export function sandboxAt({ url, controlUrl }: Pick<TestSandbox, 'url' | 'controlUrl'>): Omit<TestSandbox, 'close'> {
+  const control: TestSandbox['control'] = async (method, path, body) => {
     const response = await fetch(`${controlUrl}${path}`, {
       method,
       headers: { 'x-sandbox-control': 'control', 'content-type': 'application/json' },
@@ -30,6 +49,20 @@ function controlOf(controlUrl: string): TestSandbox['control'] {
     })
     const text = await response.text()
     if (!response.ok) throw new Error(`${method} ${path} answered ${response.status}: ${text}`)
-    return text === '' ? undefined : JSON.parse(text)
+    const answer: unknown = text === '' ? undefined : JSON.parse(text)
+    return answer
   }
+  return {
+    url,
+    controlUrl,
+    control,
+    client: new OpenAI({ baseURL: url, apiKey: 'sandbox-key', maxRetries: 0 }),
+    readLog: async () => loggedRequests.parse(await control('GET', '/log')),
+  }
+}
+
+export async function readAll<Item>(items: AsyncIterable<Item>): Promise<readonly Item[]> {
+  const read: Item[] = []
+  for await (const item of items) read.push(item)
+  return read
 }
