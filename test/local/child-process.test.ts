@@ -1,5 +1,3 @@
-import { spawn } from 'node:child_process'
-import { createInterface } from 'node:readline'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,8 +7,10 @@ import { startProcess } from '#local/child-process.ts'
 import { isRunning } from '#local/process-table.ts'
 import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
+import { startStackOwner } from './stack-owner.ts'
 
 const { env } = process
+const STACK_OWNER = fileURLToPath(new URL('./fixtures/stack-owner.ts', import.meta.url))
 const SERVICE = { name: 'service', env, entry: fileURLToPath(new URL('./fixtures/service.ts', import.meta.url)) }
 const BROKEN_SERVICE = {
   name: 'broken-service',
@@ -55,7 +55,7 @@ describe('a process of ours', () => {
 
 describe('processes whose owner is killed', () => {
   it('end too, even one that is stopped', { timeout: 90_000 }, async () => {
-    const owner = await startOwner(await useScratchFolder())
+    const owner = await startStackOwner({ entry: STACK_OWNER, dataDir: await useScratchFolder() })
     process.kill(owner.servicePid, 'SIGSTOP')
 
     process.kill(owner.pid, 'SIGKILL')
@@ -65,7 +65,7 @@ describe('processes whose owner is killed', () => {
   })
 
   it('end when the owner is told to end and does not stop them', async () => {
-    const owner = await startOwner(await useScratchFolder())
+    const owner = await startStackOwner({ entry: STACK_OWNER, dataDir: await useScratchFolder() })
 
     process.kill(owner.pid, 'SIGTERM')
 
@@ -73,20 +73,3 @@ describe('processes whose owner is killed', () => {
     await pollUntil(() => !isRunning(owner.servicePid), { what: 'the process ends' })
   })
 })
-
-interface Owner {
-  readonly pid: number
-  readonly postgresPid: number
-  readonly servicePid: number
-}
-
-async function startOwner(folder: string): Promise<Owner> {
-  const entry = fileURLToPath(new URL('./fixtures/stack-owner.ts', import.meta.url))
-  const owner = spawn(process.execPath, [entry, folder], { stdio: ['ignore', 'pipe', 'inherit'] })
-  onTestFinished(() => void owner.kill('SIGKILL'))
-  for await (const line of createInterface(owner.stdout)) {
-    const pids = z.object({ postgresPid: z.number(), servicePid: z.number() }).parse(JSON.parse(line))
-    return { ...pids, pid: z.number().parse(owner.pid) }
-  }
-  throw new Error('The owner ended before it had started its processes.')
-}
