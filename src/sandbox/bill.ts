@@ -17,7 +17,7 @@ const TOKENS_PER_PRICE = 1_000_000n
 const DECIMAL = /^(\d{1,9})(?:\.(\d{1,9}))?$/u
 
 /** Reads `"0.15"` as 150,000,000 nano USD; null when the text is no plain decimal with at most nine places. */
-export function parseUsd(text: unknown): bigint | null {
+function parseUsd(text: unknown): bigint | null {
   const match = typeof text === 'string' ? DECIMAL.exec(text) : null
   if (match === null) return null
   return BigInt(match[1] ?? '0') * NANO_PER_USD + BigInt((match[2] ?? '').padEnd(NANO_DIGITS, '0'))

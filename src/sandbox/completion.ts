@@ -8,7 +8,7 @@ import { findSupport, MAX_SENTENCES } from './support.ts'
 import { countTokens } from './tokens.ts'
 
 /** The exact answer when nothing in the passages supports one. */
-export const NOT_FOUND = 'NOT FOUND'
+const NOT_FOUND = 'NOT FOUND'
 
 const KEY_TERMS = 6
 

@@ -1,6 +1,8 @@
 import { parseJson } from './json.ts'
 import { startSandbox } from './server.ts'
 
+const PARENT_CHECK_MS = 500
+
 const { SANDBOX_PORT, SANDBOX_KEY, SANDBOX_CONTROL_KEY, SANDBOX_LOG_FILE, SANDBOX_CONFIG } = process.env
 
 const sandbox = await startSandbox({
@@ -11,11 +13,18 @@ const sandbox = await startSandbox({
   ...(isGiven(SANDBOX_CONFIG) ? { config: readConfig(SANDBOX_CONFIG) } : {}),
 })
 
-for (const signal of ['SIGTERM', 'SIGINT'] as const) {
-  process.once(signal, () => {
-    void sandbox.close().finally(() => process.exit(0))
-  })
+const stop = (): void => {
+  void sandbox.close().finally(() => process.exit(0))
 }
+for (const signal of ['SIGTERM', 'SIGINT'] as const) {
+  process.once(signal, stop)
+}
+
+// A stack or test that is killed cannot end its provider: the system then gives the orphan another parent.
+const parent = process.ppid
+setInterval(() => {
+  if (process.ppid !== parent) stop()
+}, PARENT_CHECK_MS).unref()
 
 const { url, controlUrl } = sandbox
 process.stdout.write(`${JSON.stringify({ ready: { url, controlUrl } })}\n`)

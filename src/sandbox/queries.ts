@@ -1,5 +1,5 @@
 import type { Question } from './question.ts'
-import type { Word } from './terms.ts'
+import { contentWords, type Word } from './terms.ts'
 
 const MAX_WORDS_PER_QUERY = 10
 
@@ -10,7 +10,13 @@ const MAX_WORDS_PER_QUERY = 10
 export function toQueries(question: Question): readonly string[] {
   const parts = question.parts.filter((part) => part.length > 1).map(toQuery)
   const singles = question.words.toSorted((left, right) => weightOf(right) - weightOf(left)).map((word) => word.surface)
-  return distinctText([toQuery(question.words), ...parts, ...neighbours(question), ...singles, question.text])
+  return distinctText([
+    toQuery(contentWords(question.text)),
+    ...parts,
+    ...neighbours(question),
+    ...singles,
+    question.text,
+  ])
 }
 
 /** Queries for what a first reading left open. */
@@ -31,9 +37,8 @@ function neighbours(question: Question): readonly string[] {
 }
 
 function toQuery(words: readonly Word[]): string {
-  return words
+  return distinctText(words.map((word) => word.surface))
     .slice(0, MAX_WORDS_PER_QUERY)
-    .map((word) => word.surface)
     .join(' ')
 }
 

@@ -152,6 +152,6 @@ export function shareOf(stems: ReadonlySet<string>, weights: ReadonlyMap<string,
   return total === 0 ? 0 : sumOf([...stems], weights) / total
 }
 
-export function sumOf(stems: readonly string[], weights: ReadonlyMap<string, number>): number {
+function sumOf(stems: readonly string[], weights: ReadonlyMap<string, number>): number {
   return stems.reduce((sum, stem) => sum + (weights.get(stem) ?? 0), 0)
 }

@@ -63,7 +63,7 @@ export interface Word {
 }
 
 /** Reduces an English word to a stem shared by its forms: validate, validation, validator → `valid`. */
-export function stemOf(word: string): string {
+function stemOf(word: string): string {
   let stem = word.toLowerCase().replace(/['’]s?$/u, '')
   if (!/^[a-z]+$/u.test(stem) || stem.length <= 3) return stem
   if (stem.endsWith('ies') && stem.length > 4) stem = stem.slice(0, -2)
@@ -87,7 +87,7 @@ export function contentWords(text: string): readonly Word[] {
   return words
 }
 
-export function isStopWord(surface: string): boolean {
+function isStopWord(surface: string): boolean {
   const lower = surface.toLowerCase()
   return STOP_WORDS.has(lower) || STOP_WORDS.has(lower.replace(/['’].*$/u, '')) || /^[a-z]$/u.test(lower)
 }
