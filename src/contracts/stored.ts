@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { ON_EXHAUSTED } from './names.ts'
+import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
 
@@ -11,7 +11,7 @@ export const planSchema = z.object({
   route: z.string(),
   provider: z.string(),
   upstreamModel: z.string(),
-  balanceClass: z.string(),
+  balanceClass: z.enum(BALANCE_CLASSES),
   currency: z.string(),
   priceId: z.string(),
   prices: z.object({
@@ -53,3 +53,8 @@ export const runOptionsSchema = z.object({
   mayRepeat: z.int(),
   pauseDeadlineMs: z.int(),
 })
+
+/** The limit that paused or ended a run. Amounts are decimal strings in the major unit. */
+export const moneyStopSchema = z
+  .object({ refusalId: z.string(), limit: z.string(), needed: z.string(), free: z.string(), currency: z.string() })
+  .nullable()

@@ -1,5 +1,6 @@
 import { executeCall } from '#calls/execute.ts'
 import type { CallResult } from '#calls/call.ts'
+import { planSchema } from '#contracts/stored.ts'
 import { closeEnvelope, setGate, topUpEnvelope } from '#db/ledger.ts'
 import { newId } from '#db/ids.ts'
 import { parseDecimal } from '#domain/money.ts'
@@ -46,7 +47,10 @@ test('a call is held before it is sent, captured at exactly what the provider bi
   expect(billed).toEqual({ ok: true, nano: capture?.amount })
   expect(capture).toMatchObject({ pending_id: hold?.id, released: hold?.amount, certainty: 'billed', use: 'useful' })
   expect(hold?.amount).toBeGreaterThan(capture?.amount ?? 0n)
-  expect(await pocketOf(world, run.envelopeId)).toMatchObject({ held: 0n, balance: 1_000_000_000n - (capture?.amount ?? 0n) })
+  expect(await pocketOf(world, run.envelopeId)).toMatchObject({
+    held: 0n,
+    balance: 1_000_000_000n - (capture?.amount ?? 0n),
+  })
 })
 
 test('a call that has an answer is never sent again', async () => {
@@ -62,7 +66,12 @@ test('a call that has an answer is never sent again', async () => {
 
 test('64 executors of one call key at once make one provider request', async () => {
   const world = await createWorld()
-  const engines = await Promise.all([world.startEngine(), world.startEngine(), world.startEngine(), world.startEngine()])
+  const engines = await Promise.all([
+    world.startEngine(),
+    world.startEngine(),
+    world.startEngine(),
+    world.startEngine(),
+  ])
   const run = await world.openRun({ direct: 1_000_000_000n })
   await world.sandbox.control('PUT', '/faults/sandbox-steady', { delayFirstByteMs: 300 })
   const results = await Promise.all(
@@ -84,13 +93,18 @@ test('a credit pocket that runs out falls back to direct, and a busy route is re
   const run = await world.openRun({ direct: 1_000_000_000n, credit: 1n })
   const result = await executeCall(engine, run.request('one', PASSAGE, { model: 'research' }))
   const { callId } = expectAnswered(result)
-  const attempts = await world.db.selectFrom('attempt').selectAll().where('call_id', '=', callId).orderBy('number').execute()
+  const attempts = await world.db
+    .selectFrom('attempt')
+    .selectAll()
+    .where('call_id', '=', callId)
+    .orderBy('number')
+    .execute()
   expect(attempts.map((row) => [row.number, row.outcome])).toEqual([
     [2, 'rate_limited'],
     [3, 'rate_limited'],
     [4, 'answered'],
   ])
-  expect(attempts.map((row) => (row.plan as { why: string }).why)).toEqual(['fallback', 'retry', 'fallback'])
+  expect(attempts.map((row) => planSchema.parse(row.plan).why)).toEqual(['fallback', 'retry', 'fallback'])
   const refusals = await world.db.selectFrom('refusal').selectAll().where('call_id', '=', callId).execute()
   expect(refusals.map((row) => [row.attempt, row.free])).toEqual([[1, 1n]])
   const codes = (await transfersOf(world, run.runId)).map((row) => row.code)
@@ -140,7 +154,9 @@ test('an envelope that is closing aborts the request in flight and settles what 
   const run = await world.openRun({ direct: 1_000_000_000n })
   await world.sandbox.control('PUT', '/faults/sandbox-steady', { delayPerChunkMs: 300 })
   const call = executeCall(engine, run.request('one', PASSAGE))
-  await pollUntil(async () => (await requestsSeen(world.sandbox)).some((request) => request.begun), { what: 'the request' })
+  await pollUntil(async () => (await requestsSeen(world.sandbox)).some((request) => request.begun), {
+    what: 'the request',
+  })
   await setGate(world.db, world.scope, { envelopeId: run.envelopeId, gate: 'closing', reason: 'test' })
   expect(await call).toMatchObject({ kind: 'gate', gate: 'closing' })
   const rows = await transfersOf(world, run.runId)
@@ -150,18 +166,21 @@ test('an envelope that is closing aborts the request in flight and settles what 
   expect(await requestsSeen(world.sandbox)).toHaveLength(1)
 })
 
-test.each(['not-json', 'not-completion', 'invalid-sse'] as const)('a provider that answers garbage (%s) costs nothing and is recorded', async (garbage) => {
-  const world = await createWorld()
-  const engine = await world.startEngine()
-  const run = await world.openRun({ direct: 1_000_000_000n })
-  await world.sandbox.control('PUT', '/faults/sandbox-steady', { garbage })
-  const result = await executeCall(engine, run.request('one', PASSAGE))
-  expect(result).toMatchObject({ kind: 'failed' })
-  const rows = await transfersOf(world, run.runId)
-  expect(rows.map((row) => row.code)).toEqual(['top_up', 'hold', 'void'])
-  const [attempt] = await world.db.selectFrom('attempt').select('outcome').where('run_id', '=', run.runId).execute()
-  expect(attempt?.outcome).toBe('malformed_answer')
-})
+test.each(['not-json', 'not-completion', 'invalid-sse'] as const)(
+  'a provider that answers garbage (%s) costs nothing and is recorded',
+  async (garbage) => {
+    const world = await createWorld()
+    const engine = await world.startEngine()
+    const run = await world.openRun({ direct: 1_000_000_000n })
+    await world.sandbox.control('PUT', '/faults/sandbox-steady', { garbage })
+    const result = await executeCall(engine, run.request('one', PASSAGE))
+    expect(result).toMatchObject({ kind: 'failed' })
+    const rows = await transfersOf(world, run.runId)
+    expect(rows.map((row) => row.code)).toEqual(['top_up', 'hold', 'void'])
+    const [attempt] = await world.db.selectFrom('attempt').select('outcome').where('run_id', '=', run.runId).execute()
+    expect(attempt?.outcome).toBe('malformed_answer')
+  },
+)
 
 test('a model without a price is not called', async () => {
   const world = await createWorld()

@@ -1,0 +1,133 @@
+import { OUTCOMES } from '#domain/policy.ts'
+import { RUN_STATES } from '#domain/run-states.ts'
+import { z } from 'zod'
+import { amountSchema } from './api-money.ts'
+import { BALANCE_CLASSES, CERTAINTIES, GATES, USES } from './names.ts'
+
+const moment = z.iso.datetime()
+
+/** One request to one route, or a hold that was refused. All money comes from the journal. */
+export const attemptReportSchema = z
+  .object({
+    number: z.int(),
+    kind: z.enum(['attempt', 'refusal']),
+    route: z.string(),
+    provider: z.string(),
+    upstreamModel: z.string(),
+    balanceClass: z.enum(BALANCE_CLASSES).describe('The pocket that paid, or was asked.'),
+    outcome: z.enum(OUTCOMES).nullable().describe('`null`: still in flight.'),
+    why: z.enum(['first', 'retry', 'fallback']),
+    after: z
+      .object({ attempt: z.int(), outcome: z.string() })
+      .nullable()
+      .describe('The outcome that it retried or fell back from.'),
+    message: z.string().nullable(),
+    held: amountSchema.describe('The worst case that was held; for a refusal, what was asked.'),
+    free: amountSchema.nullable().describe('For a refusal: what was free.'),
+    captured: amountSchema,
+    released: amountSchema,
+    overage: amountSchema.describe('What it cost beyond its hold.'),
+    corrected: z.object({ amount: z.string(), currency: z.string() }).describe('Later truth minus estimate; signed.'),
+    charged: amountSchema.describe('captured + overage + corrected.'),
+    certainty: z.enum(CERTAINTIES).nullable(),
+    use: z.enum(USES).nullable(),
+    tokens: z.object({ input: z.int(), cachedInput: z.int(), output: z.int() }).nullable(),
+    sentAt: moment,
+    resolvedAt: moment.nullable(),
+    transfers: z.array(z.uuid()).describe('The ledger entries that prove it.'),
+  })
+  .meta({ id: 'AttemptReport' })
+
+export const callReportSchema = z
+  .object({
+    id: z.uuid(),
+    path: z.string(),
+    model: z.string().describe('The catalog model that was asked for.'),
+    state: z.enum(['open', 'answered']),
+    answeredBy: z.int().nullable().describe('The attempt whose answer is the call’s.'),
+    stopReason: z.string().nullable(),
+    stopDetail: z.string().nullable(),
+    skipped: z.array(z.object({ route: z.string(), reason: z.string() })).describe('Routes that could not be tried.'),
+    attempts: z.array(attemptReportSchema),
+  })
+  .meta({ id: 'CallReport' })
+
+/** What was spent from one balance class and currency, split by each label; the parts of a split add up to `spent`. */
+export const spendSchema = z.object({
+  balanceClass: z.enum(BALANCE_CLASSES),
+  currency: z.string(),
+  spent: amountSchema,
+  useful: amountSchema,
+  wasted: amountSchema,
+  billed: amountSchema,
+  estimated: amountSchema,
+  unknown: amountSchema,
+  held: amountSchema.describe('Open holds.'),
+})
+
+export const reportSchema = z
+  .object({
+    runId: z.uuid(),
+    projectId: z.uuid(),
+    apiKeyId: z.uuid(),
+    agent: z.string(),
+    model: z.string(),
+    state: z.enum(RUN_STATES),
+    reason: z.string().nullable(),
+    detail: z.string().nullable(),
+    stop: z.object({ limit: z.string(), needed: amountSchema, free: amountSchema }).nullable(),
+    revision: z.int().describe('How many ledger entries of the run it is computed from.'),
+    envelope: z.object({
+      id: z.uuid(),
+      gate: z.enum(GATES),
+      pockets: z.array(
+        z.object({
+          balanceClass: z.enum(BALANCE_CLASSES),
+          currency: z.string(),
+          funded: amountSchema,
+          spent: amountSchema,
+          held: amountSchema,
+          returned: amountSchema,
+          free: amountSchema.describe('The closing balance once the envelope is closed: zero.'),
+        }),
+      ),
+    }),
+    totals: z.array(spendSchema),
+    counts: z.object({
+      calls: z.int(),
+      attempts: z.int(),
+      retries: z.int(),
+      fallbacks: z.int(),
+      refusals: z.int(),
+      lost: z.int(),
+    }),
+    calls: z.array(callReportSchema),
+  })
+  .meta({ id: 'Report' })
+
+/** One call's story: the seven answers. */
+export const callStorySchema = z
+  .object({
+    runId: z.uuid(),
+    projectId: z.uuid(),
+    apiKey: z.object({ id: z.uuid(), name: z.string().nullable(), hint: z.string().nullable() }),
+    project: z.object({ id: z.uuid(), name: z.string() }),
+    asked: z.object({ model: z.string(), path: z.string(), catalogVersion: z.int(), at: moment }),
+    served: z
+      .object({ provider: z.string(), upstreamModel: z.string(), route: z.string(), attempt: z.int() })
+      .nullable(),
+    paid: z.array(z.object({ balanceClass: z.enum(BALANCE_CLASSES), charged: amountSchema })),
+    bound: z.object({
+      envelopeId: z.uuid(),
+      gate: z.enum(GATES),
+      verdict: z.enum(['allowed', 'stopped', 'in_flight']),
+      reason: z.string().nullable(),
+    }),
+    call: callReportSchema,
+  })
+  .meta({ id: 'CallStory' })
+
+export type AttemptReport = z.infer<typeof attemptReportSchema>
+export type CallReport = z.infer<typeof callReportSchema>
+export type Report = z.infer<typeof reportSchema>
+export type CallStory = z.infer<typeof callStorySchema>
