@@ -8,6 +8,9 @@ import type { Database } from './schema.ts'
 /** Making the search vectors of so many takes well under a second; a write transaction may take five. */
 const PASSAGES_PER_INSERT = 500
 
+/** Models make up ids: what is none must not reach a uuid column. */
+const UUID = /^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$/
+
 /** Safe to repeat with the same id. */
 export async function createCorpus(
   db: Kysely<Database>,
@@ -86,12 +89,14 @@ export async function getPassages(
   scope: Scope,
   request: { readonly corpusId: string; readonly passageIds: readonly string[] },
 ): Promise<readonly Passage[]> {
+  const ids = request.passageIds.filter((id) => UUID.test(id))
+  if (ids.length === 0) return []
   const rows = await db
     .selectFrom('passage')
     .select(['id', 'source', 'title', 'heading', 'ordinal', 'body'])
     .where('project_id', '=', scope.projectId)
     .where('corpus_id', '=', request.corpusId)
-    .where(sql<string>`id::text`, 'in', [...request.passageIds, ''])
+    .where('id', 'in', ids)
     .execute()
   const byId = new Map(rows.map((row) => [row.id, row]))
   return request.passageIds.flatMap((id) => {

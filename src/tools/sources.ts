@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { readdir, readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SourceDocument } from '#contracts/corpus.ts'
-import { extractTsdoc, toMarkdown } from './tsdoc.ts'
+import { type DocumentedSymbol, extractTsdoc, toMarkdown } from './tsdoc.ts'
 
 /** Larger than any documentation page seen; what is larger is data. */
 const MAX_FILE_BYTES = 512 * 1024
@@ -71,6 +71,7 @@ async function addMarkdown(collection: Collection, root: string, name: string): 
 async function addDeclarations(collection: Collection, root: string, name: string): Promise<void> {
   const paths = await listFiles(join(root, name), { wanted: DECLARATIONS, skippedFolders: PACKAGE_TESTS })
   let room = MAX_PACKAGE_TSDOC
+  const known = new Set<string>()
   for (const path of paths) {
     if (room <= 0) return
     const source = `${name}/${path}`
@@ -79,10 +80,18 @@ async function addDeclarations(collection: Collection, root: string, name: strin
       collection.skip('too_large')
       continue
     }
-    const document = toMarkdown(extractTsdoc(text)).slice(0, room)
+    const document = toMarkdown(newSymbols(text, known)).slice(0, room)
     if (document === '') continue
     room -= collection.add({ source, title: `${name} ${path.replace(DECLARATIONS, '')}`, text: document })
   }
+}
+
+/** Packages ship the same declarations several times, for each module format and compiler. */
+function newSymbols(text: string, known: Set<string>): readonly DocumentedSymbol[] {
+  return extractTsdoc(text).filter((symbol) => {
+    const key = `${symbol.name}\n${symbol.text}`
+    return !known.has(key) && known.add(key)
+  })
 }
 
 /** Packages by name, nested ones (`a/node_modules/b`) after those of the top. */
