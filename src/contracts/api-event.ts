@@ -8,8 +8,16 @@ export function isLastEvent(event: { readonly kind: string }): boolean {
   return LAST_KINDS.has(event.kind)
 }
 
+/** Largest value of both halves: Postgres' bigint. */
+const MAX_HALF = 9_223_372_036_854_775_807n
+
 /** `<xid>-<seq>`: in the order of this pair no event is lost, however many write at once. */
-export const eventIdSchema = z.string().regex(/^\d{1,20}-\d{1,19}$/, 'the id of an event, such as 812-40')
+export const eventIdSchema = z
+  .string()
+  .refine(
+    (text) => /^\d{1,19}-\d{1,19}$/.test(text) && text.split('-').every((half) => BigInt(half) <= MAX_HALF),
+    'is not the id of an event, such as 812-40',
+  )
 
 export const eventSchema = z
   .object({

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
+import { nextCursorSchema } from './api-page.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
 const name = z.string().trim().min(1).max(100)
@@ -9,7 +10,7 @@ export const projectRequestSchema = z.strictObject({ name })
 
 export const projectSchema = z.object({ id: z.uuid(), name: z.string(), createdAt: moment }).meta({ id: 'Project' })
 
-export const projectListSchema = z.object({ projects: z.array(projectSchema) })
+export const projectListSchema = z.object({ projects: z.array(projectSchema), nextCursor: nextCursorSchema })
 
 export const keyRequestSchema = z.strictObject({ name })
 

@@ -1,6 +1,6 @@
-import { storedStopSchema, type RunSummary, type RunView } from '#contracts/api-run.ts'
+import type { RunSummary, RunView } from '#contracts/api-run.ts'
 import type { BalanceClass } from '#contracts/names.ts'
-import { runOptionsSchema } from '#contracts/stored.ts'
+import { moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
 import { toAmount } from '#domain/money.ts'
 import type { RunState } from '#domain/run-states.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
@@ -60,7 +60,7 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
       gateReason: row.gate_reason,
       pockets: await pocketsOf(db, scope, row.envelope_id),
     },
-    stop: row.stop === null ? null : stopOf(row.stop),
+    stop: stopOf(row.stop),
     output: row.output,
   }
 }
@@ -102,7 +102,9 @@ async function pocketsOf(
 }
 
 function stopOf(stored: unknown): RunView['stop'] {
-  const { limit, needed, free, currency } = storedStopSchema.parse(stored)
+  const stop = moneyStopSchema.parse(stored)
+  if (!stop) return null
+  const { limit, needed, free, currency } = stop
   return { limit, needed: { amount: needed, currency }, free: { amount: free, currency } }
 }
 

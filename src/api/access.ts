@@ -1,0 +1,97 @@
+import { Problem } from '#contracts/codes.ts'
+import { callerOf, type Caller } from '#db/api-key.ts'
+import type { Scope } from '#db/database.ts'
+import type { Database } from '#db/schema.ts'
+import { tenantOf, type Noun } from '#db/tenant.ts'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { Kysely } from 'kysely'
+
+/** Whose key may call a route. `any`: a project for what is its own, an operator for the whole organisation. */
+export type Access = 'operator' | 'project' | 'any'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    access?: Access
+  }
+  interface FastifyRequest {
+    caller: Caller | null
+  }
+}
+
+/** A key is never longer; a header that is, is not worth a hash. */
+const BEARER = /^Bearer +(purser_(?:op|pk)_[\w-]{20,200}) *$/i
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i
+
+const NAMES = {
+  project: 'project',
+  wallet: 'wallet',
+  run: 'run',
+  call: 'call',
+  corpus: 'corpus',
+  api_key: 'key',
+} as const
+
+/** Checks the key of every request of this scope before its body is read. */
+export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
+  app.decorateRequest('caller', null)
+  app.addHook('onRequest', async (request) => {
+    const caller = await callerFromHeader(db, request.headers.authorization)
+    const { access = 'operator' } = request.routeOptions.config
+    if (access === 'operator' && caller.projectId !== null) {
+      throw new Problem('forbidden', 'This needs an operator key.', { remedy: 'Ask an operator of the organisation.' })
+    }
+    if (access === 'project' && caller.projectId === null) {
+      throw new Problem('forbidden', 'This needs the key of a project.', {
+        remedy: 'Make one with POST /api/v1/projects/{id}/keys.',
+      })
+    }
+    request.caller = caller
+  })
+}
+
+async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<Caller> {
+  const secret = BEARER.exec(header ?? '')?.[1]
+  const caller = secret === undefined ? undefined : await callerOf(db, secret)
+  if (caller) return caller
+  const what = header === undefined ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
+  throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+}
+
+/** Who asks; every route behind `requireKey` has one. */
+export function callerOfRequest(request: FastifyRequest): Caller {
+  if (!request.caller) throw new Error('a route without a key asked who calls')
+  return request.caller
+}
+
+/** The tenant of a request with a project's key. */
+export function projectOf(request: FastifyRequest): Scope {
+  const { projectId } = callerOfRequest(request)
+  if (projectId === null) throw new Error('a route for operators asked for the project')
+  return { projectId }
+}
+
+/**
+ * The tenant of what an id names, if the caller may see it.
+ *
+ * @throws Problem `not_found`, the same for a foreign id, an unknown one and one that is no id at all
+ */
+export async function tenantFor(
+  db: Kysely<Database>,
+  request: FastifyRequest,
+  thing: { readonly noun: Noun; readonly id: string },
+): Promise<Scope> {
+  const scope = isId(thing.id) ? await tenantOf(db, callerOfRequest(request), thing) : undefined
+  if (!scope) throw notFound(NAMES[thing.noun], thing.id)
+  return scope
+}
+
+export function isId(text: string): boolean {
+  return UUID.test(text)
+}
+
+/** Most characters of an unknown id that are repeated to the caller. */
+const MAX_ECHO = 60
+
+export function notFound(what: string, id: string): Problem {
+  return new Problem('not_found', `There is no ${what} ${id.slice(0, MAX_ECHO)}.`)
+}

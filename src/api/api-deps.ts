@@ -1,0 +1,25 @@
+import type { AgentManifest } from '#contracts/agents.ts'
+import type { SourceDocument, SplitDocument } from '#contracts/corpus.ts'
+import type { Database } from '#db/schema.ts'
+import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
+import type { ZodTypeProvider } from 'fastify-type-provider-zod'
+import type { IncomingMessage, ServerResponse } from 'node:http'
+import type { Kysely } from 'kysely'
+
+/** What the API is given: it constructs nothing. */
+export interface ApiDeps {
+  readonly db: Kysely<Database>
+  readonly agents: readonly AgentManifest[]
+  /** Tells the dispatcher that a command waits. */
+  readonly poke: () => void
+  /** Whether Temporal answers. */
+  readonly isTemporalUp: () => Promise<boolean>
+  /** Cuts an uploaded document into passages. */
+  readonly splitDocument: (document: SourceDocument) => SplitDocument
+  readonly nowMs: () => number
+  /** Standard output belongs to the ready line, so logs go elsewhere. */
+  readonly log?: { readonly level: string; readonly stream: { write(line: string): void } }
+}
+
+/** The server as routes see it: requests and answers typed by their schemas. */
+export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>

@@ -1,0 +1,56 @@
+import { agentListSchema, modelListSchema, type ModelList } from '#contracts/api-catalog.ts'
+import type { Route } from '#contracts/catalog.ts'
+import { newestCatalog, priceInForce } from '#db/catalog.ts'
+import type { Database } from '#db/schema.ts'
+import { toAmount } from '#domain/money.ts'
+import type { Prices } from '#domain/pricing.ts'
+import type { Kysely } from 'kysely'
+import type { Api, ApiDeps } from './api-deps.ts'
+
+const tags = ['Models and agents']
+
+type RouteView = ModelList['models'][number]['routes'][number]
+
+export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
+  app.get(
+    '/models',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'Catalog models, their routes and the prices in force',
+        response: { 200: modelListSchema },
+      },
+    },
+    async () => {
+      const { version, catalog } = await newestCatalog(db)
+      const models: ModelList['models'] = []
+      for (const { name, routes } of catalog.models) models.push({ name, routes: await routeViews(db, routes) })
+      return { catalogVersion: version, models }
+    },
+  )
+
+  app.get(
+    '/agents',
+    { config: { access: 'any' }, schema: { tags, summary: 'What can be run', response: { 200: agentListSchema } } },
+    () => ({ agents: agents.map(({ name, description, input }) => ({ name, description, input: { ...input } })) }),
+  )
+}
+
+async function routeViews(db: Kysely<Database>, routes: readonly Route[]): Promise<RouteView[]> {
+  const views: RouteView[] = []
+  for (const { timeoutMs: _, ...route } of routes) {
+    const price = await priceInForce(db, route)
+    views.push({ ...route, price: price ? priceView(price.prices, route.currency) : null })
+  }
+  return views
+}
+
+function priceView(prices: Prices, currency: string): RouteView['price'] {
+  return {
+    inputPerMillionTokens: toAmount(prices.inputNanoPerMillion, currency),
+    cachedInputPerMillionTokens: toAmount(prices.cachedInputNanoPerMillion, currency),
+    outputPerMillionTokens: toAmount(prices.outputNanoPerMillion, currency),
+    perCall: toAmount(prices.perCallNano, currency),
+  }
+}

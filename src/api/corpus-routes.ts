@@ -1,0 +1,88 @@
+import { corpusRequestSchema, corpusSchema, MAX_UPLOAD_BYTES, passageSchema, uploadSchema } from '#contracts/corpus.ts'
+import { addDocuments, createCorpus, getCorpus, getPassage } from '#db/corpus.ts'
+import { newId } from '#db/ids.ts'
+import { z } from 'zod'
+import { isId, notFound, projectOf, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { answerPost } from './idempotency.ts'
+
+const idParams = z.object({ id: z.string() })
+const passageParams = z.object({ id: z.string(), passageId: z.string() })
+const uploadedSchema = z.object({ passagesAdded: z.int() }).meta({ id: 'Uploaded' })
+const tags = ['Documents']
+
+export function corpusRoutes(app: Api, deps: ApiDeps): void {
+  const { db, nowMs, splitDocument } = deps
+
+  app.post(
+    '/corpora',
+    {
+      config: { access: 'project' },
+      schema: { tags, summary: 'Make a corpus', body: corpusRequestSchema, response: { 201: corpusSchema } },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: corpusSchema }, async (trx) => {
+        const corpus = { id: newId(nowMs()), name: request.body.name }
+        return { status: 201, body: await createCorpus(trx, projectOf(request), corpus) }
+      }),
+  )
+
+  app.get(
+    '/corpora/:id',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'A corpus', params: idParams, response: { 200: corpusSchema } },
+    },
+    async (request) => {
+      const { id } = request.params
+      const corpus = await getCorpus(db, await tenantFor(db, request, { noun: 'corpus', id }), id)
+      if (!corpus) throw notFound('corpus', id)
+      return corpus
+    },
+  )
+
+  app.post(
+    '/corpora/:id/documents',
+    {
+      bodyLimit: MAX_UPLOAD_BYTES,
+      config: { access: 'project' },
+      schema: {
+        tags,
+        summary: 'Add documents to a corpus',
+        description: 'They are cut into passages. What the corpus has already (same source) stays as it is.',
+        params: idParams,
+        body: uploadSchema,
+        response: { 201: uploadedSchema },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params
+      const documents = request.body.documents.map(splitDocument)
+      return answerPost(db, { request, reply, schema: uploadedSchema }, async (trx) => {
+        const scope = await tenantFor(trx, request, { noun: 'corpus', id })
+        const passagesAdded = await addDocuments(trx, scope, { corpusId: id, documents })
+        return { status: 201, body: { passagesAdded } }
+      })
+    },
+  )
+
+  app.get(
+    '/corpora/:id/passages/:passageId',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'A passage, as a citation names it',
+        params: passageParams,
+        response: { 200: passageSchema },
+      },
+    },
+    async (request) => {
+      const { id, passageId } = request.params
+      const scope = await tenantFor(db, request, { noun: 'corpus', id })
+      const passage = isId(passageId) ? await getPassage(db, scope, { corpusId: id, passageId }) : undefined
+      if (!passage) throw notFound('passage', passageId)
+      return passage
+    },
+  )
+}

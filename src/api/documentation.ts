@@ -1,0 +1,89 @@
+import { PROBLEM_TYPE, problemSchema } from '#contracts/api-problem.ts'
+import { PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
+import swagger from '@fastify/swagger'
+import swaggerUi from '@fastify/swagger-ui'
+import type { FastifyInstance, RouteOptions } from 'fastify'
+import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { idempotencyHeaders } from './idempotency.ts'
+
+declare module 'fastify' {
+  interface FastifyContextConfig {
+    /** Problems of this route besides those that follow from its shape. */
+    problems?: readonly ProblemCode[]
+  }
+}
+
+export const DOCUMENT_PATH = '/api/openapi.json'
+const PAGE_PATH = '/api/docs'
+
+/** The OpenAPI document and its page, made of the schemas that check requests and answers. */
+export async function serveDocumentation(app: FastifyInstance): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: '3.1.0',
+      info: {
+        title: 'Purser',
+        version: '1',
+        description:
+          'Runs long AI tasks that cannot overspend. Money is a decimal string in the major unit with its currency. ' +
+          'Failures are RFC 9457 problems; `code` says which, `remedy` what to do.',
+      },
+      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+    },
+    transform: jsonSchemaTransform,
+    transformObject: jsonSchemaTransformObject,
+  })
+  await app.register(swaggerUi, { routePrefix: PAGE_PATH })
+  app.get(DOCUMENT_PATH, { schema: { hide: true } }, () => app.swagger())
+}
+
+/** Adds to each route behind a key what follows from its shape: the header, the key and the problems it may answer. */
+export function documentRoutes(app: FastifyInstance): void {
+  app.addHook('onRoute', (route) => {
+    const schema = route.schema ?? {}
+    route.schema = {
+      ...schema,
+      security: [{ key: [] }],
+      ...(route.method === 'POST' && { headers: idempotencyHeaders }),
+      response: { ...responsesOf(schema.response), ...problemResponses(problemsOf(route)) },
+    }
+  })
+}
+
+function responsesOf(response: unknown): Readonly<Record<string, unknown>> {
+  return typeof response === 'object' && response !== null ? { ...response } : {}
+}
+
+function problemsOf(route: RouteOptions): readonly ProblemCode[] {
+  const { config, schema = {}, url, method } = route
+  const isPost = method === 'POST'
+  const own: readonly ProblemCode[] = config?.problems ?? []
+  return [
+    ...(isPost || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
+    'unauthorized',
+    ...(config?.access === 'any' ? [] : (['forbidden'] as const)),
+    ...(url.includes(':') ? (['not_found'] as const) : []),
+    ...(isPost ? (['payload_too_large', 'unsupported_media_type', 'idempotency_mismatch'] as const) : []),
+    ...own,
+    'internal',
+    'overloaded',
+    'store_unavailable',
+  ]
+}
+
+function problemResponses(codes: readonly ProblemCode[]): Readonly<Record<string, unknown>> {
+  const byStatus = new Map<number, ProblemCode[]>()
+  for (const code of new Set(codes)) {
+    const { status } = PROBLEMS[code]
+    byStatus.set(status, [...(byStatus.get(status) ?? []), code])
+  }
+  return Object.fromEntries(
+    Array.from(byStatus, ([status, some]) => [
+      status,
+      {
+        description: some.map((code) => `\`${code}\``).join(', '),
+        content: { [PROBLEM_TYPE]: { schema: problemSchema } },
+      },
+    ]),
+  )
+}

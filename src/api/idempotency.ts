@@ -1,0 +1,62 @@
+import { Problem } from '#contracts/codes.ts'
+import { canonical } from '#db/call.ts'
+import { answerOnce, type Effect, type OnceRequest } from '#db/idempotency.ts'
+import { sha256 } from '#db/ids.ts'
+import type { Database } from '#db/schema.ts'
+import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import type { Kysely, Transaction } from 'kysely'
+import { z } from 'zod'
+import { callerOfRequest } from './access.ts'
+
+declare module 'fastify' {
+  interface FastifyRequest {
+    once: OnceRequest | null
+  }
+}
+
+const HEADER = 'idempotency-key'
+const REPLAYED_HEADER = 'idempotency-replayed'
+/** Visible ASCII, as it stands in a header. */
+const KEY = /^[\x21-\x7e]{1,255}$/
+
+/** For the documentation of every POST; the hook below checks it. */
+export const idempotencyHeaders = z.looseObject({
+  [HEADER]: z.string().optional().meta({
+    description: 'At most 255 visible ASCII characters. The same request with the same key has its effect once.',
+    pattern: KEY.source,
+  }),
+})
+
+/** Remembers what was asked before validation changes it: its digest tells a repeat from another request. */
+export function readIdempotencyKeys(app: FastifyInstance): void {
+  app.decorateRequest('once', null)
+  app.addHook('preValidation', async (request) => {
+    const key = request.headers[HEADER]
+    if (request.method !== 'POST' || key === undefined) return
+    if (typeof key !== 'string' || !KEY.test(key)) {
+      throw new Problem('invalid_request', 'header.idempotency-key: is not 1 to 255 visible ASCII characters', {
+        extra: { errors: [{ path: 'header.idempotency-key', message: 'is not 1 to 255 visible ASCII characters' }] },
+      })
+    }
+    const caller = callerOfRequest(request)
+    const path = request.url.split('?')[0]
+    request.once = {
+      scope: caller.projectId ?? caller.organisationId,
+      key,
+      digest: sha256(`${request.method} ${path}\n${canonical(request.body)}`),
+    }
+  })
+}
+
+/** Answers a POST whose effect happens once for its Idempotency-Key. `schema` is that of its answer. */
+export async function answerPost<Schema extends z.ZodType>(
+  db: Kysely<Database>,
+  exchange: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly schema: Schema },
+  effect: (trx: Transaction<Database>) => Promise<Effect<z.output<Schema>>>,
+): Promise<z.output<Schema>> {
+  const { request, reply, schema } = exchange
+  const answer = await answerOnce(db, request.once ?? undefined, effect)
+  if (answer.replayed) reply.header(REPLAYED_HEADER, 'true')
+  reply.code(answer.status)
+  return schema.parse(answer.body)
+}

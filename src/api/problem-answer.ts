@@ -1,0 +1,92 @@
+import { problemType, PROBLEM_TYPE, problemSchema, type ProblemBody } from '#contracts/api-problem.ts'
+import { Problem, PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
+import { isStoreUnavailable } from '#db/database.ts'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+
+/** When the same request is worth sending again, in seconds. */
+const RETRY_AFTER_SECONDS = 1
+
+/** What Fastify refuses by itself, before a handler runs. */
+const OWN_REFUSALS: Readonly<
+  Record<string, { readonly code: ProblemCode; readonly detail: string; readonly remedy?: string }>
+> = Object.freeze({
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: {
+    code: 'unsupported_media_type',
+    detail: 'The body is not JSON.',
+    remedy: 'Send the header Content-Type: application/json.',
+  },
+  FST_ERR_CTP_BODY_TOO_LARGE: { code: 'payload_too_large', detail: 'The body is larger than this address takes.' },
+  FST_ERR_CTP_EMPTY_JSON_BODY: {
+    code: 'invalid_request',
+    detail: 'The body is empty, and its media type says JSON.',
+    remedy: 'Send a JSON object, or no Content-Type.',
+  },
+  FST_ERR_CTP_INVALID_JSON_BODY: { code: 'invalid_request', detail: 'The body is not valid JSON.' },
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: { code: 'invalid_request', detail: 'Content-Length does not fit the body.' },
+})
+
+/** Every failure is answered as a problem of the one table, and nothing of it leaks: no stack, no SQL. */
+export function answerProblems(app: FastifyInstance): void {
+  app.setErrorHandler((error: FastifyError | Error, request, reply) => send(reply, request, problemOf(error, request)))
+  app.setNotFoundHandler((request, reply) => {
+    const path = request.url.split('?')[0]?.slice(0, MAX_ECHO)
+    return send(
+      reply,
+      request,
+      new Problem('not_found', `There is nothing at ${request.method} ${path}.`, {
+        remedy: 'The addresses are listed at /api/docs.',
+      }),
+    )
+  })
+}
+
+/** Most characters of an address that are repeated to the caller. */
+const MAX_ECHO = 200
+
+function problemOf(error: FastifyError | Error, request: FastifyRequest): Problem {
+  if (error instanceof Problem) return error
+  const known = 'code' in error ? OWN_REFUSALS[error.code] : undefined
+  if (known) return new Problem(known.code, known.detail, known.remedy === undefined ? {} : { remedy: known.remedy })
+  if (isStoreUnavailable(error)) {
+    request.log.warn({ err: error }, 'the database cannot be reached')
+    return new Problem('store_unavailable', 'The database cannot be reached.', { remedy: 'Send the request again.' })
+  }
+  if (isDeadlock(error)) {
+    request.log.warn({ err: error }, 'two transactions waited for each other')
+    return new Problem('overloaded', 'Others changed the same thing at the same time.', {
+      remedy: 'Send the request again.',
+    })
+  }
+  const status = 'statusCode' in error ? (error.statusCode ?? 500) : 500
+  if (status >= 400 && status < 500) return new Problem('invalid_request', 'The request is not well-formed HTTP.')
+  request.log.error({ err: error }, 'unexpected failure')
+  return new Problem('internal', 'Something went wrong; it is in the log under this request id.', {
+    extra: { requestId: request.id },
+  })
+}
+
+/** `deadlock_detected` and `serialization_failure`: rolled back, so sending it again is safe. */
+function isDeadlock(error: Error): boolean {
+  return 'code' in error && (error.code === '40P01' || error.code === '40001')
+}
+
+function send(reply: FastifyReply, request: FastifyRequest, problem: Problem): FastifyReply {
+  const body = bodyOf(problem)
+  if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
+  if (body.status === 503 || body.status === 429) reply.header('retry-after', RETRY_AFTER_SECONDS)
+  request.log.debug({ code: problem.code, detail: problem.message }, 'answered with a problem')
+  return reply.code(body.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(body)
+}
+
+function bodyOf(problem: Problem): ProblemBody {
+  const { status, title } = PROBLEMS[problem.code]
+  return problemSchema.parse({
+    ...problem.extra,
+    type: problemType(problem.code),
+    title,
+    status,
+    detail: problem.message,
+    code: problem.code,
+    ...(problem.remedy !== undefined && { remedy: problem.remedy }),
+  })
+}

@@ -1,0 +1,137 @@
+import { pageQuerySchema } from '#contracts/api-page.ts'
+import { ledgerSchema, runListQuerySchema, runListSchema, runSchema } from '#contracts/api-run.ts'
+import { Problem } from '#contracts/codes.ts'
+import { callReportSchema, callStorySchema, reportSchema } from '#contracts/report.ts'
+import { readCallStory, readReport, readRunCalls } from '#db/report.ts'
+import { readLedger } from '#db/run-ledger.ts'
+import { getRun, listRuns } from '#db/run-read.ts'
+import type { FastifyRequest } from 'fastify'
+import { z } from 'zod'
+import { callerOfRequest, notFound, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { cursorId, cursorSeq, pageOf } from './page.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Runs']
+
+export function runReadRoutes(app: Api, { db }: ApiDeps): void {
+  app.get(
+    '/runs',
+    {
+      config: { access: 'any', problems: ['not_found'] },
+      schema: {
+        tags,
+        summary: 'Runs, newest first',
+        querystring: runListQuerySchema,
+        response: { 200: runListSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor, state, projectId } = request.query
+      const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
+      const found = await listRuns(db, scope, { limit, before: cursorId(cursor), state })
+      const { items, nextCursor } = pageOf(found, limit)
+      return { runs: items, nextCursor }
+    },
+  )
+
+  app.get(
+    '/runs/:id',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'A run: state, envelope, output', params: idParams, response: { 200: runSchema } },
+    },
+    async (request) => {
+      const { id } = request.params
+      return getRun(db, await tenantFor(db, request, { noun: 'run', id }), id)
+    },
+  )
+
+  app.get(
+    '/runs/:id/ledger',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'Every movement of money of a run, in order',
+        params: idParams,
+        querystring: pageQuerySchema,
+        response: { 200: ledgerSchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const { limit, cursor } = request.query
+      const scope = await tenantFor(db, request, { noun: 'run', id })
+      return readLedger(db, scope, { runId: id, after: cursorSeq(cursor), limit })
+    },
+  )
+}
+
+/** What a run cost and why, from the journal. */
+export function reportRoutes(app: Api, { db }: ApiDeps): void {
+  app.get(
+    '/runs/:id/report',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'What a run cost', params: idParams, response: { 200: reportSchema } },
+    },
+    async (request) => {
+      const { id } = request.params
+      const report = await readReport(db, await tenantFor(db, request, { noun: 'run', id }), id)
+      if (!report) throw notFound('run', id)
+      return report
+    },
+  )
+
+  app.get(
+    '/runs/:id/calls',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'The calls of a run with their attempts',
+        params: idParams,
+        response: { 200: z.object({ calls: z.array(callReportSchema) }) },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const calls = await readRunCalls(db, await tenantFor(db, request, { noun: 'run', id }), id)
+      if (!calls) throw notFound('run', id)
+      return { calls: [...calls] }
+    },
+  )
+
+  app.get(
+    '/calls/:id',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags: ['Calls'],
+        summary: "One call's story",
+        description:
+          'Who asked, which model was asked for, what served it, what was retried and what fell back and why, which ' +
+          'balance paid, which envelope allowed or stopped it, and the ledger entries that prove it.',
+        params: idParams,
+        response: { 200: callStorySchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const story = await readCallStory(db, await tenantFor(db, request, { noun: 'call', id }), id)
+      if (!story) throw notFound('call', id)
+      return story
+    },
+  )
+}
+
+function projectToList(request: FastifyRequest, asked: string | undefined): string {
+  const projectId = asked ?? callerOfRequest(request).projectId
+  if (projectId !== null) return projectId
+  const fault = { path: 'query.projectId', message: 'is missing' }
+  throw new Problem('invalid_request', `${fault.path}: ${fault.message}`, {
+    remedy: 'An operator key sees many projects: say which one to list.',
+    extra: { errors: [fault] },
+  })
+}
