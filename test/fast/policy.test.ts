@@ -1,0 +1,84 @@
+import { decide, mayHaveRun, OUTCOMES, type Outcome, type PastAttempt, type PolicyInput } from '#domain/policy.ts'
+import fc from 'fast-check'
+import { expect, test } from 'vitest'
+
+const routes = ['a', 'b', 'c']
+
+function input(attempts: readonly Omit<PastAttempt, 'number'>[], change: Partial<PolicyInput> = {}): PolicyInput {
+  const numbered = attempts.map((attempt, index) => ({ ...attempt, number: index + 1 }))
+  return { routes, attempts: numbered, mayRepeat: 1, maxAttempts: 8, jitter: 0, ...change }
+}
+
+const on = (route: string, outcome: Outcome, retryAfterMs?: number) => ({
+  route,
+  outcome,
+  ...(retryAfterMs !== undefined && { retryAfterMs }),
+})
+
+test('the first attempt takes the first route', () => {
+  expect(decide(input([]))).toEqual({ kind: 'try', route: 'a', afterMs: 0, why: 'first' })
+})
+
+test('without a route there is nothing to try', () => {
+  expect(decide(input([], { routes: [] }))).toEqual({ kind: 'stop', reason: 'routes_exhausted' })
+})
+
+test.each<[Outcome, ReturnType<typeof decide>]>([
+  ['answered', { kind: 'stop', reason: 'answered' }],
+  ['hold_refused', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['not_sent', { kind: 'try', route: 'a', afterMs: 0, why: 'retry' }],
+  ['rate_limited', { kind: 'try', route: 'a', afterMs: 125, why: 'retry' }],
+  ['overloaded', { kind: 'try', route: 'a', afterMs: 125, why: 'retry' }],
+  ['network_before_send', { kind: 'try', route: 'a', afterMs: 125, why: 'retry' }],
+  ['network_after_send', { kind: 'try', route: 'a', afterMs: 125, why: 'retry' }],
+  ['timeout', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['cut_stream', { kind: 'try', route: 'a', afterMs: 125, why: 'retry' }],
+  ['malformed_answer', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['content_filter', { kind: 'stop', reason: 'refused_by_provider' }],
+  ['invalid_request', { kind: 'stop', reason: 'refused_by_provider' }],
+  ['authentication', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['quota_gone', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['context_too_long', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['model_not_found', { kind: 'try', route: 'b', afterMs: 0, why: 'fallback' }],
+  ['aborted', { kind: 'stop', reason: 'aborted' }],
+  ['lost', { kind: 'try', route: 'a', afterMs: 0, why: 'retry' }],
+])('after one %s the decision is %j', (outcome, expected) => {
+  expect(decide(input([on('a', outcome)]))).toEqual(expected)
+})
+
+test('the provider is waited for as long as it asks, but not for more than a minute', () => {
+  expect(decide(input([on('a', 'rate_limited', 2_000)]))).toMatchObject({ route: 'a', afterMs: 2_000, why: 'retry' })
+  expect(decide(input([on('a', 'rate_limited', 61_000)]))).toMatchObject({ route: 'b', why: 'fallback' })
+})
+
+test('a call is repeated after a possible execution only as often as its owner allows', () => {
+  const once = [on('a', 'timeout')]
+  expect(decide(input(once, { mayRepeat: 0 }))).toEqual({ kind: 'stop', reason: 'repeat_not_allowed' })
+  expect(decide(input([...once, on('b', 'lost')]))).toEqual({ kind: 'stop', reason: 'repeat_not_allowed' })
+  expect(decide(input([...once, on('b', 'rate_limited')]))).toMatchObject({ kind: 'try', route: 'b' })
+})
+
+test('when every route was tried and money was missing for one, money is what stops the call', () => {
+  const attempts = [on('a', 'hold_refused'), on('b', 'quota_gone'), on('c', 'authentication')]
+  expect(decide(input(attempts))).toEqual({ kind: 'stop', reason: 'money_exhausted' })
+  expect(decide(input(attempts.slice(1), { routes: ['b', 'c'] }))).toEqual({ kind: 'stop', reason: 'routes_exhausted' })
+})
+
+test('whatever a provider does, a call ends, within its attempts and its repeats', () => {
+  const script = fc.array(fc.constantFrom(...OUTCOMES), { minLength: 40, maxLength: 40 })
+  fc.assert(
+    fc.property(script, fc.integer({ min: 0, max: 5 }), (outcomes, mayRepeat) => {
+      const attempts: Omit<PastAttempt, 'number'>[] = []
+      for (const outcome of outcomes) {
+        const decision = decide(input(attempts, { mayRepeat }))
+        if (decision.kind === 'stop') return
+        attempts.push(on(decision.route, outcome))
+        const sent = attempts.filter((attempt) => attempt.outcome !== 'hold_refused')
+        expect(sent.length).toBeLessThanOrEqual(8)
+        const before = sent.slice(0, -1).filter((attempt) => mayHaveRun(attempt.outcome))
+        expect(before.length).toBeLessThanOrEqual(mayRepeat)
+      }
+      expect.fail('the policy did not stop')
+    }),
+  )
+})
