@@ -1,8 +1,7 @@
-import { type CorpusStore, MAX_PASSAGES } from '#contracts/corpus.ts'
-import type { Tool } from '#contracts/tools.ts'
+import { MAX_PASSAGES } from '#contracts/corpus.ts'
 import { z } from 'zod'
-import { defineTool } from './define-tool.ts'
 import { shortOrigin } from './origin.ts'
+import { parseInput, type Tool } from './tool.ts'
 
 /** A question of several sentences; more is a document. */
 const MAX_QUERY_LENGTH = 2000
@@ -13,20 +12,13 @@ const inputSchema = z.strictObject({
   limit: z.int().min(1).max(MAX_PASSAGES).default(MAX_PASSAGES),
 })
 
-/** Finds passages, best first. The payload has the hits with their headings and full names. */
-export function createSearchTool(store: CorpusStore): Tool {
-  return defineTool({
-    name: 'search',
-    input: inputSchema,
-    async run(query) {
-      const hits = await store.search(query)
-      const short = hits.map(({ id, source, title, score, coverage }) => ({
-        id,
-        ...shortOrigin({ source, title }),
-        score,
-        coverage,
-      }))
-      return { value: { hits: short }, payload: { hits } }
-    },
-  })
+/** Finds passages, best first. The payload has the hits with their headings, scores and full names. */
+export const searchTool: Tool<'search'> = {
+  name: 'search',
+  async run(input, { store, signal }) {
+    const query = parseInput(inputSchema, input)
+    signal.throwIfAborted()
+    const hits = await store.search(query)
+    return { value: { hits: hits.map((hit) => ({ id: hit.id, ...shortOrigin(hit) })) }, payload: { hits } }
+  },
 }
