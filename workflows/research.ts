@@ -9,6 +9,10 @@ const DEFAULT_BREADTH = 4
 /** Passages one reading is given: what a model reads with care. */
 const PASSAGES_PER_QUERY = 6
 const NOTES_PER_READING = 6
+/** Ids are UUIDs. */
+const MAX_ID_LENGTH = 36
+/** A query that a model did not mean as an essay. */
+const MAX_QUERY_LENGTH = 300
 /** Longer ones are no sentences. With the next limit this keeps an output within a workflow history. */
 const MAX_QUOTE_BYTES = 400
 /** What the writer is given at most. */
@@ -119,8 +123,8 @@ async function planQueries(research: Research): Promise<readonly string[]> {
     const { object } = await kit.chat('plan', { messages, maxTokens: PLAN_TOKENS, schema: planSchema(breadth) })
     return object.queries
   })
-  const queries = [question, ...(planned instanceof CallFailed ? [] : planned)]
-  return firstOfEach(queries.filter(hasText), normalised).slice(0, breadth)
+  const queries = planned instanceof CallFailed ? [] : planned.map((query) => query.slice(0, MAX_QUERY_LENGTH))
+  return firstOfEach([question, ...queries.filter(hasText)], normalised).slice(0, breadth)
 }
 
 /** Searches, fetches and reads for one query. The notes are as the reader took them; those that hold go into the draft. */
@@ -133,13 +137,18 @@ async function read(research: Research, query: string, index: number): Promise<r
   const taken = await orGap(research, async () => {
     const messages = readMessages(question, query, passages.ref)
     const { object } = await kit.chat(`read/${index}`, { messages, maxTokens: READ_TOKENS, schema: notesSchema })
-    return object.notes.filter((note) => utf8Length(note.quote) <= MAX_QUOTE_BYTES)
+    return object.notes.filter(isUsable)
   })
   if (taken instanceof CallFailed || taken.length === 0) return taken
   const { value } = await kit.tool(`cite/${index}`, 'cite', { corpusId, notes: taken })
   research.quotes.set(index, value.citations)
   kit.checkpoint(draftOf(research))
   return taken
+}
+
+/** Whether a note can be one: the model may have written anything. */
+function isUsable({ passage, quote }: Note): boolean {
+  return passage.length <= MAX_ID_LENGTH && utf8Length(quote) <= MAX_QUOTE_BYTES
 }
 
 /** A call that fails leaves a gap that is named in the output; the rest goes on. */

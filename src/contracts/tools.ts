@@ -1,4 +1,4 @@
-import type { SearchHit } from './corpus.ts'
+import { z } from 'zod'
 
 /** A note as a reader took it: what a passage is said to say. */
 export interface Note {
@@ -7,18 +7,24 @@ export interface Note {
 }
 
 /** An entry of a citation registry: its quote stands verbatim in its passage. */
-export interface Citation {
+export const citationSchema = z.object({
   /** From 1, in the order of the notes. */
-  readonly n: number
-  readonly passageId: string
+  n: z.int().positive(),
+  passageId: z.string(),
+  source: z.string(),
+  title: z.string(),
+  quote: z.string(),
+})
+
+export type Citation = z.infer<typeof citationSchema>
+
+/** A citation registry as the payload of `cite` holds it. */
+export const registrySchema = z.object({ citations: z.array(citationSchema) })
+
+/** Where a passage comes from, shortened where it is long. */
+interface Origin {
   readonly source: string
   readonly title: string
-  readonly quote: string
-}
-
-export interface RejectedNote {
-  readonly passage: string
-  readonly reason: string
 }
 
 /**
@@ -26,17 +32,20 @@ export interface RejectedNote {
  * behind the result's reference; passages that a prompt may show stand there as `passages` (see `passages.ts`).
  */
 export interface ToolCatalog {
+  /** Finds passages, best first. */
   readonly search: {
     readonly input: { readonly corpusId: string; readonly query: string; readonly limit: number }
-    readonly value: { readonly hits: readonly SearchHit[] }
+    readonly value: { readonly hits: readonly ({ readonly id: string } & Origin)[] }
   }
+  /** Reads passages, to be written into a prompt. */
   readonly fetch: {
     readonly input: { readonly corpusId: string; readonly passageIds: readonly string[] }
-    readonly value: { readonly passageIds: readonly string[] }
+    readonly value: { readonly count: number }
   }
+  /** Makes citations of those notes whose quotes stand in their passages. */
   readonly cite: {
     readonly input: { readonly corpusId: string; readonly notes: readonly Note[] }
-    readonly value: { readonly citations: readonly Citation[]; readonly rejected: readonly RejectedNote[] }
+    readonly value: { readonly citations: readonly Citation[]; readonly rejected: number }
   }
 }
 

@@ -1,0 +1,66 @@
+import { createCallActivities } from '#activities/chat.ts'
+import { createRunActivities } from '#activities/run.ts'
+import { createToolActivities } from '#activities/tool.ts'
+import { startEngine } from '#calls/start-engine.ts'
+import { corpusStore } from '#db/corpus-search.ts'
+import { connectDatabase } from '#db/database.ts'
+import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
+import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker'
+import { fileURLToPath } from 'node:url'
+import { type Config, loadConfig } from './config.ts'
+
+/** Calls wait for providers, not for this machine: the limit is what one process's connections and memory bear. */
+const MAX_ACTIVITIES = 64
+/** After the drain, aborted calls are settled and reported; beyond this the process ends as if it were killed. */
+const SETTLE_TIMEOUT_MS = 10_000
+
+export interface RunningWorker {
+  /** Resolves when the worker was told to stop and nothing is in flight. */
+  readonly ended: Promise<void>
+  /** Stops polling; finishes what is in flight within the drain timeout, then aborts it, to go on elsewhere. */
+  shutdown(): void
+}
+
+/** Starts everything a worker process consists of. It polls when this returns. */
+export async function startWorker(config: Config): Promise<RunningWorker> {
+  const { address, namespace, taskQueue } = config.temporal
+  const db = connectDatabase(config.database)
+  const nowMs = () => Date.now()
+  const providers = config.providers.map((provider) => createOpenAiCompatible({ ...provider, nowMs }))
+  const engine = await startEngine({ db, databaseUrl: config.database.url, kind: 'worker', providers })
+  const connection = await NativeConnection.connect({ address })
+  const worker = await Worker.create({
+    connection,
+    namespace,
+    taskQueue,
+    workflowsPath: fileURLToPath(new URL('../workflows/index.ts', import.meta.url)),
+    activities: {
+      ...createCallActivities({ engine }),
+      ...createToolActivities({ db, storeOf: (scope) => corpusStore(db, scope) }),
+      ...createRunActivities({ engine }),
+    },
+    maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
+    shutdownGraceTime: config.worker.drainTimeoutMs,
+    shutdownForceTime: config.worker.drainTimeoutMs + SETTLE_TIMEOUT_MS,
+  })
+  const runToEnd = async (): Promise<void> => {
+    try {
+      await worker.run()
+    } finally {
+      await engine.stop()
+      await connection.close()
+      await db.destroy()
+    }
+  }
+  return { ended: runToEnd(), shutdown: () => worker.shutdown() }
+}
+
+/** SIGTERM and SIGINT begin the shutdown: Temporal's runtime listens for them. */
+async function main(): Promise<void> {
+  Runtime.install({ logger: new DefaultLogger('WARN') })
+  const { ended } = await startWorker(loadConfig(process.env))
+  process.stdout.write(`${JSON.stringify({ ready: { pid: process.pid } })}\n`)
+  await ended
+}
+
+if (import.meta.main) await main()

@@ -1,0 +1,137 @@
+import { randomBytes } from 'node:crypto'
+import type { RunRequest } from '#contracts/api-run.ts'
+import { WAKE_SIGNAL } from '#contracts/activities.ts'
+import { addDocuments, createCorpus } from '#db/corpus.ts'
+import { newId } from '#db/ids.ts'
+import { cancelRun, startRun, topUpRun } from '#db/run-commands.ts'
+import type { RunState } from '#domain/run-states.ts'
+import { startWorker, type RunningWorker } from '#src/worker.ts'
+import { Client, Connection } from '@temporalio/client'
+import { DefaultLogger, Runtime } from '@temporalio/worker'
+import { inject, onTestFinished } from 'vitest'
+import { pollUntil } from '../support/poll.ts'
+import { createWorld, type World } from '../support/world.ts'
+
+Runtime.install({ logger: new DefaultLogger('ERROR') })
+
+/** A run as its row says it is. */
+export interface RunRow {
+  readonly state: RunState
+  readonly reason: string | null
+  readonly detail: string | null
+  readonly stop: unknown
+  readonly output: unknown
+}
+
+/** A world with a Temporal server, workers and a corpus, in which research runs as it does in production. */
+export interface WorkflowWorld extends World {
+  readonly client: Client
+  readonly corpusId: string
+  startWorker(change?: { readonly drainTimeoutMs?: number }): Promise<RunningWorker>
+  /** @param change `direct`: what its envelope holds, in USD */
+  start(question: string, change?: StartChange): Promise<string>
+  /** In USD of direct money. */
+  topUp(runId: string, amount: string): Promise<void>
+  cancel(runId: string): Promise<void>
+  wake(runId: string): Promise<void>
+  getRun(runId: string): Promise<RunRow>
+  until(runId: string, states: readonly RunState[]): Promise<RunRow>
+}
+
+interface Fact {
+  readonly source: string
+  readonly text: string
+}
+
+/** @param facts the corpus, one document each */
+export async function createWorkflowWorld(facts: readonly Fact[]): Promise<WorkflowWorld> {
+  const world = await createWorld()
+  const { db, scope, database, sandbox } = world
+  const { address } = inject('temporal')
+  const connection = await Connection.connect({ address })
+  const client = new Client({ connection })
+  const taskQueue = `test-${randomBytes(6).toString('hex')}`
+  const workers = new Set<RunningWorker>()
+  onTestFinished(async () => {
+    for (const worker of workers) worker.shutdown()
+    await Promise.all([...workers].map((worker) => worker.ended))
+    await connection.close()
+  })
+  const corpusId = newId(Date.now())
+  await createCorpus(db, scope, { id: corpusId, name: 'facts' })
+  const documents = facts.map(({ source, text }) => ({ source, title: source, passages: [{ text }] }))
+  await addDocuments(db, scope, { corpusId, documents })
+  const keyId = newId(Date.now())
+
+  const getRun = async (runId: string): Promise<RunRow> => {
+    const row = await db.selectFrom('run').selectAll().where('id', '=', runId).executeTakeFirstOrThrow()
+    const { state, reason, detail, stop, output } = row
+    return { state, reason, detail, stop, output }
+  }
+  const wake = (runId: string): Promise<void> => client.workflow.getHandle(runId).signal(WAKE_SIGNAL)
+  return {
+    ...world,
+    client,
+    corpusId,
+    getRun,
+    wake,
+    async startWorker(change = {}) {
+      const worker = await startWorker({
+        database: { url: database.appUrl, maxConnections: 8 },
+        api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
+        catalogFile: undefined,
+        providers: [{ name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
+        temporal: { address, namespace: 'default', taskQueue },
+        worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000, cacheDir: undefined },
+        localChild: false,
+      })
+      workers.add(worker)
+      return worker
+    },
+    async start(question, change = {}) {
+      const request = requestOf({ question, corpusId }, change)
+      const { input } = request
+      const runId = await db
+        .transaction()
+        .execute((trx) => startRun(trx, scope, { request, input, keyId, nowMs: Date.now() }))
+      await client.workflow.start(request.agent, { workflowId: runId, taskQueue, args: [{ runId }] })
+      return runId
+    },
+    async topUp(runId, amount) {
+      const pockets = [{ balanceClass: 'direct', amount: { amount, currency: 'USD' } } as const]
+      await db.transaction().execute((trx) => topUpRun(trx, scope, { runId, pockets, nowMs: Date.now() }))
+      await wake(runId)
+    },
+    async cancel(runId) {
+      await db.transaction().execute((trx) => cancelRun(trx, scope, { runId, reason: undefined, nowMs: Date.now() }))
+      await wake(runId)
+    },
+    until: (runId, states) =>
+      pollUntil(
+        async () => {
+          const row = await getRun(runId)
+          return states.includes(row.state) && row
+        },
+        { what: `run is ${states.join(' or ')}`, deadlineMs: 30_000 },
+      ),
+  }
+}
+
+export type StartChange = Partial<Omit<RunRequest, 'input' | 'envelope'>> & {
+  readonly direct?: string
+  readonly breadth?: number
+}
+
+function requestOf(input: Readonly<Record<string, unknown>>, change: StartChange): RunRequest {
+  const { direct = '1', breadth = 4, ...rest } = change
+  return {
+    agent: 'research',
+    model: 'steady',
+    input: { ...input, breadth },
+    envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: direct, currency: 'USD' } }] },
+    onExhausted: 'pause',
+    mayRepeat: 1,
+    pauseDeadlineSeconds: 60,
+    ...rest,
+  }
+}
