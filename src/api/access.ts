@@ -18,8 +18,9 @@ declare module 'fastify' {
   }
 }
 
-/** A key is never longer; a header that is, is not worth a hash. */
-const BEARER = /^Bearer +(purser_(?:op|pk)_[\w-]{20,200}) *$/i
+const BEARER = /^Bearer +(\S+) *$/i
+/** A key is never longer; what is, is not worth a hash. */
+const KEY = /^purser_(?:op|pk)_[\w-]{20,200}$/
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i
 
 const NAMES = {
@@ -51,10 +52,15 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
 
 async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<Caller> {
   const secret = BEARER.exec(header ?? '')?.[1]
-  const caller = secret === undefined ? undefined : await callerOf(db, secret)
+  const caller = secret !== undefined && isKey(secret) ? await callerOf(db, secret) : undefined
   if (caller) return caller
   const what = header === undefined ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
   throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+}
+
+/** Whether a text has the form of a key: `purser_op_…` or `purser_pk_…`. */
+export function isKey(text: string): boolean {
+  return KEY.test(text)
 }
 
 /** Who asks; every route behind `requireKey` has one. */

@@ -65,7 +65,9 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
       })
     },
   )
+}
 
+export function passageRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/corpora/:id/passages/:passageId',
     {

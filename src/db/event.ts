@@ -46,3 +46,16 @@ export async function eventsAfter(
     order by xid, seq limit ${request.limit}`.execute(db)
   return rows
 }
+
+/** The kinds of a run's own events at a place and before it. */
+export async function runKindsUpTo(
+  db: Kysely<Database>,
+  scope: Scope,
+  request: { readonly runId: string; readonly place: EventPlace },
+): Promise<readonly string[]> {
+  const { rows } = await sql<{ kind: string }>`
+    select distinct kind from event
+    where run_id = ${request.runId} and project_id = ${scope.projectId} and kind like 'run.%'
+      and (xid, seq) <= (${request.place.xid}::text::xid8, ${request.place.seq}::text::bigint)`.execute(db)
+  return rows.map((row) => row.kind)
+}

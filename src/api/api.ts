@@ -1,0 +1,63 @@
+import Fastify, { type FastifyInstance } from 'fastify'
+import { requireKey } from './access.ts'
+import type { ApiDeps } from './api-deps.ts'
+import { catalogRoutes } from './catalog-routes.ts'
+import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
+import { documentRoutes, serveDocumentation } from './documentation.ts'
+import { eventRoutes } from './event-routes.ts'
+import { healthRoute } from './health-route.ts'
+import { readIdempotencyKeys } from './idempotency.ts'
+import { answerProblems } from './problem-answer.ts'
+import { keyRoutes, projectRoutes } from './project-routes.ts'
+import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
+import { runRoutes } from './run-routes.ts'
+import { validateRequests } from './validation.ts'
+import { walletRoutes } from './wallet-routes.ts'
+
+/** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
+const BODY_LIMIT_BYTES = 1024 * 1024
+/** From a request's first byte to its last, in milliseconds: a slow sender holds no socket for ever. */
+const REQUEST_TIMEOUT_MS = 30_000
+/** Ids are 36 characters; anything much longer is none. */
+const MAX_PARAM_LENGTH = 200
+
+/** The management API, ready to listen or to be asked by `inject`. */
+export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
+  const app = Fastify({
+    logger: deps.log ? { level: deps.log.level, stream: deps.log.stream } : false,
+    bodyLimit: BODY_LIMIT_BYTES,
+    requestTimeout: REQUEST_TIMEOUT_MS,
+    routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
+    exposeHeadRoutes: false,
+    // Streams of events would keep a closing server open.
+    forceCloseConnections: true,
+  })
+  app.removeContentTypeParser('text/plain')
+  validateRequests(app)
+  answerProblems(app)
+  await serveDocumentation(app)
+  healthRoute(app.withTypeProvider(), deps)
+  await app.register(
+    async (scope) => {
+      requireKey(scope, deps.db)
+      readIdempotencyKeys(scope)
+      documentRoutes(scope)
+      for (const routes of [
+        projectRoutes,
+        keyRoutes,
+        walletRoutes,
+        catalogRoutes,
+        corpusRoutes,
+        passageRoutes,
+        runRoutes,
+        runReadRoutes,
+        reportRoutes,
+        eventRoutes,
+      ]) {
+        routes(scope.withTypeProvider(), deps)
+      }
+    },
+    { prefix: '/api/v1' },
+  )
+  return app
+}

@@ -1,0 +1,105 @@
+import { markDelivered, waitingCommands, type WaitingCommand } from '#db/command.ts'
+import type { Database } from '#db/schema.ts'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Kysely } from 'kysely'
+import type { Orchestrator } from './orchestrator.ts'
+
+/** Commands that nobody announced (another process wrote them, or died) are found this often. */
+const ROUND_MS = 500
+const BACKOFF_BASE_MS = 500
+const BACKOFF_MAX_MS = 10_000
+/** Commands told to Temporal at the same time. */
+const COMMANDS_PER_ROUND = 32
+/** Beyond this many failing commands Temporal is away, and asking for more of them helps nobody. */
+const MAX_WAITING = 1_000
+
+export interface Dispatcher {
+  /** There is a new command: look at once. */
+  poke(): void
+  stop(): Promise<void>
+}
+
+interface Backoff {
+  readonly tries: number
+  readonly dueMs: number
+}
+
+/**
+ * Tells workflows what their rows say, until told. Several processes may do so at once: a start is refused the second
+ * time, a wake says only "look", so a command that is delivered twice does no harm, and no lock is held while Temporal
+ * is asked.
+ */
+export function startDispatcher(options: {
+  readonly db: Kysely<Database>
+  readonly orchestrator: Orchestrator
+  readonly log: Pick<FastifyBaseLogger, 'warn'>
+  /** Monotonic clock, in milliseconds. */
+  readonly monotonicMs: () => number
+}): Dispatcher {
+  const { db, orchestrator, log, monotonicMs } = options
+  const backoffs = new Map<string, Backoff>()
+  let round: Promise<void> | undefined
+  let isPoked = false
+  let isStopped = false
+
+  async function deliver(command: WaitingCommand): Promise<void> {
+    try {
+      if (command.kind === 'start') await orchestrator.start(command)
+      else await orchestrator.wake(command.runId)
+      await markDelivered(db, command.id)
+      backoffs.delete(command.id)
+    } catch (error) {
+      const tries = (backoffs.get(command.id)?.tries ?? 0) + 1
+      const waitMs = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** (tries - 1))
+      backoffs.set(command.id, { tries, dueMs: monotonicMs() + waitMs })
+      log.warn({ err: error, commandId: command.id, runId: command.runId, tries }, 'a command waits for Temporal')
+    }
+  }
+
+  async function oneRound(): Promise<void> {
+    const nowMs = monotonicMs()
+    const waiting = Array.from(backoffs).filter(([, { dueMs }]) => dueMs > nowMs)
+    if (waiting.length >= MAX_WAITING) return
+    const commands = await waitingCommands(db, { limit: COMMANDS_PER_ROUND, except: waiting.map(([id]) => id) })
+    forgetDelivered(commands, nowMs)
+    // A run's commands in their order; different runs side by side.
+    const byRun = Map.groupBy(commands, (command) => command.runId)
+    await Promise.all(
+      Array.from(byRun.values(), async (some) => {
+        for (const command of some) await deliver(command)
+      }),
+    )
+    if (commands.length === COMMANDS_PER_ROUND) isPoked = true
+  }
+
+  /** What is due and is not waiting any more was delivered by another process. */
+  function forgetDelivered(commands: readonly WaitingCommand[], nowMs: number): void {
+    if (commands.length === COMMANDS_PER_ROUND) return
+    const known = new Set(commands.map((command) => command.id))
+    for (const [id, { dueMs }] of backoffs) if (dueMs <= nowMs && !known.has(id)) backoffs.delete(id)
+  }
+
+  async function rounds(): Promise<void> {
+    do {
+      isPoked = false
+      await oneRound().catch((error: unknown) => log.warn({ err: error }, 'commands cannot be read'))
+    } while (isPoked && !isStopped)
+    round = undefined
+  }
+
+  function look(): void {
+    if (isStopped) return
+    isPoked = true
+    round ??= rounds()
+  }
+
+  const timer = setInterval(look, ROUND_MS)
+  return {
+    poke: look,
+    async stop() {
+      isStopped = true
+      clearInterval(timer)
+      await round
+    },
+  }
+}

@@ -1,0 +1,92 @@
+import { catalogSchema } from '#contracts/catalog.ts'
+import { isKey } from '#api/access.ts'
+import { buildApi } from '#api/api.ts'
+import { startDispatcher } from '#api/dispatcher.ts'
+import { temporalOrchestrator } from '#api/orchestrator.ts'
+import { makeSecret } from '#api/project-routes.ts'
+import { importCatalog } from '#db/catalog.ts'
+import { connectDatabase } from '#db/database.ts'
+import { bootstrapOrganisation } from '#db/organisation.ts'
+import type { Database } from '#db/schema.ts'
+import { splitDocument } from '#tools/passages.ts'
+import { Client, Connection } from '@temporalio/client'
+import { readFile } from 'node:fs/promises'
+import type { Kysely } from 'kysely'
+import { manifests } from '../workflows/manifests.ts'
+import { type Config, loadConfig } from './config.ts'
+
+const ORGANISATION = 'default'
+/** A Temporal that comes back is noticed within this time: gRPC's own patience grows to two minutes. */
+const RECONNECT_MAX_MS = 2_000
+
+export interface RunningServer {
+  readonly url: string
+  /** The operator key that this start made: shown once. */
+  readonly operatorKey: string | undefined
+  stop(): Promise<void>
+}
+
+/** Starts everything an API process consists of. It listens when this returns. */
+export async function startServer(config: Config): Promise<RunningServer> {
+  if (config.api.operatorKey !== undefined && !isKey(config.api.operatorKey)) {
+    throw new Error('PURSER_OPERATOR_KEY is not purser_op_ followed by 20 to 200 letters, digits, - or _.')
+  }
+  const db = connectDatabase(config.database)
+  const { address, namespace, taskQueue } = config.temporal
+  const connection = Connection.lazy({
+    address,
+    channelArgs: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
+  })
+  const orchestrator = temporalOrchestrator({ client: new Client({ connection, namespace }), taskQueue })
+  const nowMs = () => Date.now()
+  if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
+  const app = await buildApi({
+    db,
+    agents: manifests,
+    poke: () => dispatcher.poke(),
+    isTemporalUp: () => orchestrator.isUp(),
+    splitDocument,
+    nowMs,
+    log: { level: 'warn', stream: process.stderr },
+  })
+  const dispatcher = startDispatcher({ db, orchestrator, log: app.log, monotonicMs: () => performance.now() })
+  const url = await app.listen({ host: config.api.host, port: config.api.port })
+  // Last, because a key that is made is shown once, in the line that says that all is well.
+  const operatorKey = await bootstrapOrganisation(db, {
+    name: ORGANISATION,
+    nowMs: nowMs(),
+    operatorKey: config.api.operatorKey,
+    makeKey: () => makeSecret('op'),
+  })
+  return {
+    url,
+    operatorKey,
+    async stop() {
+      await app.close()
+      await dispatcher.stop()
+      await connection.close()
+      await db.destroy()
+    },
+  }
+}
+
+async function importCatalogFile(db: Kysely<Database>, file: string): Promise<void> {
+  const checked = catalogSchema.safeParse(JSON.parse(await readFile(file, 'utf8')))
+  if (!checked.success) {
+    const lines = checked.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`)
+    throw new Error(`The catalog ${file} is not valid:\n${lines.join('\n')}`)
+  }
+  await importCatalog(db, checked.data)
+}
+
+async function main(): Promise<void> {
+  const server = await startServer(loadConfig(process.env))
+  const { url, operatorKey } = server
+  process.stdout.write(`${JSON.stringify({ ready: { url, ...(operatorKey !== undefined && { operatorKey }) } })}\n`)
+  const stopped = Promise.withResolvers<void>()
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.once(signal, () => stopped.resolve())
+  await stopped.promise
+  await server.stop()
+}
+
+if (import.meta.main) await main()
