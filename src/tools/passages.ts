@@ -29,17 +29,20 @@ export function splitDocument(document: SourceDocument): SplitDocument {
 
 type Heading = Extract<Block, { readonly kind: 'heading' }>
 
-/** The first heading, with the one right below it: many documents open with the project's name, then their own. */
+/**
+ * The heading a document opens with. Many open with the project's name and then their own: when all other headings stand
+ * below those two, both make the title.
+ */
 function titleOf(
   document: SourceDocument,
   blocks: readonly Block[],
 ): { readonly title: string; readonly headings: ReadonlySet<Block> } {
-  const first = blocks.findIndex((block) => block.kind === 'heading')
-  const headings = blocks
-    .slice(Math.max(first, 0), first + 2)
-    .filter((block): block is Heading => block.kind === 'heading')
-  const isPair = headings.length === 2 && (headings[0]?.depth ?? 0) < (headings[1]?.depth ?? 0)
-  const own = (isPair ? headings : headings.slice(0, 1)).filter(
+  const headings = blocks.filter((block) => block.kind === 'heading')
+  const [first, second, ...others] = headings
+  const opens = first !== undefined && (blocks[0] === first || first.depth === 1)
+  const isPair =
+    second !== undefined && blocks[1] === second && others.every((other) => other.depth > second.depth) && opens
+  const own = (isPair ? [first, second] : opens ? [first] : []).filter(
     (heading) => document.title === undefined || document.title === heading.text,
   )
   const name = document.source.split('/').at(-1) ?? document.source

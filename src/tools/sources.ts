@@ -21,7 +21,7 @@ const MARKDOWN = /\.(?:md|mdx)$/i
 const PROSE = /\.(?:md|mdx|txt)$/i
 const DECLARATIONS = /\.d\.ts$/
 const UNWANTED_FILE =
-  /^(?:change[-_]?logs?|changes|history|releases?|licen[sc]es?|copying|notice|third[-_]?party.*|security|code[-_]of[-_]conduct)\b/i
+  /^(?:(?:change[-_]?logs?|licen[sc]es?|copying|third[-_]?party).*|(?:changes|history|releases?|notice|security|code[-_]of[-_]conduct)\.\w+)$/i
 const FIXTURES = new Set(['fixtures', '__fixtures__', 'testdata', 'test-fixtures', '__tests__', 'node_modules'])
 const PACKAGE_TESTS = new Set([...FIXTURES, 'test', 'tests'])
 
