@@ -1,0 +1,40 @@
+import { randomBytes } from 'node:crypto'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { withFileLock } from './file-lock.ts'
+import { writePrivateFile } from './stack-state.ts'
+
+const KEY_BYTES = 32
+
+/** Keeps a data folder for this process until the returned function is called. @throws when another stack has it */
+export async function lockDataFolder(dataDir: string): Promise<() => Promise<void>> {
+  const taken = Promise.withResolvers<void>()
+  const released = Promise.withResolvers<void>()
+  const onWait = (holder: number): never => {
+    throw new Error(
+      `A stack is running on ${dataDir} already (process ${holder}): stop it, or set PURSER_DATA_DIR to another folder.`,
+    )
+  }
+  const task = async (): Promise<void> => {
+    taken.resolve()
+    await released.promise
+  }
+  const locked = withFileLock(join(dataDir, 'stack.lock'), task, { onWait })
+  await Promise.race([taken.promise, locked])
+  return async () => {
+    released.resolve()
+    await locked
+  }
+}
+
+/** The operator key of this data folder's stack: made at its first start, the same at every later one. */
+export async function readOrMakeOperatorKey(
+  dataDir: string,
+): Promise<{ readonly key: string; readonly isNew: boolean }> {
+  const path = join(dataDir, 'operator-key')
+  const known = await readFile(path, 'utf8').catch(() => undefined)
+  if (known !== undefined) return { key: known.trim(), isNew: false }
+  const key = `purser_op_${randomBytes(KEY_BYTES).toString('base64url')}`
+  await writePrivateFile(path, key)
+  return { key, isNew: true }
+}

@@ -1,0 +1,93 @@
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { TASK_QUEUE } from '#contracts/names.ts'
+import { type RunningProcess, startProcess } from './child-process.ts'
+import type { ProviderChoice } from './provider-choice.ts'
+import type { RunningSandbox } from './stack-sandbox.ts'
+import { writePrivateFile } from './stack-state.ts'
+
+export interface StackSettings {
+  readonly env: NodeJS.ProcessEnv
+  readonly dataDir: string
+  readonly provider: ProviderChoice
+  readonly sandbox: RunningSandbox | undefined
+  readonly databaseUrl: string
+  readonly temporalAddress: string
+  readonly isTemporalOurs: boolean
+  /** Leads to Temporal too; the workers' way. */
+  readonly cableAddress: string
+  readonly operatorKey: string
+}
+
+/** Starts the API and workers of a stack, configured by their environment only. */
+export interface StackProcesses {
+  /** Answers its URL. */
+  startServer(): Promise<string>
+  startWorker(): Promise<RunningProcess>
+  /** Ends all of them at the same time, also those that are still starting. */
+  stop(): Promise<void>
+}
+
+const SERVER = fileURLToPath(new URL('../server.ts', import.meta.url))
+const WORKER = fileURLToPath(new URL('../worker.ts', import.meta.url))
+/** A worker bundles the workflows when it starts, which takes seconds on a busy machine. */
+const READY_TIMEOUT_MS = 90_000
+
+export async function stackProcesses(settings: StackSettings): Promise<StackProcesses> {
+  const { dataDir, provider } = settings
+  const catalogFile = join(dataDir, 'catalog.json')
+  await writePrivateFile(catalogFile, JSON.stringify(provider.catalog, undefined, 2))
+  const shared = sharedEnvironment(settings)
+  const starting = new Set<Promise<RunningProcess>>()
+  const start = (name: string, entry: string, env: NodeJS.ProcessEnv): Promise<RunningProcess> => {
+    const logFile = join(dataDir, 'logs', `${name}.log`)
+    const started = startProcess({ name, entry, env, logFile, readyTimeoutMs: READY_TIMEOUT_MS })
+    starting.add(started)
+    return started
+  }
+  return {
+    async startServer() {
+      const { ready } = await start('api', SERVER, {
+        ...shared,
+        PURSER_API_HOST: '127.0.0.1',
+        PURSER_API_PORT: '0',
+        PURSER_OPERATOR_KEY: settings.operatorKey,
+        PURSER_CATALOG: catalogFile,
+        TEMPORAL_ADDRESS: settings.temporalAddress,
+      })
+      if (typeof ready !== 'object' || ready === null || !('url' in ready)) {
+        throw new Error('The API process did not say where it listens.')
+      }
+      return String(ready.url)
+    },
+    startWorker: () => start('worker', WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
+    async stop() {
+      const started = await Promise.allSettled(starting)
+      await Promise.all(started.map((each) => (each.status === 'fulfilled' ? each.value.stop() : undefined)))
+    },
+  }
+}
+
+function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
+  const { env, dataDir, databaseUrl, isTemporalOurs } = settings
+  const { OPENAI_API_KEY: _key, OPENAI_BASE_URL: _url, ...rest } = env // they are in PURSER_PROVIDERS
+  return {
+    ...rest,
+    PURSER_LOCAL_CHILD: '1',
+    PURSER_DATABASE_URL: databaseUrl,
+    PURSER_PROVIDERS: JSON.stringify([providerOf(settings)]),
+    PURSER_TASK_QUEUE: env['PURSER_TASK_QUEUE'] ?? (isTemporalOurs ? TASK_QUEUE : ownQueue(dataDir)),
+  }
+}
+
+function providerOf({ provider, sandbox }: StackSettings) {
+  if (provider.kind === 'openai') return { name: 'openai', baseUrl: provider.baseUrl, apiKey: provider.apiKey }
+  if (!sandbox) throw new Error('The stack has no provider.')
+  return { name: 'sandbox', baseUrl: sandbox.url, apiKey: sandbox.apiKey }
+}
+
+/** On a Temporal that others use too, their workers must not take the runs of this data folder. */
+function ownQueue(dataDir: string): string {
+  return `${TASK_QUEUE}-${createHash('sha256').update(dataDir).digest('hex').slice(0, 12)}`
+}
