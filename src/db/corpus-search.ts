@@ -52,7 +52,7 @@ async function searchPassages(
       candidate.words::float8 / (select count(*) from word) as coverage
     from candidate join passage using (id) cross join lateral (
       select sum(idf * ts_rank('{0.35, 0.7, 0.85, 1}', search, query))
-          + 0.15 * sum(idf) * ts_rank_cd('{0.35, 0.7, 0.85, 1}', search,
+          + 0.08 * sum(idf) * ts_rank_cd('{0.35, 0.7, 0.85, 1}', search,
             string_agg(quote_literal(lexeme), ' & ')::tsquery, 32) as score
       from word join weight using (lexeme) where search @@ query
     ) as rank
