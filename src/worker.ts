@@ -11,6 +11,11 @@ import { type Config, loadConfig } from './config.ts'
 
 /** Calls wait for providers, not for this machine: the limit is what one process's connections and memory bear. */
 const MAX_ACTIVITIES = 64
+/**
+ * A process that hangs keeps its open polls for a minute, and each swallows a task until that times out: few polls while
+ * there is little to do, more with the load.
+ */
+const POLLERS = { type: 'autoscaling', initial: 1, minimum: 1, maximum: 20 } as const
 /** After the drain, aborted calls are settled and reported; beyond this the process ends as if it were killed. */
 const SETTLE_TIMEOUT_MS = 10_000
 
@@ -40,6 +45,8 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
       ...createRunActivities({ engine }),
     },
     maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
+    activityTaskPollerBehavior: POLLERS,
+    workflowTaskPollerBehavior: POLLERS,
     shutdownGraceTime: config.worker.drainTimeoutMs,
     shutdownForceTime: config.worker.drainTimeoutMs + SETTLE_TIMEOUT_MS,
   })
@@ -52,7 +59,12 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
       await db.destroy()
     }
   }
-  return { ended: runToEnd(), shutdown: () => worker.shutdown() }
+  return {
+    ended: runToEnd(),
+    shutdown() {
+      if (worker.getState() === 'RUNNING') worker.shutdown()
+    },
+  }
 }
 
 /** SIGTERM and SIGINT begin the shutdown: Temporal's runtime listens for them. */

@@ -164,9 +164,7 @@ async function orGap<Result>(research: Research, work: () => Promise<Result>): P
 
 /** What is delivered when the run is stopped now: as many of the quotes found as a history takes. */
 function draftOf(research: Research, registry?: readonly Citation[]): ResearchOutput {
-  const inOrder = [...research.quotes].toSorted(([left], [right]) => left - right)
-  const citations =
-    registry ?? inOrder.flatMap(([, quotes]) => quotes).map((quote, index) => ({ ...quote, n: index + 1 }))
+  const citations = registry ?? quotesOf(research)
   const { question, gaps } = research
   const draft = (count: number): ResearchOutput => ({
     question,
@@ -179,6 +177,15 @@ function draftOf(research: Research, registry?: readonly Citation[]): ResearchOu
   let count = Math.min(citations.length, MAX_CITATIONS)
   while (count > 0 && !fitsHistory(draft(count))) count -= 1
   return draft(count)
+}
+
+/** Of all readings, in the order of their queries, numbered anew. */
+function quotesOf({ quotes }: Research): readonly Citation[] {
+  const inOrder = [...quotes].toSorted(([left], [right]) => left - right).flatMap(([, each]) => each)
+  return firstOfEach(inOrder, ({ passageId, quote }) => `${passageId} ${quote}`).map((each, index) => ({
+    ...each,
+    n: index + 1,
+  }))
 }
 
 function notFound({ question, gaps }: Research): ResearchOutput {

@@ -27,6 +27,9 @@ export interface RunRow {
 export interface WorkflowWorld extends World {
   readonly client: Client
   readonly corpusId: string
+  /** Where a worker of one's own finds this world's runs. */
+  readonly taskQueue: string
+  readonly temporalAddress: string
   startWorker(change?: { readonly drainTimeoutMs?: number }): Promise<RunningWorker>
   /** @param change `direct`: what its envelope holds, in USD */
   start(question: string, change?: StartChange): Promise<string>
@@ -73,6 +76,8 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
     ...world,
     client,
     corpusId,
+    taskQueue,
+    temporalAddress: address,
     getRun,
     wake,
     async startWorker(change = {}) {
