@@ -10,7 +10,7 @@ import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
-import { runRoutes } from './run-routes.ts'
+import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
 
@@ -49,7 +49,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         catalogRoutes,
         corpusRoutes,
         passageRoutes,
-        runRoutes,
+        runStartRoutes,
+        runChangeRoutes,
         runReadRoutes,
         reportRoutes,
         eventRoutes,

@@ -10,8 +10,8 @@ import { makeRunCheck } from './run-request.ts'
 const idParams = z.object({ id: z.string() })
 const tags = ['Runs']
 
-/** What a person asks of a run: rows first, the workflow hears of it afterwards. */
-export function runRoutes(app: Api, deps: ApiDeps): void {
+/** Rows first: the workflow hears of it afterwards. */
+export function runStartRoutes(app: Api, deps: ApiDeps): void {
   const { db, nowMs, poke } = deps
   const checkRun = makeRunCheck(deps.agents)
 
@@ -51,7 +51,9 @@ export function runRoutes(app: Api, deps: ApiDeps): void {
       return run
     },
   )
+}
 
+export function runChangeRoutes(app: Api, { db, nowMs, poke }: ApiDeps): void {
   app.post(
     '/runs/:id/top-up',
     {

@@ -1,7 +1,7 @@
 import { Problem } from '#contracts/codes.ts'
 import type { FastifyInstance } from 'fastify'
 import { serializerCompiler } from 'fastify-type-provider-zod'
-import { z } from 'zod'
+import type { z } from 'zod'
 
 export interface Fault {
   readonly path: string

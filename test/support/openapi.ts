@@ -1,0 +1,68 @@
+import { z } from 'zod'
+
+/** Of an OpenAPI document what is needed to check answers against it. */
+const documentSchema = z.object({
+  openapi: z.string(),
+  paths: z.record(
+    z.string(),
+    z.record(
+      z.string(),
+      z.object({
+        responses: z.record(
+          z.string(),
+          z.object({
+            description: z.string().optional(),
+            content: z.record(z.string(), z.object({ schema: z.record(z.string(), z.unknown()) })).optional(),
+          }),
+        ),
+      }),
+    ),
+  ),
+  components: z.object({ schemas: z.record(z.string(), z.unknown()) }),
+})
+
+export type OpenApiDocument = z.infer<typeof documentSchema>
+
+export interface GivenAnswer {
+  readonly method: string
+  readonly path: string
+  readonly status: number
+  readonly type: string | undefined
+  readonly body: unknown
+}
+
+/** Throws unless the document describes such an answer of this route. Addresses it does not know must answer 404. */
+export type AnswerChecker = (answer: GivenAnswer) => void
+
+export function answerChecker(document: unknown): AnswerChecker {
+  const { paths, components } = documentSchema.parse(document)
+  const routes = Object.entries(paths).map(([path, operations]) => ({
+    pattern: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
+    operations,
+  }))
+  return ({ method, path, status, type, body }) => {
+    const [address = ''] = path.split('?')
+    const operation = routes.find((route) => route.pattern.test(address))?.operations[method.toLowerCase()]
+    const name = `${method} ${path} ${status}`
+    if (!operation) {
+      if (status !== 404) throw new Error(`${name}: the document does not know this address`)
+      return
+    }
+    const response = operation.responses[String(status)]
+    if (!response) throw new Error(`${name}: the document does not know this status: ${JSON.stringify(body)}`)
+    const content = response.content?.[type?.split(';')[0] ?? '']
+    if (!content) {
+      if (response.content && type !== undefined) throw new Error(`${name}: the document does not know ${type}`)
+      return
+    }
+    const schema = z.fromJSONSchema(withDefinitions(content.schema, components.schemas))
+    const checked = schema.safeParse(body)
+    if (!checked.success) throw new Error(`${name}: ${z.prettifyError(checked.error)}\n${JSON.stringify(body)}`)
+  }
+}
+
+/** References point into the components; a schema of its own has them beside it. */
+function withDefinitions(schema: object, definitions: object): z.core.JSONSchema.JSONSchema {
+  const text = JSON.stringify({ ...schema, $defs: definitions })
+  return JSON.parse(text.replaceAll('#/components/schemas/', '#/$defs/'))
+}
