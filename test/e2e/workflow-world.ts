@@ -10,6 +10,7 @@ import { Client, Connection } from '@temporalio/client'
 import { DefaultLogger, Runtime } from '@temporalio/worker'
 import { inject, onTestFinished } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
+import { recordHistory } from '../replay/record-history.ts'
 import { createWorld, type World } from '../support/world.ts'
 
 Runtime.install({ logger: new DefaultLogger('ERROR') })
@@ -39,6 +40,8 @@ export interface WorkflowWorld extends World {
   wake(runId: string): Promise<void>
   getRun(runId: string): Promise<RunRow>
   until(runId: string, states: readonly RunState[]): Promise<RunRow>
+  /** Keeps the history of a run that is over for the replay test, when the histories are being recorded. */
+  keepHistory(runId: string, scenario: string): Promise<void>
 }
 
 interface Fact {
@@ -80,6 +83,11 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
     temporalAddress: address,
     getRun,
     wake,
+    async keepHistory(runId, scenario) {
+      const workflow = client.workflow.getHandle(runId)
+      await workflow.result()
+      await recordHistory(scenario, await workflow.fetchHistory())
+    },
     async startWorker(change = {}) {
       const worker = await startWorker({
         database: { url: database.appUrl, maxConnections: 8 },

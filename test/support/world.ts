@@ -62,7 +62,7 @@ function route(name: string, balanceClass: BalanceClass): Catalog['models'][numb
     currency: 'USD',
     contextTokens: 128_000,
     maxOutputTokens: 4_096,
-    timeoutMs: 30_000,
+    timeoutMs: 120_000,
   }
 }
 
