@@ -1,0 +1,169 @@
+import { executeCall } from '#calls/execute.ts'
+import { takeOver } from '#calls/lost.ts'
+import { ledgerId, settlementOf } from '#calls/charge.ts'
+import { correct, settle } from '#db/hold.ts'
+import { newId } from '#db/ids.ts'
+import { closeEnvelope, deposit, setGate } from '#db/ledger.ts'
+import { readReport } from '#db/report.ts'
+import { sql } from 'kysely'
+import { expect, test } from 'vitest'
+import { createWorld } from '../support/world.ts'
+import { expectVerified, directPocket, QUESTION, resolution, withOpenAttempt } from '../support/open-attempt.ts'
+
+test('settling again with the same facts replays, with another amount is refused, and nothing moves twice', async () => {
+  const world = await createWorld()
+  const { attempt, pocket, controller, call, run } = await withOpenAttempt(world)
+  const item = resolution(attempt, 100n)
+  const once = await settle(world.db, pocket, { items: [item], mode: 'owner' })
+  const again = await settle(world.db, pocket, { items: [item], mode: 'owner' })
+  const other = await settle(world.db, pocket, { items: [{ ...item, amount: 99n }], mode: 'owner' })
+  const foreign = await settle(world.db, { ...pocket, projectId: newId(Date.now()) }, { items: [item], mode: 'owner' })
+  expect([once, again, other, foreign].map(([answer]) => answer?.verdict)).toEqual([
+    'settled',
+    'replayed',
+    'mismatch',
+    'unknown_hold',
+  ])
+  const account = await directPocket(world, run)
+  expect([account.posted_debit, account.pending_debit]).toEqual([100n, 0n])
+  controller.abort()
+  await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('a living owner is not overtaken, a dead one is: its hold is booked as unknown, once', async () => {
+  const world = await createWorld()
+  const { engine, attempt, run, controller, call } = await withOpenAttempt(world)
+  const other = await world.startEngine()
+  expect(await takeOver(other, world.scope, attempt)).toBe('owner_alive')
+  await engine.instance.stop()
+  const verdicts = await Promise.all(Array.from({ length: 5 }, () => takeOver(other, world.scope, attempt)))
+  expect(verdicts.filter((verdict) => verdict === 'settled')).toHaveLength(1)
+  const report = await readReport(world.db, world.scope, run.runId)
+  expect(report?.calls[0]?.attempts[0]).toMatchObject({ outcome: 'lost', certainty: 'unknown', use: 'wasted' })
+  expect(report?.totals[0]?.unknown).toEqual(report?.totals[0]?.spent)
+  controller.abort()
+  await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test.each([
+  { home: 'the pocket', closed: false },
+  { home: 'the wallet, once the envelope is closed', closed: true },
+])('late truth is a correction: the difference goes back to $home', async ({ closed }) => {
+  const world = await createWorld()
+  const { engine, attempt, run, pocket, controller, call } = await withOpenAttempt(world)
+  const other = await world.startEngine()
+  await engine.instance.stop()
+  await takeOver(other, world.scope, attempt)
+  if (closed) {
+    await setGate(world.db, world.scope, { envelopeId: run.envelopeId, gate: 'closing', reason: 'test' })
+    expect(await closeEnvelope(world.db, world.scope, { envelopeId: run.envelopeId, reason: 'test' })).toBe('closed')
+  }
+  const truth = {
+    holdId: attempt.holdId,
+    correctionId: ledgerId(attempt, 'correction'),
+    debtId: ledgerId(attempt, 'debt'),
+    amount: 40n,
+    certainty: 'estimated' as const,
+    usage: null,
+    detail: null,
+    answerId: null,
+    answer: null,
+  }
+  expect(await correct(world.db, pocket, truth)).toBe('corrected')
+  expect(await correct(world.db, pocket, truth)).toBe('replayed')
+  const report = await readReport(world.db, world.scope, run.runId)
+  expect(report?.totals[0]?.spent.amount).toBe('0.00000004')
+  expect(report?.envelope.pockets[0]?.free.amount).toBe(closed ? '0.000000' : '0.99999996')
+  controller.abort()
+  await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('what a provider bills above the hold takes free money first, the rest is a debt that blocks new envelopes until a deposit pays it', async () => {
+  const world = await createWorld()
+  const { attempt, pocket, controller, call } = await withOpenAttempt(world)
+  const account = await world.db
+    .selectFrom('account')
+    .selectAll()
+    .where('id', '=', pocket.accountId)
+    .executeTakeFirstOrThrow()
+  const funded = account.posted_credit
+  const [answer] = await settle(world.db, pocket, { items: [resolution(attempt, funded + 50n)], mode: 'owner' })
+  expect(answer?.verdict).toBe('settled')
+  const { rows } = await sql<{ debt: bigint }>`select project_debt(${world.scope.projectId}, 'USD') as debt`.execute(
+    world.db,
+  )
+  expect(rows[0]?.debt).toBe(50n)
+  await expect(world.openRun({ direct: 1n })).rejects.toThrow('debt_outstanding')
+  const report = await readReport(world.db, world.scope, attempt.runId)
+  expect(report?.calls[0]?.attempts[0]?.charged.amount).toBe('1.00000005')
+  const wallet = await world.db.selectFrom('wallet').select('id').executeTakeFirstOrThrow()
+  const paid = await deposit(world.db, world.scope, {
+    id: newId(Date.now()),
+    walletId: wallet.id,
+    balanceClass: 'direct',
+    currency: 'USD',
+    amount: 100n,
+    reference: 'settles-the-debt',
+  })
+  expect(paid.debtPaid).toBe(50n)
+  await world.openRun({ direct: 1n })
+  controller.abort()
+  await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('an envelope with an open hold does not close, and a hold that does not fit yet waits its turn', async () => {
+  const world = await createWorld()
+  const probe = await withOpenAttempt(world)
+  const close = { envelopeId: probe.run.envelopeId, reason: 'test' }
+  expect(await closeEnvelope(world.db, world.scope, close)).toBe('open_holds')
+  probe.controller.abort()
+  await probe.call
+  const engine = await world.startEngine()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { delayFirstByteMs: 150 })
+  const run = await world.openRun({ direct: probe.attempt.held + 1n })
+  const calls = ['a', 'b', 'c'].map((path) => executeCall(engine, run.request(path, QUESTION)))
+  const results = await Promise.all(calls)
+  expect(results[0]?.kind).toBe('answered')
+  expect(results.every((result) => result.kind === 'answered' || result.kind === 'exhausted')).toBe(true)
+  await expectVerified(world)
+})
+
+test('the charge of an attempt without usage is an estimate within its hold', () => {
+  const plan = {
+    route: 'r',
+    provider: 'p',
+    upstreamModel: 'm',
+    balanceClass: 'direct' as const,
+    currency: 'USD',
+    priceId: newId(0),
+    prices: {
+      inputNanoPerMillion: 10n ** 9n,
+      cachedInputNanoPerMillion: 10n ** 9n,
+      outputNanoPerMillion: 10n ** 9n,
+      perCallNano: 0n,
+    },
+    inputTokenBound: 50,
+    maxOutputTokens: 10,
+    timeoutMs: 1,
+    why: 'first' as const,
+    after: null,
+    skipped: [],
+  }
+  const received = { text: 'x'.repeat(500), finishReason: null, usage: null, providerRequestId: null }
+  const key = { runId: newId(0), callId: newId(0), number: 1 }
+  const context = {
+    plan,
+    body: { messages: [{ role: 'user' as const, content: 'y'.repeat(90) }], maxTokens: 10 },
+    held: 60_000n,
+  }
+  const item = settlementOf(
+    key,
+    { outcome: 'cut_stream', sent: true, detail: '', httpStatus: null, retryAfterMs: null, received },
+    context,
+  )
+  expect(item).toMatchObject({ amount: 40_000n, certainty: 'estimated' })
+})
