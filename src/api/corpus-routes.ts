@@ -4,7 +4,7 @@ import { newId } from '#db/ids.ts'
 import { z } from 'zod'
 import { isId, notFound, projectOf, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
-import { answerPost } from './idempotency.ts'
+import { answerPost, answerRepeatablePost } from './idempotency.ts'
 
 const idParams = z.object({ id: z.string() })
 const passageParams = z.object({ id: z.string(), passageId: z.string() })
@@ -58,9 +58,9 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
     async (request, reply) => {
       const { id } = request.params
       const documents = request.body.documents.map(splitDocument)
-      return answerPost(db, { request, reply, schema: uploadedSchema }, async (trx) => {
-        const scope = await tenantFor(trx, request, { noun: 'corpus', id })
-        const passagesAdded = await addDocuments(trx, scope, { corpusId: id, documents })
+      return answerRepeatablePost(db, { request, reply, schema: uploadedSchema }, async () => {
+        const scope = await tenantFor(db, request, { noun: 'corpus', id })
+        const passagesAdded = await addDocuments(db, scope, { corpusId: id, documents })
         return { status: 201, body: { passagesAdded } }
       })
     },

@@ -1,6 +1,6 @@
 import { Problem } from '#contracts/codes.ts'
 import { canonical } from '#db/call.ts'
-import { answerOnce, type Effect, type OnceRequest } from '#db/idempotency.ts'
+import { answerOnce, findAnswer, type Effect, type OnceRequest } from '#db/idempotency.ts'
 import { sha256 } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -59,4 +59,18 @@ export async function answerPost<Schema extends z.ZodType>(
   if (answer.replayed) reply.header(REPLAYED_HEADER, 'true')
   reply.code(answer.status)
   return schema.parse(answer.body)
+}
+
+/**
+ * The same for an effect that is too long for one transaction and harmless to repeat: it is done first, unless it was
+ * answered before, and its answer is stored afterwards.
+ */
+export async function answerRepeatablePost<Schema extends z.ZodType>(
+  db: Kysely<Database>,
+  exchange: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly schema: Schema },
+  effect: () => Promise<Effect<z.output<Schema>>>,
+): Promise<z.output<Schema>> {
+  const { once } = exchange.request
+  const done = once && (await findAnswer(db, once)) ? undefined : await effect()
+  return answerPost(db, exchange, () => (done ? Promise.resolve(done) : effect()))
 }

@@ -29,7 +29,7 @@ export async function addEvent(
 /**
  * What happened after a place, in order. Only events that nothing can come before any more: the order is (xid, seq), and
  * an event is left for later while a transaction with a smaller xid is still running anywhere in the cluster. (By `seq`
- * alone a reader loses what commits late.)
+ * alone a reader loses what commits late.) The order names the table, because a bare `xid` would be the text of the output.
  */
 export async function eventsAfter(
   db: Kysely<Database>,
@@ -43,7 +43,7 @@ export async function eventsAfter(
     where run_id = ${request.runId} and project_id = ${scope.projectId}
       and (xid, seq) > (${after.xid}::text::xid8, ${after.seq}::text::bigint)
       and xid < pg_snapshot_xmin(pg_current_snapshot())
-    order by xid, seq limit ${request.limit}`.execute(db)
+    order by event.xid, event.seq limit ${request.limit}`.execute(db)
   return rows
 }
 

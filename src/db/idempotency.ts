@@ -38,7 +38,7 @@ export async function answerOnce<Body>(
     if (!request) return { ...(await effect(trx)), replayed: false }
     const { scope, key } = request
     await sql`select pg_advisory_xact_lock(hashtextextended(${`${scope} ${key}`}, 0))`.execute(trx)
-    const known = await storedAnswer(trx, request)
+    const known = await findAnswer(trx, request)
     if (known) return { ...known, replayed: true }
     const { status, body, kept } = await effect(trx)
     await trx
@@ -49,11 +49,12 @@ export async function answerOnce<Body>(
   })
 }
 
-async function storedAnswer(
-  trx: Transaction<Database>,
+/** The answer that this request was given before. @throws Problem `idempotency_mismatch` */
+export async function findAnswer(
+  db: Kysely<Database>,
   request: OnceRequest,
 ): Promise<{ readonly status: number; readonly body: unknown } | undefined> {
-  const row = await trx
+  const row = await db
     .selectFrom('idempotency')
     .select(['digest', 'status', 'body'])
     .where('scope', '=', request.scope)

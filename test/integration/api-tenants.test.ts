@@ -1,0 +1,203 @@
+import { newId } from '#db/ids.ts'
+import { describe, expect, test } from 'vitest'
+import { makeOperator, makeTenant, startTestRun, text, usd, useApi, type TestApi } from '#test/support/api.ts'
+
+interface Ids {
+  readonly project: string
+  readonly key: string
+  readonly wallet: string
+  readonly run: string
+  readonly call: string
+  readonly corpus: string
+  readonly passage: string
+}
+
+const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
+
+/** Every address with an id in it, by who may call it. A route that is missing here fails the last test. */
+const routes = {
+  operator: (ids: Ids) =>
+    [
+      ['GET', `/projects/${ids.project}`],
+      ['POST', `/projects/${ids.project}/keys`, { name: 'x' }],
+      ['GET', `/projects/${ids.project}/keys`],
+      ['DELETE', `/keys/${ids.key}`],
+      ['POST', `/projects/${ids.project}/wallet`, {}],
+      ['GET', `/projects/${ids.project}/wallet`],
+      [
+        'POST',
+        '/deposits',
+        { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
+      ],
+      ['GET', `/runs?projectId=${ids.project}`],
+      ...reads(ids),
+    ] as const,
+  project: (ids: Ids) =>
+    [
+      ['GET', `/projects/${ids.project}`],
+      ['GET', `/projects/${ids.project}/wallet`],
+      ['GET', `/runs?projectId=${ids.project}`],
+      ...reads(ids),
+      ['POST', `/runs/${ids.run}/top-up`, { pockets }],
+      ['POST', `/runs/${ids.run}/cancel`, {}],
+      ['POST', `/corpora/${ids.corpus}/documents`, { documents: [{ source: 'a.md', text: 'x' }] }],
+    ] as const,
+}
+
+function reads(ids: Ids) {
+  return [
+    ['GET', `/runs/${ids.run}`],
+    ['GET', `/runs/${ids.run}/calls`],
+    ['GET', `/runs/${ids.run}/report`],
+    ['GET', `/runs/${ids.run}/ledger`],
+    ['GET', `/runs/${ids.run}/events?format=json`],
+    ['GET', `/runs/${ids.run}/events`],
+    ['GET', `/calls/${ids.call}`],
+    ['GET', `/corpora/${ids.corpus}`],
+    ['GET', `/corpora/${ids.corpus}/passages/${ids.passage}`],
+  ] as const
+}
+
+async function makeEverything(api: TestApi): Promise<Ids> {
+  const tenant = await makeTenant(api)
+  const run = await startTestRun(api, tenant)
+  const corpus = text(await api.make('/api/v1/corpora', { key: tenant.key, body: { name: 'papers' } }), 'id')
+  const documents = [{ source: 'a.md', text: '# Tide\n\nThe tide comes in at noon.' }]
+  await api.make(`/api/v1/corpora/${corpus}/documents`, { key: tenant.key, body: { documents } })
+  const passage = await api.db
+    .selectFrom('passage')
+    .select('id')
+    .where('corpus_id', '=', corpus)
+    .executeTakeFirstOrThrow()
+  const row = await api.db.selectFrom('run').selectAll().where('id', '=', run).executeTakeFirstOrThrow()
+  const call = newId(Date.now())
+  await api.db
+    .insertInto('call')
+    .values({
+      id: call,
+      project_id: tenant.projectId,
+      run_id: run,
+      envelope_id: row.envelope_id,
+      api_key_id: tenant.keyId,
+      path: 'one',
+      digest: Buffer.from('00', 'hex'),
+      model: 'steady',
+      catalog_version: 1,
+      request_id: newId(Date.now()),
+    })
+    .execute()
+  return {
+    project: tenant.projectId,
+    key: tenant.keyId,
+    wallet: tenant.walletId,
+    run,
+    call,
+    corpus,
+    passage: passage.id,
+  }
+}
+
+function unknownIds(): Ids {
+  const id = () => newId(Date.now())
+  return { project: id(), key: id(), wallet: id(), run: id(), call: id(), corpus: id(), passage: id() }
+}
+
+/** The answer without the id that was asked for. */
+async function refusal(api: TestApi, key: string, route: readonly [string, string, unknown?]) {
+  const [method, path, body] = route
+  if (method !== 'GET' && method !== 'POST' && method !== 'DELETE') throw new Error(`no such method ${method}`)
+  const answer = await api.ask(method, `/api/v1${path}`, { key, body })
+  const said = JSON.stringify(answer.body).replaceAll(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, '<id>')
+  return [path.replaceAll(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, '<id>'), answer.status, said]
+}
+
+describe('a foreign id', () => {
+  test('is answered exactly like an unknown one: for the key of another project', async () => {
+    const api = await useApi()
+    const theirs = await makeEverything(api)
+    const me = await makeTenant(api)
+    const unknown = routes.project(unknownIds())
+    for (const [index, route] of routes.project(theirs).entries()) {
+      const foreign = await refusal(api, me.key, route)
+      expect(foreign[1], `${route[0]} ${route[1]}`).toBe(404)
+      expect(foreign).toEqual(await refusal(api, me.key, unknown[index] ?? ['GET', '']))
+    }
+  })
+
+  test('is answered exactly like an unknown one: for an operator of another organisation', async () => {
+    const api = await useApi()
+    const theirs = await makeEverything(api)
+    const stranger = await makeOperator(api.db, 'another')
+    const unknown = routes.operator(unknownIds())
+    for (const [index, route] of routes.operator(theirs).entries()) {
+      const foreign = await refusal(api, stranger, route)
+      expect(foreign[1], `${route[0]} ${route[1]}`).toBe(404)
+      expect(foreign).toEqual(await refusal(api, stranger, unknown[index] ?? ['GET', '']))
+    }
+    const projects = await api.ask('GET', '/api/v1/projects', { key: stranger })
+    expect(projects.body).toEqual({ projects: [], nextCursor: null })
+  })
+
+  test('of a corpus is refused in the input of a run, and of a passage in another corpus of the project', async () => {
+    const api = await useApi()
+    const theirs = await makeEverything(api)
+    const me = await makeTenant(api)
+    const mine = text(await api.make('/api/v1/corpora', { key: me.key, body: { name: 'mine' } }), 'id')
+    const passage = await api.ask('GET', `/api/v1/corpora/${mine}/passages/${theirs.passage}`, { key: me.key })
+    expect(passage.status).toBe(404)
+    const body = {
+      agent: 'echo',
+      input: { text: 'x', corpusId: theirs.corpus },
+      model: 'steady',
+      envelope: { pockets },
+      onExhausted: 'pause',
+    }
+    const refused = await api.ask('POST', '/api/v1/runs', { key: me.key, body })
+    expect(refused.status).toBe(404)
+    const own = await api.ask('POST', '/api/v1/runs', {
+      key: me.key,
+      body: { ...body, input: { text: 'x', corpusId: mine } },
+    })
+    expect(own.status).toBe(201)
+  })
+
+  test('and something that is no id at all, are told apart by nobody', async () => {
+    const api = await useApi()
+    const me = await makeTenant(api)
+    for (const path of ['/runs/1', '/runs/%00', "/calls/'--", '/corpora/x/passages/y', `/runs/${'a'.repeat(150)}`]) {
+      expect([path, (await api.ask('GET', `/api/v1${path}`, { key: me.key })).status]).toEqual([path, 404])
+    }
+  })
+})
+
+test('an operator reads everything of the organisation', async () => {
+  const api = await useApi()
+  const ids = await makeEverything(api)
+  for (const [method, path] of reads(ids)) {
+    if (path.endsWith('/events')) continue
+    expect([path, (await api.ask(method, `/api/v1${path}`, { key: api.operatorKey })).status]).toEqual([path, 200])
+  }
+})
+
+test('the walk above knows every address that has an id in it', async () => {
+  const api = await useApi()
+  const { paths } = (await api.app.inject({ method: 'GET', url: '/api/openapi.json' })).json()
+  const named: Ids = {
+    project: '{id}',
+    key: '{id}',
+    wallet: '{id}',
+    run: '{id}',
+    call: '{id}',
+    corpus: '{id}',
+    passage: '{passageId}',
+  }
+  const walked = new Set(
+    [...routes.operator(named), ...routes.project(named)].map(
+      ([method, path]) => `${method} /api/v1${path.split('?')[0] ?? ''}`,
+    ),
+  )
+  const known = Object.entries<object>(paths).flatMap(([path, methods]) =>
+    Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
+  )
+  expect(known.filter((route) => route.includes('{') && !walked.has(route))).toEqual([])
+})
