@@ -47,7 +47,7 @@ export interface Config {
 }
 
 /** Thrown with all problems of the environment at once. */
-export class ConfigError extends Error {
+class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
 

@@ -33,7 +33,7 @@ export function ledgerId(
 }
 
 /** Prices what came back from an attempt, at the prices its hold was made with. */
-export function chargeFor(
+function chargeFor(
   result: ProviderResult,
   context: { readonly plan: Plan; readonly body: CallBody; readonly held: bigint },
 ): Charge | undefined {

@@ -26,7 +26,7 @@ export interface RouteChoice {
 }
 
 /** Most tokens the prompt can have on a route: the provider refuses, unbilled, what exceeds its context. */
-export function inputBoundOn(route: Route, body: CallBody): number {
+function inputBoundOn(route: Route, body: CallBody): number {
   const schema = body.schema ? JSON.stringify(body.schema) : ''
   return Math.min(route.contextTokens, inputTokenBound(body.messages, schema))
 }

@@ -53,7 +53,7 @@ export const callReportSchema = z
   .meta({ id: 'CallReport' })
 
 /** What was spent from one balance class and currency, split by each label; the parts of a split add up to `spent`. */
-export const spendSchema = z.object({
+const spendSchema = z.object({
   balanceClass: z.enum(BALANCE_CLASSES),
   currency: z.string(),
   spent: amountSchema,

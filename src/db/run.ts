@@ -92,7 +92,7 @@ export async function pauseForMoney(
 }
 
 /** Which limit, what it needed and what was free, as one sentence. */
-export function moneyDetail(stop: MoneyStop): string {
+function moneyDetail(stop: MoneyStop): string {
   return `${stop.limit} is exhausted: ${stop.needed} ${stop.currency} needed, ${stop.free} ${stop.currency} free`
 }
 

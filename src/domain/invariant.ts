@@ -1,5 +1,5 @@
 /** A bug in Purser itself: never an input's fault, never the world's. */
-export class InvariantError extends Error {
+class InvariantError extends Error {
   override readonly name = 'InvariantError'
 }
 
