@@ -17,7 +17,7 @@ export interface EventSource {
   read(after: string | undefined): Promise<readonly EventView[]>
   /** Whether the run's last event stands at this place or before it. */
   isOverAt(place: string): Promise<boolean>
-  /** Asked at each heartbeat: a revoked key ends its streams. */
+  /** Asked as often as a heartbeat is due, however much there is to tell: a revoked key ends its streams. */
   mayGoOn(): Promise<boolean>
 }
 
@@ -33,6 +33,7 @@ export async function* streamEvents(
   let { after } = options
   let isOver = after !== undefined && (await source.isOverAt(after))
   let toldMs = nowMs()
+  let checkedMs = toldMs
   yield `retry: ${RETRY_MS}\n\n`
   while (!signal.aborted) {
     const events = await source.read(after)
@@ -40,14 +41,16 @@ export async function* streamEvents(
     after = events.at(-1)?.id ?? after
     isOver ||= events.some(isLastEvent)
     if (events.length > 0) toldMs = nowMs()
-    if (events.length === EVENTS_PER_PAGE) continue
-    if (isOver) return
-    if (nowMs() - toldMs >= HEARTBEAT_MS) {
+    if (isOver && events.length < EVENTS_PER_PAGE) return
+    if (nowMs() - checkedMs >= HEARTBEAT_MS) {
       if (!(await source.mayGoOn())) return
+      checkedMs = nowMs()
+    }
+    if (nowMs() - toldMs >= HEARTBEAT_MS) {
       toldMs = nowMs()
       yield ': heartbeat\n\n'
     }
-    await delay(POLL_MS, undefined, { signal }).catch(() => {})
+    if (events.length < EVENTS_PER_PAGE) await delay(POLL_MS, undefined, { signal }).catch(() => {})
   }
 }
 

@@ -129,7 +129,7 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
       schema: {
         tags,
         summary: 'Revoke a key of a project',
-        description: 'At once and for good. Its open event streams end within seconds.',
+        description: 'At once and for good. Its open event streams end within 15 seconds.',
         params: idParams,
         response: { 204: z.undefined().describe('It opens nothing any more.') },
       },

@@ -54,8 +54,8 @@ async function finish(api: TestApi, scope: Scope, runId: string): Promise<void> 
   await finishRun(api.db, scope, { runId, end, output: null })
 }
 
-async function useStream() {
-  const api = await useApi()
+async function useStream(nowMs = () => Date.now()) {
+  const api = await useApi({ nowMs })
   const tenant = await makeTenant(api)
   const runId = await startTestRun(api, tenant)
   const url = `${await api.app.listen({ host: '127.0.0.1', port: 0 })}/api/v1/runs/${runId}/events`
@@ -138,6 +138,22 @@ test('a place that is none is refused', async () => {
     expect([id, header.status, header.body['code']]).toEqual([id, 400, 'invalid_request'])
     expect((await api.ask('GET', `${path}?after=${id}`, { key: tenant.key })).status).toBe(400)
   }
+})
+
+test('a stream shows that it is alive, and ends once its key is revoked', async () => {
+  let aheadMs = 0
+  const { api, tenant, url } = await useStream(() => Date.now() + aheadMs)
+  const response = await fetch(url, { headers: { authorization: `Bearer ${tenant.key}` } })
+  let read = ''
+  const reading = (async () => {
+    for await (const chunk of response.body?.pipeThrough(new TextDecoderStream()) ?? []) read += chunk
+  })()
+  await pollUntil(() => read.includes('run.queued'), { what: 'the first event' })
+  aheadMs += 15_000
+  await pollUntil(() => read.includes(': heartbeat'), { what: 'a heartbeat' })
+  await api.ask('DELETE', `/api/v1/keys/${tenant.keyId}`, { key: api.operatorKey })
+  aheadMs += 15_000
+  await reading
 })
 
 test('streams end when the server closes', async () => {

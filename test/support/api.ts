@@ -1,5 +1,6 @@
 import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { buildApi } from '#api/api.ts'
+import type { ApiDeps } from '#api/api-deps.ts'
 import { makeSecret } from '#api/project-routes.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import { importCatalog } from '#db/catalog.ts'
@@ -66,7 +67,7 @@ const echo: AgentManifest = {
 }
 
 /** The real API on a database of its own; both go with the test. */
-export async function useApi(options: { readonly isTemporalUp?: () => Promise<boolean> } = {}): Promise<TestApi> {
+export async function useApi(options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'nowMs'>> = {}): Promise<TestApi> {
   const database = await createTestDatabase()
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
   const pokes = { count: 0 }
@@ -78,7 +79,7 @@ export async function useApi(options: { readonly isTemporalUp?: () => Promise<bo
     },
     isTemporalUp: options.isTemporalUp ?? (() => Promise.resolve(true)),
     splitDocument,
-    nowMs: () => Date.now(),
+    nowMs: options.nowMs ?? (() => Date.now()),
   })
   onTestFinished(async () => {
     await app.close()

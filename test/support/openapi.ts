@@ -21,8 +21,6 @@ const documentSchema = z.object({
   components: z.object({ schemas: z.record(z.string(), z.unknown()) }),
 })
 
-export type OpenApiDocument = z.infer<typeof documentSchema>
-
 export interface GivenAnswer {
   readonly method: string
   readonly path: string
