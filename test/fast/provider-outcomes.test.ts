@@ -13,7 +13,7 @@ function ask(change: Partial<ProviderRequest> = {}): ProviderRequest {
   return {
     upstreamModel: 'sandbox-steady',
     messages: [
-      { role: 'user', content: '<passage id="p1">The mill burnt down in 1711.</passage> When did the mill burn down?' },
+      { role: 'user', content: '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?' },
     ],
     maxOutputTokens: 50,
     clientRequestId: 'call:1',
