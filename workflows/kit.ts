@@ -10,7 +10,7 @@ import { RunControl } from './kit/run-control.ts'
 export { fitsHistory } from './kit/finish.ts'
 export type { Kit } from './kit/kit.ts'
 export type { FromSchema } from './kit/from-schema.ts'
-export { CallFailed, Stop, ToolFailed } from './kit/stop.ts'
+export { CallFailed, ToolFailed } from './kit/stop.ts'
 
 /** A workflow that runs an agent, and what the API may know of the agent. */
 export type Agent = ((run: { readonly runId: string }) => Promise<RunEnd>) & { readonly manifest: AgentManifest }

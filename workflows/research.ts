@@ -1,7 +1,7 @@
 import type { Citation, Note } from '#contracts/tools.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { citeAnswer, isNotFound } from './citations.ts'
-import { CallFailed, defineAgent, fitsHistory, type FromSchema, type Kit } from './kit.ts'
+import { CallFailed, defineAgent, fitsHistory, type FromSchema, type Kit, ToolFailed } from './kit.ts'
 import { planMessages, readMessages, writeMessages } from './research-prompts.ts'
 
 const MAX_BREADTH = 6
@@ -97,9 +97,11 @@ async function answerQuestion(research: Research): Promise<ResearchOutput> {
   const { kit, question } = research
   kit.checkpoint(draftOf(research))
   const queries = await planQueries(research)
-  const readings = await kit.map(queries, queries.length, (query, index) => read(research, query, index))
-  if (readings.every((reading) => reading instanceof CallFailed)) throw readings[0]
-  const notes = interleave(readings.map((reading) => (reading instanceof CallFailed ? [] : reading)))
+  const readings = await kit.map(queries, queries.length, (query, index) =>
+    orGap(research, () => read(research, query, index)),
+  )
+  if (readings.every(isFailure)) throw readings[0]
+  const notes = interleave(readings.map((reading) => (isFailure(reading) ? [] : reading)))
   const registry = await kit.tool('cite', 'cite', { corpusId: research.corpusId, notes: notes.slice(0, MAX_CITATIONS) })
   const { citations } = registry.value
   if (citations.length === 0) return notFound(research)
@@ -123,27 +125,25 @@ async function planQueries(research: Research): Promise<readonly string[]> {
     const { object } = await kit.chat('plan', { messages, maxTokens: PLAN_TOKENS, schema: planSchema(breadth) })
     return object.queries
   })
-  const queries = planned instanceof CallFailed ? [] : planned.map((query) => query.slice(0, MAX_QUERY_LENGTH))
+  const queries = isFailure(planned) ? [] : planned.map((query) => query.slice(0, MAX_QUERY_LENGTH))
   return firstOfEach([question, ...queries.filter(hasText)], normalised).slice(0, breadth)
 }
 
 /** Searches, fetches and reads for one query. The notes are as the reader took them; those that hold go into the draft. */
-async function read(research: Research, query: string, index: number): Promise<readonly Note[] | CallFailed> {
+async function read(research: Research, query: string, index: number): Promise<readonly Note[]> {
   const { kit, corpusId, question } = research
   const found = await kit.tool(`search/${index}`, 'search', { corpusId, query, limit: PASSAGES_PER_QUERY })
   const passageIds = found.value.hits.map((hit) => hit.id)
   if (passageIds.length === 0) return []
   const passages = await kit.tool(`fetch/${index}`, 'fetch', { corpusId, passageIds })
-  const taken = await orGap(research, async () => {
-    const messages = readMessages(question, query, passages.ref)
-    const { object } = await kit.chat(`read/${index}`, { messages, maxTokens: READ_TOKENS, schema: notesSchema })
-    return object.notes.filter(isUsable)
-  })
-  if (taken instanceof CallFailed || taken.length === 0) return taken
-  const { value } = await kit.tool(`cite/${index}`, 'cite', { corpusId, notes: taken })
+  const messages = readMessages(question, query, passages.ref)
+  const { object } = await kit.chat(`read/${index}`, { messages, maxTokens: READ_TOKENS, schema: notesSchema })
+  const notes = object.notes.filter(isUsable)
+  if (notes.length === 0) return []
+  const { value } = await kit.tool(`cite/${index}`, 'cite', { corpusId, notes })
   research.quotes.set(index, value.citations)
   kit.checkpoint(draftOf(research))
-  return taken
+  return notes
 }
 
 /** Whether a note can be one: the model may have written anything. */
@@ -151,12 +151,18 @@ function isUsable({ passage, quote }: Note): boolean {
   return passage.length <= MAX_ID_LENGTH && utf8Length(quote) <= MAX_QUOTE_BYTES
 }
 
-/** A call that fails leaves a gap that is named in the output; the rest goes on. */
-async function orGap<Result>(research: Research, work: () => Promise<Result>): Promise<Result | CallFailed> {
+type Failure = CallFailed | ToolFailed
+
+function isFailure(result: unknown): result is Failure {
+  return result instanceof CallFailed || result instanceof ToolFailed
+}
+
+/** What fails leaves a gap that is named in the output; the rest goes on. */
+async function orGap<Result>(research: Research, work: () => Promise<Result>): Promise<Result | Failure> {
   try {
     return await work()
   } catch (error) {
-    if (!(error instanceof CallFailed)) throw error
+    if (!isFailure(error)) throw error
     research.gaps.push(`${error.path}: ${error.reason}`)
     return error
   }

@@ -41,6 +41,7 @@ test('a run without money pauses once, however many calls were refused, and goes
   expect(run).toMatchObject({ state: 'completed', output: { found: true, answer: expect.stringContaining(year) } })
   expect((await eventsOf(world, runId)).filter((kind) => kind === 'run.paused')).toHaveLength(1)
   await expectEachAnsweredOnce(world)
+  await world.keepHistory(runId, 'paused-and-topped-up')
 })
 
 test('a top-up too small for the next call leads to another pause, and a second one ends it', async () => {
@@ -88,6 +89,7 @@ test('a run that may not wait ends with the limit, with what it found until then
   expect(await pocketOf(world, runId)).toEqual({ balance: 0n, held: 0n })
   expect(await eventsOf(world, runId)).not.toContain('run.paused')
   await expectEachAnsweredOnce(world)
+  await world.keepHistory(runId, 'cancelled-by-money')
 })
 
 test('a pause that nobody ends before its deadline ends the run as partial', async () => {
@@ -98,4 +100,5 @@ test('a pause that nobody ends before its deadline ends the run as partial', asy
   const run = await world.until(runId, ['partial', 'completed', 'failed'])
   expect(run).toMatchObject({ state: 'partial', reason: 'pause_expired', output: { partial: true, citations: [] } })
   expect(await pocketOf(world, runId)).toEqual({ balance: 0n, held: 0n })
+  await world.keepHistory(runId, 'pause-expired')
 })

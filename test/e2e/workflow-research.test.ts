@@ -15,6 +15,7 @@ test('a question is answered from the corpus, with quotes that stand in it', asy
     citations: expect.arrayContaining([expect.objectContaining({ source: 'harbour.md', quote: facts[0].text })]),
     gaps: [],
   })
+  await world.keepHistory(runId, 'answered')
 })
 
 test('a question that the corpus does not support is answered "not found", without a citation and without writing', async () => {
@@ -30,4 +31,5 @@ test('a question that the corpus does not support is answered "not found", witho
   })
   const calls = await world.db.selectFrom('call').select('path').where('run_id', '=', runId).execute()
   expect(calls.map(({ path }) => path)).not.toContain('write')
+  await world.keepHistory(runId, 'not-found')
 })

@@ -41,6 +41,7 @@ test('a cancel aborts the requests that are open, and the run ends within second
   const attempts = await attemptsOf(world, runId)
   expect(attempts.filter(({ state }) => state === 'sent')).toEqual([])
   expect(attempts.filter(({ outcome }) => outcome === 'aborted').length).toBeGreaterThanOrEqual(2)
+  await world.keepHistory(runId, 'cancelled')
 })
 
 test('a cancel in Temporal is a cancel like any other', async () => {
@@ -56,6 +57,7 @@ test('a cancel in Temporal is a cancel like any other', async () => {
     reason: 'cancelled',
     output: { partial: true },
   })
+  await world.keepHistory(runId, 'cancelled-in-temporal')
 })
 
 test('a paused run can be cancelled', async () => {
@@ -117,11 +119,13 @@ test('a run in which no reading succeeds fails, and says why', async () => {
   const world = await createWorkflowWorld(facts)
   await world.startWorker()
   await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: READING, garbage: 'not-json' })
-  const run = await world.until(await world.start(question), ['completed', 'failed'])
+  const runId = await world.start(question)
+  const run = await world.until(runId, ['completed', 'failed'])
   expect(run).toMatchObject({
     state: 'failed',
     reason: 'call_failed',
     detail: expect.stringContaining('routes_exhausted'),
     output: { partial: true, answer: null },
   })
+  await world.keepHistory(runId, 'failed')
 })

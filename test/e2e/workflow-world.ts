@@ -1,4 +1,5 @@
 import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
 import type { RunRequest } from '#contracts/api-run.ts'
 import { WAKE_SIGNAL } from '#contracts/activities.ts'
 import { addDocuments, createCorpus } from '#db/corpus.ts'
@@ -10,7 +11,7 @@ import { Client, Connection } from '@temporalio/client'
 import { DefaultLogger, Runtime } from '@temporalio/worker'
 import { inject, onTestFinished } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
-import { recordHistory } from '../replay/record-history.ts'
+import { writeHistory } from '../replay/history-file.ts'
 import { createWorld, type World } from '../support/world.ts'
 
 Runtime.install({ logger: new DefaultLogger('ERROR') })
@@ -84,9 +85,11 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
     getRun,
     wake,
     async keepHistory(runId, scenario) {
+      const folder = process.env['PURSER_RECORD_HISTORIES']
+      if (folder === undefined) return
       const workflow = client.workflow.getHandle(runId)
       await workflow.result()
-      await recordHistory(scenario, await workflow.fetchHistory())
+      await writeHistory(join(folder, `${scenario}.json.gz`), await workflow.fetchHistory())
     },
     async startWorker(change = {}) {
       const worker = await startWorker({
