@@ -2,7 +2,7 @@ import { catalogSchema } from '#contracts/catalog.ts'
 import { isKey } from '#api/access.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
-import { temporalOrchestrator } from '#api/orchestrator.ts'
+import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { makeSecret } from '#api/project-routes.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -16,9 +16,6 @@ import { manifests } from '../workflows/manifests.ts'
 import { type Config, loadConfig } from './config.ts'
 
 const ORGANISATION = 'default'
-/** A Temporal that comes back is noticed within this time: gRPC's own patience grows to two minutes. */
-const RECONNECT_MAX_MS = 2_000
-
 export interface RunningServer {
   readonly url: string
   /** The operator key that this start made: shown once. */
@@ -33,10 +30,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
   }
   const db = connectDatabase(config.database)
   const { address, namespace, taskQueue } = config.temporal
-  const connection = Connection.lazy({
-    address,
-    channelArgs: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
-  })
+  const connection = Connection.lazy({ ...connectionOptions, address })
   const orchestrator = temporalOrchestrator({ client: new Client({ connection, namespace }), taskQueue })
   const nowMs = () => Date.now()
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)

@@ -66,7 +66,10 @@ export function startDispatcher(options: {
     const byRun = Map.groupBy(commands, (command) => command.runId)
     await Promise.all(
       Array.from(byRun.values(), async (some) => {
-        for (const command of some) await deliver(command)
+        for (const command of some) {
+          if (isStopped) return
+          await deliver(command)
+        }
       }),
     )
     if (commands.length === COMMANDS_PER_ROUND) isPoked = true

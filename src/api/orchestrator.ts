@@ -1,5 +1,10 @@
 import { WAKE_SIGNAL } from '#contracts/activities.ts'
-import { type Client, WorkflowExecutionAlreadyStartedError, WorkflowNotFoundError } from '@temporalio/client'
+import {
+  type Client,
+  type ConnectionOptions,
+  WorkflowExecutionAlreadyStartedError,
+  WorkflowNotFoundError,
+} from '@temporalio/client'
 
 /** How the API reaches workflows. Each is safe to repeat; each fails when Temporal cannot be reached in time. */
 export interface Orchestrator {
@@ -12,6 +17,18 @@ export interface Orchestrator {
 
 /** A request that takes longer is given up and repeated. */
 const LIMIT_MS = 5_000
+
+/** A Temporal that comes back is noticed within this time: gRPC's own patience grows to two minutes. */
+const RECONNECT_MAX_MS = 2_000
+
+/**
+ * For the connection of an orchestrator. The client's own retries are off: the dispatcher repeats, and a retry whose
+ * timer outlives the connection is an uncaught exception (client 1.24).
+ */
+export const connectionOptions: ConnectionOptions = {
+  interceptors: [],
+  channelArgs: { 'grpc.max_reconnect_backoff_ms': RECONNECT_MAX_MS },
+}
 
 export function temporalOrchestrator(options: { readonly client: Client; readonly taskQueue: string }): Orchestrator {
   const { client, taskQueue } = options

@@ -1,24 +1,52 @@
 import { startDispatcher } from '#api/dispatcher.ts'
-import { temporalOrchestrator } from '#api/orchestrator.ts'
+import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
+import { runRequestSchema } from '#contracts/api-run.ts'
 import { connectDatabase } from '#db/database.ts'
+import { newId } from '#db/ids.ts'
+import { deposit } from '#db/ledger.ts'
+import { createProject } from '#db/project.ts'
+import { startRun } from '#db/run-commands.ts'
+import { createWallet } from '#db/wallet.ts'
 import { findFreePort } from '#local/free-port.ts'
 import { startCable } from '#local/tcp-cable.ts'
 import { Client, Connection } from '@temporalio/client'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import { z } from 'zod'
 import { loadConfig } from '#src/config.ts'
 import { startServer } from '#src/server.ts'
-import { makeTenant, startTestRun, useApi } from '#test/support/api.ts'
+import { makeTenant, runBody, startTestRun, useApi } from '#test/support/api.ts'
 import { pollUntil } from '#test/support/poll.ts'
 import { createTestDatabase } from '#test/support/postgres.ts'
 import { useScratchFolder } from '#test/support/scratch.ts'
 import { testCatalog } from '#test/support/world.ts'
 
+/** A run of a project of the first organisation, with a command that nobody can deliver. */
+async function runInDatabase(url: string): Promise<string> {
+  const db = connectDatabase({ url, maxConnections: 1 })
+  try {
+    const { id: organisationId } = await db.selectFrom('organisation').select('id').executeTakeFirstOrThrow()
+    const project = await createProject(db, organisationId, { name: 'only', nowMs: Date.now() })
+    const scope = { projectId: project?.id ?? '' }
+    const wallet = await createWallet(db, scope, Date.now())
+    const money = { balanceClass: 'direct', currency: 'USD', amount: 5_000_000_000n } as const
+    await deposit(db, scope, { id: newId(Date.now()), walletId: wallet?.id ?? '', ...money, reference: 'first' })
+    const request = runRequestSchema.parse(runBody())
+    const run = { request, input: {}, keyId: newId(Date.now()), nowMs: Date.now() }
+    return await db.transaction().execute((trx) => startRun(trx, scope, run))
+  } finally {
+    await db.destroy()
+  }
+}
+
 const quiet = { warn: () => {} }
 
 function useClient(address: string): Client {
-  const connection = Connection.lazy({ address, channelArgs: { 'grpc.max_reconnect_backoff_ms': 500 } })
+  const connection = Connection.lazy({ ...connectionOptions, address })
   onTestFinished(() => connection.close())
   return new Client({ connection })
 }
@@ -61,6 +89,35 @@ test('commands written while Temporal is away are delivered once it is back, and
 
   await api.db.updateTable('command').set({ delivered_at: null }).execute()
   await pollUntil(async () => (await waiting()).length === 0, { what: 'commands of a workflow that is gone' })
+})
+
+test('a server process answers while Temporal is away, and SIGTERM ends it in order, open streams too', async () => {
+  const database = await createTestDatabase()
+  onTestFinished(() => database.drop())
+  const key = `purser_op_${'k'.repeat(43)}`
+  const server = spawn(process.execPath, [fileURLToPath(new URL('../../src/server.ts', import.meta.url))], {
+    env: {
+      PURSER_DATABASE_URL: database.appUrl,
+      PURSER_API_PORT: '0',
+      PURSER_OPERATOR_KEY: key,
+      TEMPORAL_ADDRESS: `127.0.0.1:${await findFreePort()}`,
+    },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  })
+  onTestFinished(() => void server.kill('SIGKILL'))
+  const [line] = await once(server.stdout, 'data')
+  const { ready } = z.object({ ready: z.strictObject({ url: z.url() }) }).parse(JSON.parse(String(line)))
+  const health = await fetch(`${ready.url}/healthz`)
+  expect(await health.json()).toEqual({ status: 'degraded', database: 'up', temporal: 'down' })
+  const runId = await runInDatabase(database.appUrl)
+  const stream = await fetch(`${ready.url}/api/v1/runs/${runId}/events`, {
+    headers: { authorization: `Bearer ${key}` },
+  })
+  expect(stream.status).toBe(200)
+  const exited = once(server, 'exit')
+  server.kill('SIGTERM')
+  expect(await exited).toEqual([0, null])
+  await stream.text().catch(() => '')
 })
 
 test('the server bootstraps once: the operator key is shown on the very first start only', async () => {
