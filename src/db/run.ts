@@ -145,21 +145,25 @@ export async function standingOf(db: Kysely<Database>, scope: Scope, runId: stri
   return standing(row.state, row.gate)
 }
 
-/** Closes the envelope and writes the final state in one transaction, unless a hold is still open. */
+/**
+ * Closes the envelope and writes the final state in one transaction, unless a hold is still open. The gate is set in a
+ * transaction of its own before: closing locks the wallet first, and the gate the envelope.
+ */
 export async function finishRun(
   db: Kysely<Database>,
   scope: Scope,
   request: FinishRequest,
 ): Promise<{ readonly finished: boolean }> {
   const { runId, end } = request
+  const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
+  if (isTerminal(row.state)) return { finished: true }
+  const envelope = { envelopeId: row.envelope_id, reason: end.reason }
+  await setGate(db, scope, { ...envelope, gate: 'closing' })
   return db.transaction().execute(async (trx) => {
-    const row = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (isTerminal(row.state)) return { finished: true }
-    const envelope = { envelopeId: row.envelope_id, reason: end.reason }
-    await setGate(trx, scope, { ...envelope, gate: 'closing' })
     const verdict = await closeEnvelope(trx, scope, envelope)
     if (verdict !== 'closed') return { finished: false }
     const from = await lockState(trx, scope, runId)
+    if (isTerminal(from)) return { finished: true }
     if (end.state !== 'completed') await markEnding(trx, scope, { runId, why: end })
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
