@@ -1,0 +1,119 @@
+import { modelListSchema } from '#contracts/api-catalog.ts'
+import { walletSchema } from '#contracts/api-project.ts'
+import { collectFolder, collectInstalled } from '#tools/sources.ts'
+import { withProgress } from '#local/progress.ts'
+import type { Stack } from '#local/stack.ts'
+import { randomUUID } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { ApiClient, ApiProblem } from '../api-client.ts'
+import { uploadCorpus } from '../corpus-upload.ts'
+import type { Screen } from '../screen.ts'
+import { formatTable } from '../text-table.ts'
+import { printLinks } from '../up.ts'
+import { depositInto, ensureLocalAccount } from '../up-account.ts'
+import { ampleDirect, shortCredit, times } from './envelope-sizes.ts'
+import { SandboxControl } from './sandbox-control.ts'
+import type { Stage } from './stage.ts'
+
+const INSTALLED = fileURLToPath(new URL('../../../node_modules', import.meta.url))
+const MODEL = 'research'
+
+export interface Topic {
+  readonly question: string
+  /** The documentation of the installed packages, when left out. */
+  readonly sources: string | undefined
+}
+
+/** Makes (or finds) the project with its key and wallet, deposits, and has the documents indexed: all through the API. */
+export async function setUp(stack: Stack, screen: Screen, topic: Topic): Promise<Stage> {
+  printLinks(screen, stack)
+  if (stack.isOperatorKeyNew) screen.line(`  operator key   ${stack.operatorKey} (made now, shown once)`)
+  const operator = new ApiClient(stack.apiUrl, stack.operatorKey)
+  const { account, isNew } = await ensureLocalAccount(process.env, operator)
+  const api = new ApiClient(stack.apiUrl, account.key)
+  const verb = isNew ? 'The operator key has made' : 'From an earlier start there are'
+  screen.line(`\n${verb} the project “${account.projectName}”, its key ${account.key.slice(0, 14)}… and its wallet.`)
+
+  const model = await readModel(api)
+  const reference = `demo-${randomUUID()}`
+  const direct = times(ampleDirect(model), 8n)
+  const credit = times(shortCredit(model, topic.question) ?? '0.001', 10n)
+  await depositInto(operator, account, { balanceClass: 'direct', amount: direct, reference: `${reference}-direct` })
+  await depositInto(operator, account, { balanceClass: 'credit', amount: credit, reference: `${reference}-credit` })
+  screen.line(`The operator deposits ${direct} USD direct and ${credit} USD credit. The wallet now:`)
+  await printWallet(screen, api, account.projectId)
+  screen.line(`\nThe project's own key may do none of that: ${await tryAsProject(api, account)}.`)
+
+  const corpusId = await provideDocuments(api, screen, topic)
+  return {
+    ...{ screen, stack, operator, api, account, model, corpusId },
+    question: topic.question,
+    sandbox: stack.sandbox && new SandboxControl(stack.sandbox),
+    worker: stack.worker,
+  }
+}
+
+export async function printWallet(screen: Screen, api: ApiClient, projectId: string): Promise<void> {
+  const { balances } = await api.get(`/projects/${projectId}/wallet`, walletSchema)
+  const rows = balances.map(({ balanceClass, currency, available, inEnvelopes }) => [
+    `${balanceClass} ${currency}`,
+    available.amount,
+    inEnvelopes.amount,
+  ])
+  const columns = [
+    { title: 'wallet' },
+    { title: 'available', align: 'decimal' },
+    { title: 'in envelopes', align: 'decimal' },
+  ] as const
+  const [title = '', ...lines] = formatTable(columns, rows)
+  screen.line(screen.paint('dim', `  ${title}`))
+  for (const line of lines) screen.line(`  ${line}`)
+}
+
+async function readModel(api: ApiClient): Promise<Stage['model']> {
+  const { models } = await api.get('/models', modelListSchema)
+  const model = models.find(({ name }) => name === MODEL)
+  if (!model) throw new Error(`The catalog has no model ${MODEL}.`)
+  return model
+}
+
+/** Tries with a project's key what only operators may do. @throws when it is let through */
+async function tryAsProject(api: ApiClient, { projectId, walletId }: Stage['account']): Promise<string> {
+  const amount = { amount: '1', currency: 'USD' }
+  const attempts = [
+    { path: '/projects', body: { name: 'mine' } },
+    { path: `/projects/${projectId}/keys`, body: { name: 'mine' } },
+    { path: `/projects/${projectId}/wallet`, body: undefined },
+    { path: '/deposits', body: { walletId, balanceClass: 'direct', amount, reference: 'mine' } },
+  ]
+  const answers = await Promise.all(
+    attempts.map(async ({ path, body }) => {
+      const status = await api.post(path, { body, schema: z.unknown() }).then(
+        () => 200,
+        (error: unknown) => (error instanceof ApiProblem ? error.status : 0),
+      )
+      if (status !== 403) throw new Error(`POST ${path} with a project's key was answered ${status}, not 403.`)
+      return `${path.replace(projectId, '{id}')} → ${status}`
+    }),
+  )
+  return answers.join(', ')
+}
+
+async function provideDocuments(api: ApiClient, screen: Screen, { sources }: Topic): Promise<string> {
+  const what = sources === undefined ? 'the documentation of every installed package' : sources
+  return withProgress(`Collecting and indexing ${what}`, async (say) => {
+    const { documents } = sources === undefined ? await collectInstalled(INSTALLED) : await collectFolder(sources)
+    if (documents.length === 0) throw new Error(`There is no *.md, *.mdx or *.txt file in ${what}.`)
+    const characters = documents.reduce((sum, { text }) => sum + text.length, 0)
+    const { corpusId, isKnown } = await uploadCorpus(api, documents, {
+      onUpload: ({ done, total }) => say(`part ${done + 1} of ${total}`),
+    })
+    const size =
+      characters < 1_000_000 ? `${Math.ceil(characters / 1_000)} kB` : `${(characters / 1_000_000).toFixed(1)} MB`
+    screen.line(
+      `Documents: ${what}: ${documents.length} files, ${size}, ${isKnown ? 'indexed before' : 'indexed now'}.`,
+    )
+    return corpusId
+  })
+}

@@ -1,0 +1,69 @@
+import { UsageError } from './arguments.ts'
+import { standardOutputs, type Outputs } from './screen.ts'
+
+/** A command: gets what stands behind its name, and answers the exit code. */
+export type Command = (args: readonly string[], outputs: Outputs) => Promise<number>
+
+interface Entry {
+  readonly summary: string
+  /** Loaded when it is used, so that a short command does not wait for what another one needs. */
+  readonly load: () => Promise<Command>
+}
+
+const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
+  demo: {
+    summary: 'show everything in two minutes: a run, a pause, a cancel, two kills, and the proof',
+    load: async () => (await import('./demo.ts')).demo,
+  },
+  up: { summary: 'bring up the local stack and stay (npm run dev)', load: async () => (await import('./up.ts')).up },
+  run: {
+    summary: 'start a run inside a budget envelope and follow it',
+    load: async () => (await import('./run.ts')).run,
+  },
+  report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
+  verify: { summary: 'recompute the whole ledger and compare', load: async () => (await import('./verify.ts')).verify },
+})
+
+const EXIT_FAILED = 1
+const EXIT_USAGE = 2
+
+process.exitCode = await main(process.argv.slice(2), standardOutputs(process.env))
+
+async function main([name, ...args]: readonly string[], outputs: Outputs): Promise<number> {
+  if (name === undefined || name === 'help' || name === '--help' || name === '-h') {
+    outputs.out.line(overview())
+    return name === undefined ? EXIT_USAGE : 0
+  }
+  const entry = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined
+  if (!entry) {
+    outputs.err.line(`purser: there is no command "${name}". The commands are ${Object.keys(COMMANDS).join(', ')}.`)
+    return EXIT_USAGE
+  }
+  try {
+    return await (
+      await entry.load()
+    )(args, outputs)
+  } catch (error) {
+    if (error instanceof UsageError) {
+      outputs.err.line(`purser ${name}: ${error.message}\n\n${error.usage}`)
+      return EXIT_USAGE
+    }
+    outputs.err.line(`purser ${name}: ${error instanceof Error ? error.message : String(error)}`)
+    return EXIT_FAILED
+  }
+}
+
+function overview(): string {
+  const names = Object.keys(COMMANDS)
+  const width = Math.max(...names.map((name) => name.length))
+  const lines = names.map((name) => `  ${name.padEnd(width)}  ${COMMANDS[name]?.summary ?? ''}`)
+  return [
+    'Purser runs long AI tasks that cannot overspend.',
+    '',
+    'Usage: purser COMMAND [OPTIONS]',
+    '',
+    ...lines,
+    '',
+    'purser COMMAND --help tells more about one of them.',
+  ].join('\n')
+}

@@ -1,0 +1,48 @@
+import { z } from 'zod'
+import type { Screen } from './screen.ts'
+import { wrapText } from './text-table.ts'
+
+const outputSchema = z.object({
+  found: z.boolean(),
+  answer: z.string().nullable(),
+  citations: z.array(
+    z.object({ n: z.int(), passageId: z.string(), source: z.string(), title: z.string(), quote: z.string() }),
+  ),
+  gaps: z.array(z.string()),
+  partial: z.boolean().optional(),
+})
+
+/** What a research run delivers. */
+export type ResearchOutput = z.infer<typeof outputSchema>
+
+export function readOutput(output: unknown): ResearchOutput | undefined {
+  const parsed = outputSchema.safeParse(output)
+  return parsed.success ? parsed.data : undefined
+}
+
+const INDENT = '  '
+const MAX_QUOTE_LENGTH = 240
+
+/** Prints an answer with its citations, or as much as a stopped run has; the output of another agent as it is. */
+export function printOutput(screen: Screen, output: unknown): void {
+  const research = readOutput(output)
+  if (!research) {
+    screen.line(JSON.stringify(output, undefined, 2))
+    return
+  }
+  const { answer, citations, gaps } = research
+  if (answer !== null) screen.line(wrapText(answer, { width: screen.width, indent: INDENT }))
+  else if (citations.length > 0) screen.line(`${INDENT}No answer was written. Found until then:`)
+  else screen.line(`${INDENT}No answer was written, and nothing found until then.`)
+  if (citations.length > 0) screen.line()
+  for (const { n, source, quote } of citations) {
+    screen.line(`${INDENT}${screen.paint('bold', `[${n}]`)} ${screen.paint('cyan', source)}`)
+    screen.line(screen.paint('dim', wrapText(`“${shorten(quote)}”`, { width: screen.width, indent: `${INDENT}    ` })))
+  }
+  for (const gap of gaps) screen.line(screen.paint('yellow', `${INDENT}gap: ${gap}`))
+}
+
+function shorten(quote: string): string {
+  const flat = quote.replaceAll(/\s+/g, ' ').trim()
+  return flat.length <= MAX_QUOTE_LENGTH ? flat : `${flat.slice(0, MAX_QUOTE_LENGTH)}…`
+}

@@ -1,0 +1,129 @@
+import type { Amount } from '#domain/money.ts'
+import type { AttemptReport, CallReport, Report } from '#contracts/report.ts'
+import { inWords } from './event-line.ts'
+import type { Screen } from './screen.ts'
+import { formatTable, NOTHING, type Column } from './text-table.ts'
+
+const CALL_COLUMNS: readonly Column[] = [
+  { title: 'call' },
+  { title: 'try', align: 'right' },
+  { title: 'route' },
+  { title: 'paid from' },
+  { title: 'tokens', align: 'right' },
+  { title: 'held', align: 'decimal' },
+  { title: 'captured', align: 'decimal' },
+  { title: 'released', align: 'decimal' },
+  { title: 'what happened' },
+]
+
+const POCKET_COLUMNS: readonly Column[] = [
+  { title: 'envelope' },
+  { title: 'funded', align: 'decimal' },
+  { title: 'spent', align: 'decimal' },
+  { title: 'returned', align: 'decimal' },
+  { title: 'balance', align: 'decimal' },
+]
+
+const SPEND_COLUMNS: readonly Column[] = [
+  { title: 'spent' },
+  { title: 'in all', align: 'decimal' },
+  { title: 'useful', align: 'decimal' },
+  { title: 'wasted', align: 'decimal' },
+  { title: 'billed', align: 'decimal' },
+  { title: 'estimated', align: 'decimal' },
+  { title: 'unknown', align: 'decimal' },
+]
+
+/** Prints what a run cost: each call with all its attempts, then the money by balance, then the envelope. */
+export function printReport(screen: Screen, report: Report): void {
+  printCalls(screen, report)
+  screen.line()
+  printTable(
+    screen,
+    SPEND_COLUMNS,
+    report.totals.map((spend) => {
+      const { spent, useful, wasted, billed, estimated, unknown } = spend
+      return [
+        `${spend.balanceClass} ${spend.currency}`,
+        ...[spent, useful, wasted, billed, estimated, unknown].map(money),
+      ]
+    }),
+  )
+  screen.line()
+  printTable(
+    screen,
+    POCKET_COLUMNS,
+    report.envelope.pockets.map((pocket) => {
+      const { funded, spent, returned, free } = pocket
+      return [`${pocket.balanceClass} ${pocket.currency}`, ...[funded, spent, returned].map(money), free.amount]
+    }),
+  )
+  if (report.stop) {
+    const { limit, needed, free } = report.stop
+    screen.line(`  stopped by the ${limit}: ${needed.amount} ${needed.currency} needed, ${free.amount} free`)
+  }
+}
+
+/** One line for each attempt and refusal: what is not an answer is marked. */
+export function printCalls(screen: Screen, { model, calls }: Pick<Report, 'model' | 'calls'>): void {
+  const attempts = calls.flatMap((call) =>
+    call.attempts.map((attempt, index) => ({ call, attempt, isFirst: index === 0 })),
+  )
+  const lines = formatTable(
+    CALL_COLUMNS,
+    attempts.map(({ call, attempt, isFirst }) => attemptRow(call, attempt, isFirst)),
+  )
+  screen.line(screen.paint('dim', `  ${lines[0] ?? ''}`))
+  for (const [index, { attempt }] of attempts.entries()) {
+    const line = `  ${lines[index + 1] ?? ''}`
+    screen.line(attempt.use === 'useful' ? line : screen.paint('yellow', line))
+  }
+  const unserved = calls.filter((call) => call.attempts.length === 0)
+  for (const call of unserved)
+    screen.line(screen.paint('yellow', `  ${call.path}: ${call.stopDetail ?? 'nothing was tried'}`))
+  const others = new Set(calls.map((call) => call.model).filter((name) => name !== model))
+  if (others.size > 0) screen.line(`  other catalog models asked for: ${[...others].join(', ')}`)
+}
+
+function attemptRow(call: CallReport, attempt: AttemptReport, isFirst: boolean): readonly string[] {
+  const { tokens, held, captured, released } = attempt
+  return [
+    isFirst ? call.path : '',
+    String(attempt.number),
+    attempt.route,
+    attempt.balanceClass,
+    tokens ? `${tokens.input} + ${tokens.output}` : '',
+    attempt.kind === 'refusal' ? '' : money(held),
+    attempt.kind === 'refusal' ? '' : money(captured),
+    attempt.kind === 'refusal' ? '' : money(released),
+    storyOf(attempt),
+  ]
+}
+
+function storyOf(attempt: AttemptReport): string {
+  const { after, why, outcome, kind, free, held, certainty, use } = attempt
+  const beginning = why === 'first' || !after ? '' : `${why} after ${inWords(after.outcome)}: `
+  if (kind === 'refusal') return `${beginning}hold of ${held.amount} refused, ${free?.amount ?? '0'} free`
+  if (outcome === null) return `${beginning}in flight`
+  const labels = [certainty, use].filter((label) => label !== null).join(', ')
+  return `${beginning}${inWords(outcome)}${labels === '' ? '' : ` · ${labels}`}${extrasOf(attempt)}`
+}
+
+function extrasOf({ overage, corrected }: AttemptReport): string {
+  const beyond = isZero(overage) ? '' : ` · ${overage.amount} beyond its hold`
+  return beyond + (isZero(corrected) ? '' : ` · corrected by ${corrected.amount}`)
+}
+
+function printTable(screen: Screen, columns: readonly Column[], rows: readonly (readonly string[])[]): void {
+  const [title = '', ...lines] = formatTable(columns, rows)
+  screen.line(screen.paint('dim', `  ${title}`))
+  for (const line of lines) screen.line(`  ${line}`)
+}
+
+function money(amount: Amount): string {
+  return isZero(amount) ? NOTHING : amount.amount
+}
+
+function isZero({ amount }: Amount): boolean {
+  return /^-?0(\.0*)?$/.test(amount)
+}
