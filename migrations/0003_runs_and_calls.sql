@@ -177,7 +177,8 @@ begin
           item.amount, v_balance - v_held, item.plan);
       insert into event (project_id, run_id, kind, data) values (p_project, item.run_id, 'attempt.refused',
         jsonb_build_object('callId', item.call_id, 'attempt', item.attempt, 'route', item.plan->>'route',
-          'askedNano', item.amount::text, 'freeNano', (v_balance - v_held)::text));
+          'balanceClass', v_account.balance_class, 'currency', v_account.currency, 'askedNano', item.amount::text, 'freeNano',
+          (v_balance - v_held)::text));
     elsif v_waiting or item.amount > v_balance - v_held then
       v_waiting := true;
       v_verdict := 'busy';
