@@ -12,7 +12,7 @@ const schema = {
   },
 } as const
 
-function answered(text: string, format: typeof schema | undefined = undefined) {
+function answered(text: string, format?: typeof schema) {
   const result = { kind: 'answered', callId: 'c', answerId: 'a', answer: { text, finishReason: 'stop' } } as const
   return toChatResult(result, { schema: format, nowMs })
 }
