@@ -75,11 +75,12 @@ export async function pauseForMoney(
     const envelope = { envelopeId: row.envelope_id, reason: 'money_exhausted' }
     const gate = await setGate(trx, scope, { ...envelope, gate: 'frozen' })
     if (gate !== 'frozen') return standing(row.state, gate)
+    const from = await lockState(trx, scope, runId)
     if (await moneyHasCome(trx, scope, stop.refusalId)) {
       await setGate(trx, scope, { ...envelope, gate: 'open' })
-      return 'running'
+      if (from === 'paused') await become(trx, scope, { runId, from, to: 'running', why: null })
+      return standing(from === 'paused' ? 'running' : from, 'open')
     }
-    const from = await lockState(trx, scope, runId)
     if (from !== 'running') return standing(from, gate)
     await become(trx, scope, {
       runId,
