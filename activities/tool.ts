@@ -2,7 +2,6 @@ import { MAX_VALUE_BYTES, type ToolActivities, type ToolRequest, type ToolResult
 import { Problem, PROBLEMS } from '#contracts/codes.ts'
 import type { CorpusStore } from '#contracts/corpus.ts'
 import { Draining } from '#calls/gate-watch.ts'
-import { registrySchema } from '#contracts/tools.ts'
 import { canonical } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
 import { deriveId, sha256 } from '#db/ids.ts'
@@ -11,7 +10,6 @@ import { tenantOfRun } from '#db/run.ts'
 import type { Database } from '#db/schema.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { TOOLS } from '#tools/registry.ts'
-import type { ToolOutput } from '#tools/tool.ts'
 import type { Kysely } from 'kysely'
 import { asActivity, workerShutdown } from './failure.ts'
 import { withHeartbeat } from './heartbeat.ts'
@@ -39,11 +37,10 @@ async function useTool(deps: ToolDependencies, request: ToolRequest, signal: Abo
   const stored = await getPayload(deps.db, scope, ref)
   if (stored) return { kind: 'done', ref, value: valueOf(stored.body) }
   try {
-    const output = await tool.run(input, { store: deps.storeOf(scope), signal })
-    const value = withQuotes(output)
+    const { value, payload } = await tool.run(input, { store: deps.storeOf(scope), signal })
     const bytes = utf8Length(JSON.stringify(value))
     if (bytes > MAX_VALUE_BYTES) return failed('value_too_large', `${tool.name} gave ${bytes} bytes`)
-    await putPayload(deps.db, scope, { id: ref, runId, kind: 'tool', body: bodyOf(output.payload, value) })
+    await putPayload(deps.db, scope, { id: ref, runId, kind: 'tool', body: bodyOf(payload, value) })
     return { kind: 'done', ref, value }
   } catch (error) {
     if (signal.reason instanceof Draining) throw workerShutdown()
@@ -51,12 +48,6 @@ async function useTool(deps: ToolDependencies, request: ToolRequest, signal: Abo
     if (error instanceof Problem && PROBLEMS[error.code].status < 500) return failed(error.code, error.message)
     throw error
   }
-}
-
-/** An agent delivers citations with their quotes, so those of a registry come to it whole. */
-function withQuotes({ value, payload }: ToolOutput): unknown {
-  const registry = registrySchema.safeParse(payload)
-  return registry.success && typeof value === 'object' ? { ...value, citations: registry.data.citations } : value
 }
 
 /** The payload with the value beside it: both are read back by a repeat. */

@@ -18,9 +18,6 @@ export const citationSchema = z.object({
 
 export type Citation = z.infer<typeof citationSchema>
 
-/** A citation registry as the payload of `cite` holds it. */
-export const registrySchema = z.object({ citations: z.array(citationSchema) })
-
 /** Where a passage comes from, shortened where it is long. */
 interface Origin {
   readonly source: string
