@@ -1,5 +1,3 @@
-import { z } from 'zod'
-
 /** A note as a reader took it: what a passage is said to say. */
 export interface Note {
   readonly passage: string
@@ -7,16 +5,14 @@ export interface Note {
 }
 
 /** An entry of a citation registry: its quote stands verbatim in its passage. */
-export const citationSchema = z.object({
+export interface Citation {
   /** From 1, in the order of the notes. */
-  n: z.int().positive(),
-  passageId: z.string(),
-  source: z.string(),
-  title: z.string(),
-  quote: z.string(),
-})
-
-export type Citation = z.infer<typeof citationSchema>
+  readonly n: number
+  readonly passageId: string
+  readonly source: string
+  readonly title: string
+  readonly quote: string
+}
 
 /** Where a passage comes from, shortened where it is long. */
 interface Origin {
