@@ -1,6 +1,6 @@
 import { eventSchema, type EventView } from '#contracts/api-event.ts'
 import { problemSchema, type ProblemBody } from '#contracts/api-problem.ts'
-import { z } from 'zod'
+import type { z } from 'zod'
 import { readServerEvents } from './server-events.ts'
 
 /** Longer than the slowest request: the indexing of one upload. */

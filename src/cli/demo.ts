@@ -35,13 +35,13 @@ export async function demo(args: readonly string[], { out, err }: Outputs): Prom
     return 0
   }
   const screen = values.json ? err : out
-  printText(screen, 'Purser: long AI tasks that cannot overspend. This demo takes about two minutes and costs nothing.')
+  printText(screen, 'Purser runs long AI tasks that cannot overspend. This demo takes about a minute.')
   return withStack(process.env, async (stack) => {
     printTitle(screen, 1, 'A local stack, a project and its money')
     const stage = await setUp(stack, screen, { question: values.question ?? QUESTION, sources: values.sources })
     const runs = await playScenes(stage)
     printTitle(screen, 7, 'Verify')
-    printText(screen, 'Everything that was written since this data folder began, recomputed from the journal:')
+    printText(screen, 'Everything that was ever written in this data folder, recomputed from the journal:')
     const verification = await verifyDatabase(stack.databaseUrl)
     printVerification(screen, verification)
     if (values.json) out.line(JSON.stringify({ verify: { ok: verification.ok }, runs }, undefined, 2))
@@ -81,6 +81,8 @@ function printEnd(screen: Screen, { stack }: Stage, stays: boolean): void {
     screen.line('  Ctrl-C stops everything.')
     return
   }
-  screen.line('  npm run dev    brings the same stack up again with these runs in it, and stays:')
-  screen.line(`                 API docs at ${stack.docsUrl}`)
+  printText(screen, 'npm run dev brings the same stack up again, with these runs in it, and stays:')
+  screen.line(`  API docs       ${stack.docsUrl}`)
+  if (stack.temporalUiUrl !== null) screen.line(`  Temporal UI    ${stack.temporalUiUrl}`)
+  screen.line(`  data and logs  ${stack.dataDir}`)
 }

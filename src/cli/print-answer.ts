@@ -22,6 +22,7 @@ export function readOutput(output: unknown): ResearchOutput | undefined {
 
 const INDENT = '  '
 const MAX_QUOTE_LENGTH = 240
+const MAX_SHOWN = 8
 
 /** Prints an answer with its citations, or as much as a stopped run has; the output of another agent as it is. */
 export function printOutput(screen: Screen, output: unknown): void {
@@ -35,10 +36,11 @@ export function printOutput(screen: Screen, output: unknown): void {
   else if (citations.length > 0) screen.line(`${INDENT}No answer was written. Found until then:`)
   else screen.line(`${INDENT}No answer was written, and nothing found until then.`)
   if (citations.length > 0) screen.line()
-  for (const { n, source, quote } of citations) {
+  for (const { n, source, quote } of citations.slice(0, MAX_SHOWN)) {
     screen.line(`${INDENT}${screen.paint('bold', `[${n}]`)} ${screen.paint('cyan', source)}`)
     screen.line(screen.paint('dim', wrapText(`“${shorten(quote)}”`, { width: screen.width, indent: `${INDENT}    ` })))
   }
+  if (citations.length > MAX_SHOWN) screen.line(`${INDENT}… and ${citations.length - MAX_SHOWN} more`)
   for (const gap of gaps) screen.line(screen.paint('yellow', `${INDENT}gap: ${gap}`))
 }
 

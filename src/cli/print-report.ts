@@ -1,14 +1,14 @@
 import type { Amount } from '#domain/money.ts'
 import type { AttemptReport, CallReport, Report } from '#contracts/report.ts'
 import { inWords } from './event-line.ts'
+import { printTable } from './print-table.ts'
 import type { Screen } from './screen.ts'
 import { formatTable, NOTHING, type Column } from './text-table.ts'
 
 const CALL_COLUMNS: readonly Column[] = [
   { title: 'call' },
-  { title: 'try', align: 'right' },
-  { title: 'route' },
-  { title: 'paid from' },
+  { title: 'try' },
+  { title: 'from' },
   { title: 'tokens', align: 'right' },
   { title: 'held', align: 'decimal' },
   { title: 'captured', align: 'decimal' },
@@ -64,60 +64,57 @@ export function printReport(screen: Screen, report: Report): void {
   }
 }
 
-/** One line for each attempt and refusal: what is not an answer is marked. */
+/** One line for each attempt and refusal, with what came of it; what is not an answer is marked. */
 export function printCalls(screen: Screen, { model, calls }: Pick<Report, 'model' | 'calls'>): void {
-  const attempts = calls.flatMap((call) =>
-    call.attempts.map((attempt, index) => ({ call, attempt, isFirst: index === 0 })),
+  const rows = calls.flatMap((call) =>
+    call.attempts.map((attempt, index) => ({ attempt, cells: cellsOf(call, index, attempt) })),
   )
-  const lines = formatTable(
+  const [title = '', ...lines] = formatTable(
     CALL_COLUMNS,
-    attempts.map(({ call, attempt, isFirst }) => attemptRow(call, attempt, isFirst)),
+    rows.map(({ cells }) => cells),
   )
-  screen.line(screen.paint('dim', `  ${lines[0] ?? ''}`))
-  for (const [index, { attempt }] of attempts.entries()) {
-    const line = `  ${lines[index + 1] ?? ''}`
+  screen.line(screen.paint('dim', `  ${title}`))
+  for (const [index, { attempt }] of rows.entries()) {
+    const line = `  ${lines[index] ?? ''}`
     screen.line(attempt.use === 'useful' ? line : screen.paint('yellow', line))
   }
-  const unserved = calls.filter((call) => call.attempts.length === 0)
-  for (const call of unserved)
+  for (const call of calls.filter(({ attempts }) => attempts.length === 0)) {
     screen.line(screen.paint('yellow', `  ${call.path}: ${call.stopDetail ?? 'nothing was tried'}`))
+  }
   const others = new Set(calls.map((call) => call.model).filter((name) => name !== model))
   if (others.size > 0) screen.line(`  other catalog models asked for: ${[...others].join(', ')}`)
 }
 
-function attemptRow(call: CallReport, attempt: AttemptReport, isFirst: boolean): readonly string[] {
+function cellsOf(call: CallReport, index: number, attempt: AttemptReport): readonly string[] {
   const { tokens, held, captured, released } = attempt
   return [
-    isFirst ? call.path : '',
-    String(attempt.number),
-    attempt.route,
+    index === 0 ? call.path : '',
+    `${attempt.number} ${attempt.route}`,
     attempt.balanceClass,
-    tokens ? `${tokens.input} + ${tokens.output}` : '',
-    attempt.kind === 'refusal' ? '' : money(held),
-    attempt.kind === 'refusal' ? '' : money(captured),
-    attempt.kind === 'refusal' ? '' : money(released),
-    storyOf(attempt),
+    tokens ? `${tokens.input}+${tokens.output}` : '',
+    ...(attempt.kind === 'refusal' ? ['', '', ''] : [held, captured, released].map(money)),
+    `${outcomeOf(attempt)}${nextOf(call, index)}`,
   ]
 }
 
-function storyOf(attempt: AttemptReport): string {
-  const { after, why, outcome, kind, free, held, certainty, use } = attempt
-  const beginning = why === 'first' || !after ? '' : `${why} after ${inWords(after.outcome)}: `
-  if (kind === 'refusal') return `${beginning}hold of ${held.amount} refused, ${free?.amount ?? '0'} free`
-  if (outcome === null) return `${beginning}in flight`
+function outcomeOf(attempt: AttemptReport): string {
+  const { outcome, kind, free, held, certainty, use } = attempt
+  if (kind === 'refusal') return `hold of ${held.amount} refused, ${free?.amount ?? '0'} free`
+  if (outcome === null) return 'in flight'
   const labels = [certainty, use].filter((label) => label !== null).join(', ')
-  return `${beginning}${inWords(outcome)}${labels === '' ? '' : ` · ${labels}`}${extrasOf(attempt)}`
+  return `${inWords(outcome)}${labels === '' ? '' : ` · ${labels}`}${extrasOf(attempt)}`
+}
+
+/** What an outcome led to: a retry, a fallback, or the end of the call. */
+function nextOf(call: CallReport, index: number): string {
+  const next = call.attempts[index + 1]
+  if (next) return ` → ${next.why === 'first' ? 'asked again' : next.why}`
+  return call.state === 'open' && call.stopReason !== null ? ` → ${inWords(call.stopReason)}` : ''
 }
 
 function extrasOf({ overage, corrected }: AttemptReport): string {
   const beyond = isZero(overage) ? '' : ` · ${overage.amount} beyond its hold`
   return beyond + (isZero(corrected) ? '' : ` · corrected by ${corrected.amount}`)
-}
-
-function printTable(screen: Screen, columns: readonly Column[], rows: readonly (readonly string[])[]): void {
-  const [title = '', ...lines] = formatTable(columns, rows)
-  screen.line(screen.paint('dim', `  ${title}`))
-  for (const line of lines) screen.line(`  ${line}`)
 }
 
 function money(amount: Amount): string {

@@ -5,7 +5,7 @@ import { BALANCE_CLASSES, ON_EXHAUSTED, type OnExhausted } from '#contracts/name
 import { reportSchema } from '#contracts/report.ts'
 import { parseDecimal } from '#domain/money.ts'
 import { collectFolder, collectInstalled } from '#tools/sources.ts'
-import { ApiClient } from './api-client.ts'
+import type { ApiClient } from './api-client.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { uploadCorpus } from './corpus-upload.ts'
@@ -68,7 +68,13 @@ function readOrder(args: readonly string[]): Order | 'help' {
   const text = { type: 'string' } as const
   const { values, positionals } = readArguments(args, {
     options: {
-      ...{ question: text, sources: text, model: text, budget: text, direct: text, credit: text, 'on-exhausted': text },
+      question: text,
+      sources: text,
+      model: text,
+      budget: text,
+      direct: text,
+      credit: text,
+      'on-exhausted': text,
       json: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -82,7 +88,8 @@ function readOrder(args: readonly string[]): Order | 'help' {
   const onExhausted = ON_EXHAUSTED.find((choice) => choice === (values['on-exhausted'] ?? 'cancel'))
   if (!onExhausted) throw new UsageError(`--on-exhausted is one of ${ON_EXHAUSTED.join(', ')}.`, USAGE)
   return {
-    ...{ agent, onExhausted },
+    agent,
+    onExhausted,
     question: values.question,
     sources: values.sources,
     model: values.model ?? 'research',

@@ -19,7 +19,7 @@ export async function withStack<Result>(
     if (isEnding || !stack) process.exit(exitCode)
     isEnding = true
     process.stderr.write('\nStopping the stack.\n')
-    stack.stop().finally(() => process.exit(exitCode))
+    void stack.stop().finally(() => process.exit(exitCode))
   }
   const handlers = Object.entries(SIGNALS).map(([signal, number]) => {
     const handler = (): void => end(SIGNAL_EXIT_BASE + number)

@@ -1,14 +1,17 @@
 import { connectDatabase } from '#db/database.ts'
-import { verifyLedger, type VerifyCheck } from '#db/verify.ts'
+import { type Verification, verifyLedger } from '#db/verify.ts'
 import { readArguments } from './arguments.ts'
 import type { Outputs, Screen } from './screen.ts'
-import { formatTable } from './text-table.ts'
+import { wrapText } from './text-table.ts'
 import { findStack } from './up-state.ts'
 
 const USAGE = `Usage: purser verify [--json]
 
 Recomputes balances, holds, versions, envelopes and prices from the journal and compares them with what is stored. Reads
 the database directly: that of PURSER_DATABASE_URL, else that of the running local stack. Ends with 1 when a row is wrong.`
+
+/** Behind `  WRONG `. */
+const INDENT = ' '.repeat(8)
 
 export async function verify(args: readonly string[], { out }: Outputs): Promise<number> {
   const { values } = readArguments(args, {
@@ -25,7 +28,7 @@ export async function verify(args: readonly string[], { out }: Outputs): Promise
   return verification.ok ? 0 : 1
 }
 
-export async function verifyDatabase(url: string) {
+export async function verifyDatabase(url: string): Promise<Verification> {
   const db = connectDatabase({ url, maxConnections: 1 })
   try {
     return await verifyLedger(db)
@@ -34,32 +37,15 @@ export async function verifyDatabase(url: string) {
   }
 }
 
-/** One line for each check. */
-export function printVerification(
-  screen: Screen,
-  { ok, checks }: { readonly ok: boolean; readonly checks: readonly VerifyCheck[] },
-): void {
-  const rows = checks.map((check) => [
-    check.ok ? 'ok' : 'WRONG',
-    check.name,
-    String(check.rows),
-    `${check.ms} ms`,
-    check.claim,
-  ])
-  const columns = [
-    { title: '' },
-    { title: 'check' },
-    { title: 'rows', align: 'right' },
-    { title: 'time', align: 'right' },
-    { title: 'what holds' },
-  ] as const
-  const [title = '', ...lines] = formatTable(columns, rows)
-  screen.line(screen.paint('dim', `  ${title}`))
-  for (const [index, check] of checks.entries()) {
-    screen.line(screen.paint(check.ok ? 'green' : 'red', `  ${lines[index] ?? ''}`))
-    if (check.firstWrong !== null) screen.line(screen.paint('red', `         first wrong row: ${check.firstWrong}`))
+/** One line for each check, and a second one for what is wrong. */
+export function printVerification(screen: Screen, { ok, checks }: Verification): void {
+  for (const { claim, ok: isRight, rows, ms, firstWrong } of checks) {
+    const mark = isRight ? screen.paint('green', 'ok   ') : screen.paint('red', 'WRONG')
+    const text = wrapText(`${claim} (${rows} rows, ${ms} ms)`, { width: screen.width, indent: INDENT })
+    screen.line(`  ${mark} ${text.slice(INDENT.length)}`)
+    if (firstWrong !== null) screen.line(screen.paint('red', `${INDENT}first: ${firstWrong}`))
   }
-  screen.line(ok ? '  The ledger is right.' : '  The ledger is WRONG.')
+  screen.line(ok ? screen.paint('green', '  The ledger is right.') : screen.paint('red', '  The ledger is WRONG.'))
 }
 
 async function findDatabaseUrl(env: NodeJS.ProcessEnv): Promise<string> {

@@ -12,11 +12,13 @@ export class Endings {
   }
 
   /** Waits for things that start at the same time. When one fails, the others are waited for too, so that they end. */
-  async addAll<const Starts extends readonly (Promise<Stoppable> | undefined)[]>(
+  async addAll<const Starts extends readonly Promise<Stoppable | undefined>[]>(
     starts: Starts,
   ): Promise<{ -readonly [Index in keyof Starts]: Awaited<Starts[Index]> }> {
     for (const start of await Promise.allSettled(starts)) {
-      if (start.status === 'fulfilled' && start.value !== undefined) this.add(start.value.stop)
+      if (start.status !== 'fulfilled') continue
+      const started = start.value
+      if (started !== undefined) this.add(() => started.stop())
     }
     return Promise.all(starts)
   }

@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { TASK_QUEUE } from '#contracts/names.ts'
 import { type RunningProcess, startProcess } from './child-process.ts'
 import type { ProviderChoice } from './provider-choice.ts'
+import { isPortFree } from './stack-ports.ts'
 import type { RunningSandbox } from './stack-sandbox.ts'
 import { writePrivateFile } from './stack-state.ts'
 
@@ -18,15 +19,16 @@ export interface StackSettings {
   /** Leads to Temporal too; the workers' way. */
   readonly cableAddress: string
   readonly operatorKey: string
+  readonly apiPort: number
 }
 
 /** Starts the API and workers of a stack, configured by their environment only. */
 export interface StackProcesses {
   /** Answers its URL. */
-  startServer(): Promise<string>
-  startWorker(): Promise<RunningProcess>
+  readonly startServer: () => Promise<string>
+  readonly startWorker: () => Promise<RunningProcess>
   /** Ends all of them at the same time, also those that are still starting. */
-  stop(): Promise<void>
+  readonly stop: () => Promise<void>
 }
 
 const SERVER = fileURLToPath(new URL('../server.ts', import.meta.url))
@@ -48,13 +50,18 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   }
   return {
     async startServer() {
-      const { ready } = await start('api', SERVER, {
-        ...shared,
-        PURSER_API_HOST: '127.0.0.1',
-        PURSER_API_PORT: '0',
-        PURSER_OPERATOR_KEY: settings.operatorKey,
-        PURSER_CATALOG: catalogFile,
-        TEMPORAL_ADDRESS: settings.temporalAddress,
+      const startAt = (port: number): Promise<RunningProcess> =>
+        start('api', SERVER, {
+          ...shared,
+          PURSER_API_HOST: '127.0.0.1',
+          PURSER_API_PORT: String(port),
+          PURSER_OPERATOR_KEY: settings.operatorKey,
+          PURSER_CATALOG: catalogFile,
+          TEMPORAL_ADDRESS: settings.temporalAddress,
+        })
+      const { ready } = await startAt(settings.apiPort).catch(async (error: unknown) => {
+        if (await isPortFree(settings.apiPort)) throw error
+        return startAt(0) // another process was faster
       })
       if (typeof ready !== 'object' || ready === null || !('url' in ready)) {
         throw new Error('The API process did not say where it listens.')
@@ -63,8 +70,8 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
     },
     startWorker: () => start('worker', WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
     async stop() {
-      const started = await Promise.allSettled(starting)
-      await Promise.all(started.map((each) => (each.status === 'fulfilled' ? each.value.stop() : undefined)))
+      const started = await Promise.allSettled([...starting])
+      await Promise.all(started.flatMap((each) => (each.status === 'fulfilled' ? [each.value.stop()] : [])))
     },
   }
 }

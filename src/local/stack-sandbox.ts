@@ -36,7 +36,13 @@ export async function startSandboxProcess(options: {
   if (typeof ready !== 'object' || ready === null || !('url' in ready) || !('controlUrl' in ready)) {
     throw new Error('The sandbox process did not say where it listens.')
   }
-  return { url: String(ready.url), controlUrl: String(ready.controlUrl), apiKey, controlKey, stop: running.stop }
+  return {
+    url: String(ready.url),
+    controlUrl: String(ready.controlUrl),
+    apiKey,
+    controlKey,
+    stop: () => running.stop(),
+  }
 }
 
 function makeKey(): string {

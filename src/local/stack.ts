@@ -8,6 +8,7 @@ import { withProgress } from './progress.ts'
 import { chooseProvider, type ProviderChoice } from './provider-choice.ts'
 import { lockDataFolder, readOrMakeOperatorKey } from './stack-folder.ts'
 import { prepareDatabase } from './stack-database.ts'
+import { choosePorts, type StackPorts } from './stack-ports.ts'
 import { stackProcesses } from './stack-processes.ts'
 import { type RunningSandbox, startSandboxProcess } from './stack-sandbox.ts'
 import { removeStackState, writeStackState } from './stack-state.ts'
@@ -69,19 +70,24 @@ interface Parts {
 
 async function startParts(parts: Parts): Promise<Stack> {
   const { env, dataDir, provider, endings } = parts
-  const { postgres, temporal, sandbox } = await startServices(parts)
+  const ports = await choosePorts(dataDir)
+  const { postgres, temporal, sandbox } = await startServices(parts, ports)
   const { appUrl } = await withProgress('Preparing the database', () => prepareDatabase(postgres.adminUrl))
   const [targetHost = '127.0.0.1', targetPort] = temporal.address.split(':')
   const cable = await startCable({ targetHost, targetPort: Number(targetPort) })
-  endings.add(cable.stop)
+  endings.add(() => cable.stop())
   const operator = await readOrMakeOperatorKey(dataDir)
   const processes = await stackProcesses({
-    ...{ env, dataDir, provider, sandbox },
+    env,
+    dataDir,
+    provider,
+    sandbox,
     databaseUrl: appUrl,
     temporalAddress: temporal.address,
     isTemporalOurs: temporal.uiUrl !== undefined,
     cableAddress: cable.address,
     operatorKey: operator.key,
+    apiPort: ports.api,
   })
   endings.add(processes.stop)
   const [apiUrl, worker] = await withProgress('Starting the API and a worker', () =>
@@ -93,7 +99,11 @@ async function startParts(parts: Parts): Promise<Stack> {
   await writeStackState(dataDir, { pid: process.pid, ...access })
   return {
     ...access,
-    ...{ dataDir, provider, sandbox, cable, worker },
+    dataDir,
+    provider,
+    sandbox,
+    cable,
+    worker,
     isOperatorKeyNew: operator.isNew,
     startWorker: processes.startWorker,
     stop: () => endings.end(),
@@ -101,14 +111,22 @@ async function startParts(parts: Parts): Promise<Stack> {
 }
 
 /** The three that need nothing of each other start at the same time; if one fails, the others are ended. */
-async function startServices({ env, dataDir, provider, endings }: Parts) {
+async function startServices({ env, dataDir, provider, endings }: Parts, ports: StackPorts) {
   const cacheDir = cacheFolder(env)
   const logFile = (name: string): string => join(dataDir, 'logs', `${name}.log`)
   await ensureTemporal({ env, cacheDir })
   const [postgres, temporal, sandbox] = await endings.addAll([
     startPostgres({ cacheDir, dataDir: join(dataDir, 'postgres'), logFile: logFile('postgres'), durable: true }),
-    startTemporal({ env, cacheDir, logFile: logFile('temporal'), dbFile: join(dataDir, 'temporal.db') }),
-    provider.kind === 'sandbox' ? startSandboxProcess({ env, dataDir, logFile: logFile('sandbox') }) : undefined,
+    startTemporal({
+      env,
+      cacheDir,
+      logFile: logFile('temporal'),
+      dbFile: join(dataDir, 'temporal.db'),
+      uiPort: ports.temporalUi,
+    }),
+    provider.kind === 'sandbox'
+      ? startSandboxProcess({ env, dataDir, logFile: logFile('sandbox') })
+      : Promise.resolve(undefined),
   ])
   return { postgres, temporal, sandbox }
 }

@@ -12,6 +12,8 @@ export interface TemporalOptions extends FindOptions {
   readonly dbFile?: string
   /** A loopback port; a free one when left out. Give the old one to start again where clients look for it. */
   readonly port?: number
+  /** Where the UI is served, if that port is free; else on a free one. */
+  readonly uiPort?: number
 }
 
 export interface Temporal {
@@ -42,8 +44,9 @@ export async function startTemporal(options: TemporalOptions): Promise<Temporal>
   const program = await findTemporalProgram(options)
   return withProgress('Starting Temporal', async () => {
     for (let attempt = 1; ; attempt += 1) {
-      const [freePort, uiPort, httpPort, metricsPort] = await findFreePorts(4)
+      const [freePort, freeUiPort, httpPort, metricsPort] = await findFreePorts(4)
       const port = options.port ?? freePort
+      const uiPort = (attempt === 1 ? options.uiPort : undefined) ?? freeUiPort
       const address = `127.0.0.1:${port}`
       const child = await spawnChild({
         command: program,

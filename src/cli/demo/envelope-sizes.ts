@@ -1,10 +1,9 @@
-import type { ModelList } from '#contracts/api-catalog.ts'
 import type { Report } from '#contracts/report.ts'
 import { formatNano } from '#domain/money.ts'
 import { chargeOf, type Prices } from '#domain/pricing.ts'
 import { readNano } from './ledger-total.ts'
+import type { Model } from './stage.ts'
 
-type Model = ModelList['models'][number]
 type Route = Model['routes'][number]
 
 /**
@@ -23,8 +22,8 @@ const FIRST_PROMPT_TOKENS = 1_000
 const FIRST_ANSWER_TOKENS = 500
 
 /**
- * An envelope that lasts for all calls of a run like this one but the last: their cost, and nine tenths of what the last
- * one must hold. In direct money, at the prices of the last route that takes it.
+ * An envelope that cannot last for a run like this one: the cost of all its calls but the last, and a little less than
+ * what that one must hold. In direct money, at the prices of the last route that takes it.
  */
 export function tightDirect(model: Model, like: Report): string {
   const route = dearestDirect(model)
@@ -37,7 +36,7 @@ export function tightDirect(model: Model, like: Report): string {
   const before = served.slice(0, -1).map(({ tokens }) => (tokens ? chargeOf(prices, tokens) : 0n))
   const lastRoute = model.routes.find(({ name }) => name === last.route) ?? route
   const held = (readNano(last.held.amount) * prices.outputNanoPerMillion) / pricesOf(lastRoute).outputNanoPerMillion
-  return formatNano(before.reduce((sum, nano) => sum + nano, (held * 9n) / 10n))
+  return formatNano(before.reduce((sum, nano) => sum + nano, (held * 19n) / 20n))
 }
 
 /** More than a run can need whose prompts are as long as they may be, in direct money. */

@@ -1,7 +1,8 @@
 import { formatNano } from '#domain/money.ts'
-import type { Report } from '#contracts/report.ts'
+import type { AttemptReport, Report } from '#contracts/report.ts'
+import { printTable } from '../print-table.ts'
 import type { Screen } from '../screen.ts'
-import { formatTable, NOTHING } from '../text-table.ts'
+import { NOTHING } from '../text-table.ts'
 import { readNano } from './ledger-total.ts'
 import type { LoggedRequest } from './sandbox-control.ts'
 import { type Evidence, requestsOf, type Stage } from './stage.ts'
@@ -9,42 +10,54 @@ import { type Evidence, requestsOf, type Stage } from './stage.ts'
 /** Shows that the report, the journal and the provider counted the same. @throws when they did not */
 export async function printProof(stage: Stage, evidence: Evidence): Promise<void> {
   const { report, transferTotal } = evidence
-  const { screen } = stage
-  const reported = formatNano(report.totals.reduce((sum, { spent }) => sum + readNano(spent.amount), 0n))
-  screen.line()
-  screen.line(`  report                       ${reported} ${transferTotal.currency}`)
-  screen.line(
-    `  its ${String(report.revision).padStart(3)} ledger entries       ${transferTotal.total} ${transferTotal.currency}`,
-  )
+  const reported = formatNano(sumOf(report.totals.map(({ spent }) => spent.amount)))
   if (reported !== transferTotal.total) throw new Error('The report and the ledger differ.')
   const requests = await requestsOf(stage, report)
-  if (requests) printBill(screen, report, requests)
+  stage.screen.line()
+  printTable(
+    stage.screen,
+    [{ title: 'charged, as counted by' }, { title: transferTotal.currency, align: 'decimal' }, { title: '' }],
+    [
+      ['the report', reported],
+      [`the ledger (${report.revision} entries)`, transferTotal.total],
+      ...(requests ? billRows(report, requests) : []),
+    ],
+  )
 }
 
-/** Attempts that are labelled `billed` cost what the provider's own bill says; the others are what it cannot tell us. */
-function printBill(screen: Screen, report: Report, requests: readonly LoggedRequest[]): void {
-  const attempts = report.calls.flatMap(({ id, attempts: tries }) =>
-    tries.map((attempt) => ({ ...attempt, callKey: id })),
+interface Charge extends AttemptReport {
+  readonly callKey: string
+}
+
+/** What is labelled `billed` is what the provider's own bill says; the other labels are what it could not tell us. */
+function billRows(report: Report, requests: readonly LoggedRequest[]): readonly (readonly string[])[] {
+  const charges = report.calls
+    .flatMap(({ id, attempts }) => attempts.map((attempt): Charge => ({ ...attempt, callKey: id })))
+    .filter(({ certainty }) => certainty !== null)
+  const billed = charges.filter(({ certainty }) => certainty === 'billed')
+  const others = charges.filter(({ certainty }) => certainty !== 'billed')
+  const bill = billFor(billed, requests)
+  if (bill !== chargeFor(billed)) throw new Error('The provider billed another amount than was booked.')
+  const first = ["the provider's own bill", formatNano(bill)]
+  if (others.length === 0) return [first]
+  const labels = [...new Set(others.map(({ certainty }) => certainty))].join(', ')
+  const note = `worst case; the provider billed ${formatNano(billFor(others, requests))} for it, which nobody here could know`
+  return [first, [`+ labelled ${labels}`, formatNano(chargeFor(others)), note]]
+}
+
+function billFor(charges: readonly Charge[], requests: readonly LoggedRequest[]): bigint {
+  const asked = new Set(charges.map(({ callKey, number }) => `${callKey}:${number}`))
+  return sumOf(
+    requests.filter(({ callKey, attempt }) => asked.has(`${callKey}:${attempt}`)).map(({ billed }) => billed),
   )
-  const labelled = attempts.filter(({ certainty }) => certainty !== null)
-  const billed = labelled.filter(({ certainty }) => certainty === 'billed')
-  const billFor = (some: typeof attempts): bigint =>
-    requests
-      .filter((request) =>
-        some.some(({ callKey, number }) => callKey === request.callKey && number === request.attempt),
-      )
-      .reduce((sum, request) => sum + readNano(request.billed), 0n)
-  const charged = (some: typeof attempts): bigint =>
-    some.reduce((sum, { charged: { amount } }) => sum + readNano(amount), 0n)
-  const others = labelled.filter(({ certainty }) => certainty !== 'billed')
-  screen.line(`  the provider's own bill      ${formatNano(billFor(billed))} USD`)
-  if (others.length > 0) {
-    const labels = [...new Set(others.map(({ certainty }) => certainty))].join(', ')
-    screen.line(
-      `  + labelled ${labels.padEnd(18)}${formatNano(charged(others))} USD  (the provider billed ${formatNano(billFor(others))})`,
-    )
-  }
-  if (billFor(billed) !== charged(billed)) throw new Error('The provider billed another amount than was booked.')
+}
+
+function chargeFor(charges: readonly Charge[]): bigint {
+  return sumOf(charges.map(({ charged }) => charged.amount))
+}
+
+function sumOf(amounts: readonly string[]): bigint {
+  return amounts.reduce((sum, amount) => sum + readNano(amount), 0n)
 }
 
 /** How often the provider was asked for each call, from its own log. */
@@ -55,12 +68,13 @@ export function printRequests(screen: Screen, report: Report, requests: readonly
     const refused = own.length - begun
     return [path, String(begun), refused === 0 ? NOTHING : String(refused)]
   })
-  const columns = [
-    { title: 'call' },
-    { title: 'times the provider began to answer', align: 'right' },
-    { title: 'refused by it (429)', align: 'right' },
-  ] as const
-  const [title = '', ...lines] = formatTable(columns, rows)
-  screen.line(screen.paint('dim', `  ${title}`))
-  for (const line of lines) screen.line(`  ${line}`)
+  printTable(
+    screen,
+    [
+      { title: 'call' },
+      { title: 'times the provider began to answer', align: 'right' },
+      { title: 'refused by it (429)', align: 'right' },
+    ],
+    rows,
+  )
 }

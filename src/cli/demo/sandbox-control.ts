@@ -38,7 +38,12 @@ export class SandboxControl {
     await this.#ask('POST', `/holds/${holdId}/release`)
   }
 
-  async #ask(method: 'GET' | 'POST', path: string, body?: unknown): Promise<unknown> {
+  /** Makes an upstream model take its time before each answer; 0 makes it fast again. */
+  async slowDown(upstreamModel: string, delayFirstByteMs: number): Promise<void> {
+    await this.#ask('PUT', `/faults/${upstreamModel}`, { delayFirstByteMs })
+  }
+
+  async #ask(method: 'GET' | 'POST' | 'PUT', path: string, body?: unknown): Promise<unknown> {
     const response = await fetch(this.#sandbox.controlUrl + path, {
       method,
       headers: { 'x-sandbox-control': this.#sandbox.controlKey, 'content-type': 'application/json' },

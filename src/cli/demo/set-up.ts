@@ -7,14 +7,15 @@ import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { ApiClient, ApiProblem } from '../api-client.ts'
-import { uploadCorpus } from '../corpus-upload.ts'
+import { uploadCorpus, type UploadOptions } from '../corpus-upload.ts'
+import { printTable } from '../print-table.ts'
 import type { Screen } from '../screen.ts'
-import { formatTable } from '../text-table.ts'
 import { printLinks } from '../up.ts'
 import { depositInto, ensureLocalAccount } from '../up-account.ts'
 import { ampleDirect, shortCredit, times } from './envelope-sizes.ts'
+import { readNano } from './ledger-total.ts'
 import { SandboxControl } from './sandbox-control.ts'
-import type { Stage } from './stage.ts'
+import type { Model, Stage } from './stage.ts'
 
 const INSTALLED = fileURLToPath(new URL('../../../node_modules', import.meta.url))
 const MODEL = 'research'
@@ -35,7 +36,7 @@ export async function setUp(stack: Stack, screen: Screen, topic: Topic): Promise
   const verb = isNew ? 'The operator key has made' : 'From an earlier start there are'
   screen.line(`\n${verb} the project “${account.projectName}”, its key ${account.key.slice(0, 14)}… and its wallet.`)
 
-  const model = await readModel(api)
+  const { model, simpleModel } = await readModels(api)
   const reference = `demo-${randomUUID()}`
   const direct = times(ampleDirect(model), 8n)
   const credit = times(shortCredit(model, topic.question) ?? '0.001', 10n)
@@ -43,18 +44,28 @@ export async function setUp(stack: Stack, screen: Screen, topic: Topic): Promise
   await depositInto(operator, account, { balanceClass: 'credit', amount: credit, reference: `${reference}-credit` })
   screen.line(`The operator deposits ${direct} USD direct and ${credit} USD credit. The wallet now:`)
   await printWallet(screen, api, account.projectId)
-  screen.line(`\nThe project's own key may do none of that: ${await tryAsProject(api, account)}.`)
+  screen.line("\nThe project's own key may do none of that:")
+  for (const answer of await tryAsProject(api, account)) screen.line(`  ${answer}`)
+  screen.line()
 
   const corpusId = await provideDocuments(api, screen, topic)
   return {
-    ...{ screen, stack, operator, api, account, model, corpusId },
+    screen,
+    stack,
+    operator,
+    api,
+    account,
+    model,
+    simpleModel,
+    corpusId,
     question: topic.question,
     sandbox: stack.sandbox && new SandboxControl(stack.sandbox),
     worker: stack.worker,
   }
 }
 
-export async function printWallet(screen: Screen, api: ApiClient, projectId: string): Promise<void> {
+/** Prints a wallet. Answers what is available in it of all balances together, in nano. */
+export async function printWallet(screen: Screen, api: ApiClient, projectId: string): Promise<bigint> {
   const { balances } = await api.get(`/projects/${projectId}/wallet`, walletSchema)
   const rows = balances.map(({ balanceClass, currency, available, inEnvelopes }) => [
     `${balanceClass} ${currency}`,
@@ -66,20 +77,19 @@ export async function printWallet(screen: Screen, api: ApiClient, projectId: str
     { title: 'available', align: 'decimal' },
     { title: 'in envelopes', align: 'decimal' },
   ] as const
-  const [title = '', ...lines] = formatTable(columns, rows)
-  screen.line(screen.paint('dim', `  ${title}`))
-  for (const line of lines) screen.line(`  ${line}`)
+  printTable(screen, columns, rows)
+  return balances.reduce((sum, { available }) => sum + readNano(available.amount), 0n)
 }
 
-async function readModel(api: ApiClient): Promise<Stage['model']> {
+async function readModels(api: ApiClient): Promise<{ readonly model: Model; readonly simpleModel: Model }> {
   const { models } = await api.get('/models', modelListSchema)
   const model = models.find(({ name }) => name === MODEL)
   if (!model) throw new Error(`The catalog has no model ${MODEL}.`)
-  return model
+  return { model, simpleModel: models.find(({ routes }) => routes.length === 1) ?? model }
 }
 
 /** Tries with a project's key what only operators may do. @throws when it is let through */
-async function tryAsProject(api: ApiClient, { projectId, walletId }: Stage['account']): Promise<string> {
+async function tryAsProject(api: ApiClient, { projectId, walletId }: Stage['account']): Promise<readonly string[]> {
   const amount = { amount: '1', currency: 'USD' }
   const attempts = [
     { path: '/projects', body: { name: 'mine' } },
@@ -94,26 +104,26 @@ async function tryAsProject(api: ApiClient, { projectId, walletId }: Stage['acco
         (error: unknown) => (error instanceof ApiProblem ? error.status : 0),
       )
       if (status !== 403) throw new Error(`POST ${path} with a project's key was answered ${status}, not 403.`)
-      return `${path.replace(projectId, '{id}')} → ${status}`
+      return `POST ${path.replace(projectId, '{id}')} → ${status}`
     }),
   )
-  return answers.join(', ')
+  return answers
 }
 
 async function provideDocuments(api: ApiClient, screen: Screen, { sources }: Topic): Promise<string> {
   const what = sources === undefined ? 'the documentation of every installed package' : sources
-  return withProgress(`Collecting and indexing ${what}`, async (say) => {
-    const { documents } = sources === undefined ? await collectInstalled(INSTALLED) : await collectFolder(sources)
-    if (documents.length === 0) throw new Error(`There is no *.md, *.mdx or *.txt file in ${what}.`)
-    const characters = documents.reduce((sum, { text }) => sum + text.length, 0)
-    const { corpusId, isKnown } = await uploadCorpus(api, documents, {
-      onUpload: ({ done, total }) => say(`part ${done + 1} of ${total}`),
-    })
-    const size =
-      characters < 1_000_000 ? `${Math.ceil(characters / 1_000)} kB` : `${(characters / 1_000_000).toFixed(1)} MB`
-    screen.line(
-      `Documents: ${what}: ${documents.length} files, ${size}, ${isKnown ? 'indexed before' : 'indexed now'}.`,
-    )
-    return corpusId
+  const { documents, corpus } = await withProgress(`Collecting and indexing ${what}`, async (say) => {
+    const collected = await (sources === undefined ? collectInstalled(INSTALLED) : collectFolder(sources))
+    if (collected.documents.length === 0) throw new Error(`There is no *.md, *.mdx or *.txt file in ${what}.`)
+    const onUpload: UploadOptions['onUpload'] = ({ done, total }) => say(`part ${done + 1} of ${total}`)
+    return { documents: collected.documents, corpus: await uploadCorpus(api, collected.documents, { onUpload }) }
   })
+  const size = sizeOf(documents.reduce((sum, { text }) => sum + text.length, 0))
+  const when = corpus.isKnown ? 'indexed before' : 'indexed now'
+  screen.line(`Documents: ${what}, ${documents.length} of them, ${size}, ${when}.`)
+  return corpus.corpusId
+}
+
+function sizeOf(characters: number): string {
+  return characters < 1_000_000 ? `${Math.ceil(characters / 1_000)} kB` : `${(characters / 1_000_000).toFixed(1)} MB`
 }

@@ -1,3 +1,4 @@
+import type { EventView } from '#contracts/api-event.ts'
 import type { Pockets } from '#contracts/api-money.ts'
 import type { ModelList } from '#contracts/api-catalog.ts'
 import { ledgerSchema, runSchema, type RunView, type TransferView } from '#contracts/api-run.ts'
@@ -14,6 +15,8 @@ import type { LocalAccount } from '../up-account.ts'
 import { totalOfTransfers, type TransferTotal } from './ledger-total.ts'
 import type { LoggedRequest, SandboxControl } from './sandbox-control.ts'
 
+export type Model = ModelList['models'][number]
+
 export type SceneName = 'plain' | 'paused' | 'cancelled' | 'killed' | 'killed-after-answer'
 
 /** What every scene of the demo has to work with. */
@@ -24,7 +27,10 @@ export interface Stage {
   /** With the project's key. */
   readonly api: ApiClient
   readonly account: LocalAccount
-  readonly model: ModelList['models'][number]
+  /** The catalog model with retries, a fallback and two balances on its way. */
+  readonly model: Model
+  /** One with a single route, where there is one: what happens for lack of money stands out. */
+  readonly simpleModel: Model
   readonly question: string
   readonly corpusId: string
   /** Absent with a real provider, which cannot be looked into. */
@@ -39,7 +45,7 @@ export interface Evidence {
   readonly state: string
   readonly report: Report
   readonly transferTotal: TransferTotal
-  /** How often the provider began to answer each call; null when there is no looking into it. */
+  /** How often the provider began to answer a call, if it ever did; null when there is no looking into it. */
   readonly providerAnswersByCallKey: Readonly<Record<string, number>> | null
 }
 
@@ -56,6 +62,7 @@ export function printText(screen: Screen, text: string): void {
 }
 
 export interface RunOrder {
+  readonly model: Model
   /** In USD; a balance that is left out gets no pocket. */
   readonly direct?: string
   readonly credit?: string | undefined
@@ -74,11 +81,11 @@ export function pocketsOf({ direct, credit }: Pick<RunOrder, 'direct' | 'credit'
 }
 
 export async function startRun(stage: Stage, order: RunOrder): Promise<RunView> {
-  const { api, question, corpusId, model } = stage
+  const { api, question, corpusId } = stage
   const { body } = await api.post('/runs', {
     body: {
       agent: 'research',
-      model: model.name,
+      model: order.model.name,
       input: { question, corpusId },
       envelope: { pockets: pocketsOf(order) },
       onExhausted: order.onExhausted,
@@ -93,21 +100,34 @@ export async function startRun(stage: Stage, order: RunOrder): Promise<RunView> 
 export async function watchRun(
   stage: Stage,
   runId: string,
-  options: { readonly after?: string | undefined; readonly stopsAtPause?: boolean } = {},
+  options: {
+    readonly after?: string | undefined
+    readonly stopsAtPause?: boolean
+    /** Called after an event was shown. */
+    readonly onShown?: (event: EventView) => void
+  } = {},
 ): Promise<{ readonly run: RunView; readonly lastEventId: string | undefined }> {
   const { screen, api } = stage
-  const { after, stopsAtPause = false } = options
+  const { after, stopsAtPause = false, onShown } = options
   const startMs = performance.now()
   return followRun(api, runId, {
     ...(after !== undefined && { after }),
     stopsAtPause,
     onEvent: (event, path) => {
       const line = describeEvent(event, path)
-      if (!line) return
-      const text = formatEventLine(line, performance.now() - startMs)
-      screen.line(line.style ? screen.paint(line.style, text) : text)
+      if (line) {
+        const text = formatEventLine(line, performance.now() - startMs)
+        screen.line(line.style ? screen.paint(line.style, text) : text)
+      }
+      onShown?.(event)
     },
   })
+}
+
+/** @throws when the scene did not turn out as it was written */
+export function requireState({ id, state, detail }: RunView, expected: RunView['state']): void {
+  if (state === expected) return
+  throw new Error(`The run ${id} is ${state}, not ${expected}${detail === null ? '.' : `: ${detail}`}`)
 }
 
 export async function gatherEvidence(stage: Stage, name: SceneName, run: RunView): Promise<Evidence> {
@@ -118,7 +138,7 @@ export async function gatherEvidence(stage: Stage, name: SceneName, run: RunView
     state: run.state,
     report,
     transferTotal: totalOfTransfers(await readTransfers(stage.api, run.id)),
-    providerAnswersByCallKey: requests ? countAnswers(report, requests) : null,
+    providerAnswersByCallKey: requests ? countAnswers(requests) : null,
   }
 }
 
@@ -132,10 +152,12 @@ export async function requestsOf(
   return log?.filter(({ callKey }) => callKey !== null && keys.has(callKey))
 }
 
-function countAnswers({ calls }: Report, requests: readonly LoggedRequest[]): Readonly<Record<string, number>> {
-  return Object.fromEntries(
-    calls.map(({ id }) => [id, requests.filter(({ callKey, begun }) => callKey === id && begun).length]),
-  )
+function countAnswers(requests: readonly LoggedRequest[]): Readonly<Record<string, number>> {
+  const counts = new Map<string, number>()
+  for (const { callKey, begun } of requests) {
+    if (begun && callKey !== null) counts.set(callKey, (counts.get(callKey) ?? 0) + 1)
+  }
+  return Object.fromEntries(counts)
 }
 
 async function readTransfers(api: ApiClient, runId: string): Promise<readonly TransferView[]> {
