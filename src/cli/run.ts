@@ -1,4 +1,5 @@
 import { fileURLToPath } from 'node:url'
+import { agentListSchema, modelListSchema } from '#contracts/api-catalog.ts'
 import { runSchema, type RunView } from '#contracts/api-run.ts'
 import type { Pockets } from '#contracts/api-money.ts'
 import { BALANCE_CLASSES, ON_EXHAUSTED, type OnExhausted } from '#contracts/names.ts'
@@ -52,6 +53,7 @@ export async function run(args: readonly string[], outputs: Outputs): Promise<nu
     return 0
   }
   const api = await connectToApi(process.env)
+  await checkNames(api, order)
   const progress = order.isJson ? outputs.err : outputs.out
   const corpusId = await provideDocuments(api, order, progress)
   const { agent, model, onExhausted, question, pockets } = order
@@ -121,6 +123,17 @@ function readPockets(values: {
     }
     return [{ balanceClass, amount: { amount, currency: CURRENCY } }]
   })
+}
+
+/** The API would say so too, but only after all documents were indexed. */
+async function checkNames(api: ApiClient, { agent, model }: Order): Promise<void> {
+  const { agents } = await api.get('/agents', agentListSchema)
+  const { models } = await api.get('/models', modelListSchema)
+  const nameAll = (named: readonly { readonly name: string }[]): string => named.map(({ name }) => name).join(', ')
+  if (!agents.some(({ name }) => name === agent))
+    throw new Error(`There is no agent ${agent}. Agents: ${nameAll(agents)}.`)
+  if (!models.some(({ name }) => name === model))
+    throw new Error(`There is no catalog model ${model}. Models: ${nameAll(models)}.`)
 }
 
 async function provideDocuments(api: ApiClient, { sources }: Order, progress: Screen): Promise<string> {

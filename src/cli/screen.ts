@@ -34,7 +34,7 @@ function screenOf(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv): Screen {
   const isPainted = isTerminal && !env['NO_COLOR'] && env['TERM'] !== 'dumb'
   return {
     isTerminal,
-    width: Math.max(MIN_WIDTH, Math.min(MAX_WIDTH, (stream.columns ?? DEFAULT_WIDTH) - 1)),
+    width: Math.max(MIN_WIDTH, Math.min(MAX_WIDTH, (stream.columns || DEFAULT_WIDTH) - 1)),
     line: (text = '') => void stream.write(`${text}\n`),
     paint: (style, text) => (isPainted ? styleText(style, text, { validateStream: false }) : text),
   }

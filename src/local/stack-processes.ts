@@ -70,7 +70,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
     },
     startWorker: () => start('worker', WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
     async stop() {
-      const started = await Promise.allSettled([...starting])
+      const started = await Promise.allSettled(starting)
       await Promise.all(started.flatMap((each) => (each.status === 'fulfilled' ? [each.value.stop()] : [])))
     },
   }

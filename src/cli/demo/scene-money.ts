@@ -118,11 +118,9 @@ async function checkQuotes({ api, screen, corpusId }: Stage, output: unknown): P
       throw new Error(`The quote of citation ${n} does not stand in its passage.`)
   }
   if (citations.length === 0) return
-  screen.line()
-  printText(
-    screen,
-    `Each of the ${citations.length} quotes was looked up in its passage (GET /api/v1/corpora/{id}/passages/{id}) and stands there word for word.`,
-  )
+  const each = citations.length === 1 ? 'The quote' : `Each of the ${citations.length} quotes`
+  const where = 'GET /api/v1/corpora/{id}/passages/{id}'
+  printText(screen, `\n${each} was looked up in its passage (${where}) and stands there word for word.`)
 }
 
 /** The words alone: a quote may leave line breaks and Markdown marks out. */

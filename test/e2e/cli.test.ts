@@ -1,0 +1,177 @@
+import { randomBytes, randomInt } from 'node:crypto'
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { expect, onTestFinished, test } from 'vitest'
+import pg from 'pg'
+import { z } from 'zod'
+import { runSchema } from '#contracts/api-run.ts'
+import { reportSchema } from '#contracts/report.ts'
+import { isRunning } from '#local/process-table.ts'
+import { pollUntil } from '../support/poll.ts'
+import { useScratchFolder } from '../support/scratch.ts'
+import { createWorld } from '../support/world.ts'
+import { checkout, startPurser } from './command.ts'
+
+const UP_DEADLINE_MS = 90_000
+
+async function useTemporaryFolder(): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'purser-test-'))
+  onTestFinished(() => rm(folder, { recursive: true, force: true }))
+  return folder
+}
+
+/** Facts that nobody can know but from these documents. */
+async function writeFacts(folder: string) {
+  const name = `Q${randomBytes(3).toString('hex')}`
+  const year = String(randomInt(1500, 1900))
+  const harbour = `The harbour of ${name} was dredged in ${year} by the engineer Mira Tandel.`
+  await mkdir(join(folder, 'facts'))
+  await writeFile(join(folder, 'facts', 'harbour.md'), `# Harbours\n\n${harbour}\n`)
+  await writeFile(join(folder, 'facts', 'market.md'), '# Markets\n\nA market is held on Thursdays, at high tide.\n')
+  return { year, harbour, question: `When was the harbour of ${name} dredged?` }
+}
+
+test('without a command, or with an unknown one, it says what there is and ends with 2', async () => {
+  const [none, unknown, help] = await Promise.all([
+    startPurser([]).ended,
+    startPurser(['fly']).ended,
+    startPurser(['help']).ended,
+  ])
+  expect(none).toMatchObject({ code: 2, out: expect.stringContaining('Usage: purser COMMAND') })
+  expect(unknown).toMatchObject({ code: 2, err: expect.stringContaining('there is no command "fly"') })
+  expect(help).toMatchObject({ code: 0, out: expect.stringContaining('verify') })
+})
+
+test('a wrong option, a missing question and a wrong amount end with 2 and a sentence', async () => {
+  const [option, question, amount, both] = await Promise.all([
+    startPurser(['verify', '--fast']).ended,
+    startPurser(['run', 'research']).ended,
+    startPurser(['run', 'research', '--question', 'Why?', '--budget', '0,05']).ended,
+    startPurser(['run', 'research', '--question', 'Why?', '--budget', '1', '--credit', '1']).ended,
+  ])
+  expect(option).toMatchObject({ code: 2, err: expect.stringContaining("Unknown option '--fast'.") })
+  expect(question).toMatchObject({ code: 2, err: expect.stringContaining('--question is missing') })
+  expect(amount).toMatchObject({ code: 2, err: expect.stringContaining('0,05 is not an amount') })
+  expect(both).toMatchObject({ code: 2, err: expect.stringContaining('give either --budget, or') })
+})
+
+test('where nothing runs, it says what to do', async () => {
+  const env = { PURSER_DATA_DIR: await useScratchFolder() }
+  const [report, verify, keyless] = await Promise.all([
+    startPurser(['report', 'x'], { env }).ended,
+    startPurser(['verify'], { env }).ended,
+    startPurser(['report', 'x'], { env: { ...env, PURSER_URL: 'http://127.0.0.1:1' } }).ended,
+  ])
+  expect(report).toMatchObject({ code: 1, err: expect.stringContaining('No Purser is running here') })
+  expect(verify).toMatchObject({ code: 1, err: expect.stringContaining('No Purser is running here') })
+  expect(keyless).toMatchObject({ code: 1, err: expect.stringContaining('PURSER_KEY is not') })
+})
+
+test('a provider key without prices starts nothing and names the variables to set', async () => {
+  const dataDir = join(await useScratchFolder(), 'data')
+  const end = await startPurser(['up'], { env: { PURSER_DATA_DIR: dataDir, OPENAI_API_KEY: 'sk-none' } }).ended
+  expect(end.code).toBe(1)
+  expect(end.err).toContain('PURSER_PROVIDER_MODEL, PURSER_PROVIDER_INPUT_PRICE, PURSER_PROVIDER_OUTPUT_PRICE')
+  await expect(stat(dataDir)).rejects.toThrow('ENOENT')
+})
+
+test('the launcher of a checkout without packages says that npm ci was not run', async () => {
+  const folder = await useTemporaryFolder()
+  await mkdir(join(folder, 'src/cli'), { recursive: true })
+  const launcher = join(folder, 'src/cli/purser.mjs')
+  await copyFile(join(checkout, 'src/cli/purser.js'), launcher)
+  const end = await startPurser(['help'], { launcher }).ended
+  expect(end).toMatchObject({ code: 1, err: expect.stringContaining(`Run \`npm ci\` in ${folder} first.`) })
+})
+
+test('verify names the first wrong row of a ledger that was tampered with, and ends with 1', async () => {
+  const { database } = await createWorld()
+  const env = { PURSER_DATABASE_URL: database.appUrl }
+  expect(await startPurser(['verify'], { env }).ended).toMatchObject({ code: 0 })
+  const admin = new pg.Client(database.adminUrl)
+  await admin.connect()
+  const { rows } = await admin.query<{ id: string }>(
+    `update account set posted_credit = posted_credit + 1 where kind = 'wallet' and balance_class = 'direct' returning id`,
+  )
+  await admin.end()
+  const end = await startPurser(['verify'], { env }).ended
+  expect(end.code).toBe(1)
+  expect(end.out).toContain(`first: account ${rows[0]?.id}: its balance is`)
+})
+
+test(
+  'a stack comes up, answers a run from a relative folder, reports and verifies it, and ends with all its processes',
+  { timeout: 240_000 },
+  async () => {
+    const dataDir = await useScratchFolder()
+    const folder = await useTemporaryFolder()
+    const { year, harbour, question } = await writeFacts(folder)
+    const env = { PURSER_DATA_DIR: dataDir }
+    const up = startPurser(['up'], { env })
+    await pollUntil(() => up.output.out.includes('Ctrl-C stops everything'), {
+      what: up.output.err,
+      deadlineMs: UP_DEADLINE_MS,
+    })
+
+    const second = await startPurser(['up'], { env }).ended
+    expect(second).toMatchObject({ code: 1, err: expect.stringContaining(`A stack is running on ${dataDir} already`) })
+
+    const order = [
+      'run',
+      'research',
+      '--question',
+      question,
+      '--sources',
+      'facts',
+      '--direct',
+      '0.05',
+      '--credit',
+      '0.0004',
+    ]
+    const plain = await startPurser(order, { env, cwd: folder }).ended
+    expect(plain).toMatchObject({ code: 0, err: '' })
+    expect(plain.out).toContain('Indexing 2 documents')
+    expect(plain.out).toContain(year)
+    expect(plain.out).toContain('[1] harbour.md')
+    expect(plain.out).toMatch(/rate limited → retry[\s\S]*rate limited → fallback[\s\S]*answered · billed, useful/)
+
+    const asJson = await startPurser([...order, '--json'], { env, cwd: folder }).ended
+    const { run, report } = z.object({ run: runSchema, report: reportSchema }).parse(JSON.parse(asJson.out))
+    expect(asJson.err).toContain('2 documents, indexed before')
+    expect(run.output).toMatchObject({ found: true, citations: [{ source: 'harbour.md', quote: harbour }] })
+    const again = await startPurser(['report', run.id, '--json'], { env }).ended
+    expect(reportSchema.parse(JSON.parse(again.out))).toEqual(report)
+
+    const poor = [
+      'run',
+      'research',
+      '--question',
+      question,
+      '--sources',
+      'facts',
+      '--budget',
+      '0.002',
+      '--model',
+      'steady',
+    ]
+    const cancelled = await startPurser(poor, { env, cwd: folder }).ended
+    expect(cancelled).toMatchObject({ code: 1, out: expect.stringContaining('cancelled, direct pocket') })
+    const paused = await startPurser([...poor, '--on-exhausted', 'pause'], { env, cwd: folder }).ended
+    expect(paused).toMatchObject({ code: 3, err: expect.stringMatching(/waits for money: POST .*\/top-up/) })
+    const unknown = await startPurser(['run', 'research', '--question', 'Why?', '--model', 'gold'], { env }).ended
+    expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('There is no catalog model gold.') })
+
+    expect(await startPurser(['verify'], { env }).ended).toMatchObject({
+      code: 0,
+      out: expect.stringContaining('The ledger is right.'),
+    })
+    const { pid } = z.object({ pid: z.int() }).parse(JSON.parse(await readFile(join(dataDir, 'stack.json'), 'utf8')))
+    expect((await stat(join(dataDir, 'stack.json'))).mode & 0o777).toBe(0o600)
+    up.process.kill('SIGTERM')
+    expect(await up.ended).toMatchObject({ code: 143, err: expect.stringContaining('Stopping the stack.') })
+    expect(isRunning(pid)).toBe(false)
+    await expect(stat(join(dataDir, 'stack.json'))).rejects.toThrow('ENOENT')
+    await expect(stat(join(dataDir, 'postgres/cluster/postmaster.pid'))).rejects.toThrow('ENOENT')
+  },
+)
