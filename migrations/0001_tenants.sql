@@ -83,5 +83,6 @@ create trigger catalog_is_append_only before update or delete on catalog for eac
 create trigger catalog_keeps_its_rows before truncate on catalog for each statement execute function refuse_change();
 
 grant select, insert on organisation, project, idempotency, catalog, price to purser_app;
-grant select, insert, update on api_key, instance to purser_app;
-grant delete on instance to purser_app;
+grant select, insert on api_key, instance to purser_app;
+grant update (revoked_at) on api_key to purser_app;
+grant update (lease_until) on instance to purser_app;

@@ -216,8 +216,9 @@ end
 $$;
 
 -- wallet -> pockets of one envelope; creates pockets as needed. `p_items`: [{id, balance_class, currency, amount}].
--- The caller has locked nothing. Returns null when all is moved, or what was short.
-create function fund_envelope(p_project uuid, p_envelope uuid, p_items jsonb)
+-- The caller has locked nothing. Returns no row when all is moved, or what was short. A debt of the project stops what
+-- opens, not what goes on.
+create function fund_envelope(p_project uuid, p_envelope uuid, p_items jsonb, p_opens boolean)
 returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
 language plpgsql as $$
 declare
@@ -242,7 +243,7 @@ begin
     from jsonb_to_recordset(p_items) as i(balance_class text, currency text, amount bigint)
     group by i.balance_class, i.currency order by 1, 2
   loop
-    if item.debt > 0 then
+    if p_opens and item.debt > 0 then
       return query select 'debt_outstanding', item.balance_class, item.currency, item.debt, item.free; return;
     end if;
     if item.asked > item.free then
@@ -279,7 +280,7 @@ begin
     return query select 'no_wallet', null::text, null::text, null::bigint, null::bigint; return;
   end if;
   insert into envelope (id, project_id, wallet_id, run_id, kind) values (p_envelope, p_project, v_wallet, p_run, p_kind);
-  return query select * from fund_envelope(p_project, p_envelope, p_items);
+  return query select * from fund_envelope(p_project, p_envelope, p_items, true);
 end
 $$;
 
@@ -287,7 +288,7 @@ $$;
 create function top_up_envelope(p_project uuid, p_envelope uuid, p_items jsonb)
 returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
 language sql security definer set search_path = public, pg_temp as $$
-  select * from fund_envelope(p_project, p_envelope, p_items)
+  select * from fund_envelope(p_project, p_envelope, p_items, false)
 $$;
 
 -- Opens, freezes or begins to close an envelope: from this commit no request begins in one that is not open. Rare, so it
@@ -351,4 +352,4 @@ grant select on envelope, account, transfer, refusal to purser_app;
 grant select, insert on wallet to purser_app;
 grant execute on function deposit, open_envelope, top_up_envelope, set_gate, close_envelope, project_debt to purser_app;
 revoke execute on function deposit, open_envelope, top_up_envelope, set_gate, close_envelope, fund_envelope,
-  post_transfer, ensure_counterparties, counterparty from public;
+  post_transfer, ensure_counterparties, counterparty, project_debt, refuse_change from public;

@@ -1,6 +1,13 @@
 import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
-import { correct, type PocketKey, type SettleItem } from '#db/hold.ts'
+import {
+  correct,
+  type PocketKey,
+  type ReserveAnswer,
+  type ReserveItem,
+  type SettleItem,
+  type SettleVerdict,
+} from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'
@@ -10,7 +17,7 @@ import { ledgerId, settlementOf, type AttemptKey } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { Draining } from './gate-watch.ts'
 
-/** How long an answer is kept in hand while the database is away, before it is given up for lost. */
+/** How long an answer is kept in hand at least while the database is away, before it is given up for lost. */
 const STORE_PATIENCE_MS = 60_000
 const STORE_RETRY_MS = 250
 
@@ -25,10 +32,55 @@ export interface GrantedAttempt {
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
 export async function performAttempt(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<void> {
   const result = await send(engine, request, granted)
-  const item = settlementOf(granted.key, result, { plan: granted.plan, body: request.body, held: granted.held })
-  const verdict = await settlePatiently(engine, granted.pocket, item)
+  const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
+  const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
+  const verdict = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
   invariant(verdict !== 'mismatch' && verdict !== 'unknown_hold', `settling ${item.holdId} answered ${verdict}`)
-  if (verdict === 'already_resolved') await bookLateTruth(engine, granted, item)
+  if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
+}
+
+/** Reserves, and repeats while the database is away: the same owner is told again what it was granted. */
+export async function reservePatiently(
+  engine: Engine,
+  hold: { readonly pocket: PocketKey; readonly item: ReserveItem },
+  until: { readonly signal: AbortSignal; readonly deadlineMs: number },
+): Promise<ReserveAnswer> {
+  try {
+    return await patiently(engine, until.deadlineMs, () => engine.queue.reserve(hold.pocket, hold.item, until))
+  } catch (error) {
+    engine.instance.unsent.add(hold.item.holdId)
+    throw error
+  }
+}
+
+/** What happened is worth waiting for the database: ids make every repeat harmless. */
+async function patiently<Result>(engine: Engine, untilMs: number, work: () => Promise<Result>): Promise<Result> {
+  for (;;) {
+    try {
+      return await work()
+    } catch (error) {
+      if (!isStoreUnavailable(error) || engine.nowMs() > untilMs) throw error
+      await delay(STORE_RETRY_MS)
+    }
+  }
+}
+
+/** A settlement that the database cannot take as it is keeps the whole hold, and the answer: nothing paid is lost. */
+async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<SettleVerdict> {
+  try {
+    return (await engine.queue.settle(granted.pocket, item)).verdict
+  } catch (error) {
+    if (isStoreUnavailable(error)) throw error
+    const message = error instanceof Error ? error.message : String(error)
+    const whole: SettleItem = {
+      ...item,
+      amount: granted.held,
+      certainty: 'unknown',
+      usage: null,
+      detail: { message: `settled at the whole hold: ${message}` },
+    }
+    return (await engine.queue.settle(granted.pocket, whole)).verdict
+  }
 }
 
 async function send(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<ProviderResult> {
@@ -65,25 +117,10 @@ function notSent(detail: string): ProviderResult {
   return { outcome: 'not_sent', sent: false, detail, httpStatus: null, retryAfterMs: null, received: NOTHING_RECEIVED }
 }
 
-/** An answer in hand is worth waiting for the database: ids make every repeat harmless. */
-async function settlePatiently(engine: Engine, pocket: PocketKey, item: SettleItem) {
-  const untilMs = engine.nowMs() + STORE_PATIENCE_MS
-  for (;;) {
-    try {
-      return (await engine.queue.settle(pocket, item)).verdict
-    } catch (error) {
-      if (!isStoreUnavailable(error) || engine.nowMs() > untilMs) throw error
-      await delay(STORE_RETRY_MS)
-    }
-  }
-}
-
-/** Somebody resolved this attempt by estimate while its owner slept: the truth is booked as a correction. */
+/** Somebody resolved this attempt while its owner slept: what the owner knows is booked as a correction. */
 async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<void> {
-  if (item.amount === null || item.certainty === null || item.certainty === 'unknown') {
-    if (item.outcome !== 'not_sent') return
-  }
-  await correct(engine.db, granted.pocket, {
+  if (item.certainty === 'unknown') return
+  const verdict = await correct(engine.db, granted.pocket, {
     holdId: item.holdId,
     correctionId: ledgerId(granted.key, 'correction'),
     debtId: ledgerId(granted.key, 'debt'),
@@ -94,4 +131,5 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
     answerId: item.answerId,
     answer: item.answer,
   })
+  invariant(verdict === 'corrected' || verdict === 'replayed', `correcting ${item.holdId} answered ${verdict}`)
 }

@@ -6,7 +6,6 @@ import { mayHaveRun } from '#domain/policy.ts'
 import { chargeOf, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import type { ProviderResult, Received } from '#providers/provider.ts'
-import type { CallBody } from './call.ts'
 
 export interface AttemptKey {
   readonly runId: string
@@ -21,9 +20,6 @@ export interface Charge {
   readonly usage: Usage | null
 }
 
-/** Bytes per token when only the text is known: near the truth for prose, high for English, right for Chinese. */
-const BYTES_PER_TOKEN = 3
-
 /** The id of one of an attempt's ledger rows: the same phase of the same attempt is the same row. */
 export function ledgerId(
   key: AttemptKey,
@@ -32,14 +28,19 @@ export function ledgerId(
   return deriveId(key.runId, 'attempt', key.callId, String(key.number), phase)
 }
 
+interface ChargeContext {
+  readonly plan: Plan
+  readonly held: bigint
+}
+
 /** Prices what came back from an attempt, at the prices its hold was made with. */
-function chargeFor(
-  result: ProviderResult,
-  context: { readonly plan: Plan; readonly body: CallBody; readonly held: bigint },
-): Charge | undefined {
+function chargeFor(result: ProviderResult, context: ChargeContext): Charge | undefined {
   const { received } = result
   const { prices } = context.plan
-  if (received.usage) return { amount: chargeOf(prices, received.usage), certainty: 'billed', usage: received.usage }
+  // Usage that comes before the end is a running count, not a bill.
+  if (received.usage && received.finishReason !== null) {
+    return { amount: chargeOf(prices, received.usage), certainty: 'billed', usage: received.usage }
+  }
   if (result.outcome === 'answered') return estimate(received, context)
   if (!result.sent || !mayHaveRun(result.outcome)) return undefined
   if (received.text !== '' || result.outcome === 'aborted' || result.outcome === 'cut_stream')
@@ -49,33 +50,26 @@ function chargeFor(
   return { amount: context.held, certainty: 'unknown', usage: null }
 }
 
-function estimate(
-  received: Received,
-  context: { readonly plan: Plan; readonly body: CallBody; readonly held: bigint },
-): Charge {
-  const prompt = context.body.messages.reduce((sum, message) => sum + utf8Length(message.content), 0)
+/**
+ * The most that an answer cut short can have cost: the prompt's bound and a token for each byte received. What is given
+ * back too early would be spent again, so an estimate errs to the side of the provider.
+ */
+function estimate(received: Received, context: ChargeContext): Charge {
   const usage: Usage = {
-    input: Math.min(context.plan.inputTokenBound, Math.ceil(prompt / BYTES_PER_TOKEN)),
+    input: context.plan.inputTokenBound,
     cachedInput: 0,
-    output: Math.min(context.plan.maxOutputTokens, Math.ceil(utf8Length(received.text) / BYTES_PER_TOKEN)),
+    output: Math.min(context.plan.maxOutputTokens, utf8Length(received.text)),
   }
   const amount = chargeOf(context.plan.prices, usage)
   return { amount: amount < context.held ? amount : context.held, certainty: 'estimated', usage }
 }
 
 /** What is written when an attempt is over. */
-export function settlementOf(
-  key: AttemptKey,
-  result: ProviderResult,
-  context: { readonly plan: Plan; readonly body: CallBody; readonly held: bigint },
-): SettleItem {
+export function settlementOf(key: AttemptKey, result: ProviderResult, context: ChargeContext): SettleItem {
   const charge = chargeFor(result, context)
   const answered = result.outcome === 'answered'
   return {
-    holdId: ledgerId(key, 'hold'),
-    resolutionId: ledgerId(key, 'resolution'),
-    overageId: ledgerId(key, 'overage'),
-    debtId: ledgerId(key, 'debt'),
+    ...bareSettlement(key, 'resolution'),
     amount: charge?.amount ?? null,
     certainty: charge?.certainty ?? null,
     outcome: result.outcome,
@@ -102,15 +96,20 @@ export function lostSettlementOf(
   held: bigint,
   evidence: Readonly<Record<string, unknown>>,
 ): SettleItem {
+  return { ...bareSettlement(key, 'lost'), amount: held, certainty: 'unknown', outcome: 'lost', detail: evidence }
+}
+
+/** What is written for an attempt that was granted and surely never sent. */
+export function unsentSettlementOf(key: AttemptKey, evidence: Readonly<Record<string, unknown>>): SettleItem {
+  return { ...bareSettlement(key, 'lost'), amount: null, certainty: null, outcome: 'not_sent', detail: evidence }
+}
+
+function bareSettlement(key: AttemptKey, phase: 'resolution' | 'lost') {
   return {
     holdId: ledgerId(key, 'hold'),
-    resolutionId: ledgerId(key, 'lost'),
+    resolutionId: ledgerId(key, phase),
     overageId: ledgerId(key, 'overage'),
     debtId: ledgerId(key, 'debt'),
-    amount: held,
-    certainty: 'unknown',
-    outcome: 'lost',
-    detail: evidence,
     usage: null,
     answerId: null,
     answer: null,

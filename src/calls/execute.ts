@@ -7,7 +7,7 @@ import type { ReserveItem } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import { decide, type Decision, type PastAttempt, type StopReason } from '#domain/policy.ts'
 import { setTimeout as delay } from 'node:timers/promises'
-import { performAttempt } from './attempt.ts'
+import { performAttempt, reservePatiently } from './attempt.ts'
 import type { CallAnswer, CallRequest, CallResult } from './call.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_ATTEMPTS, MAX_WAIT_MS, type Engine } from './engine.ts'
@@ -18,7 +18,7 @@ const OWNER_POLL_MS = [25, 50, 100, 200, 400] as const
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
 const RETURN_MARGIN_MS = 1_000
 /** After a wait that led nowhere, the caller asks again after this. */
-const ASK_AGAIN_MS = 1_000
+const ASK_AGAIN_MS = 5_000
 
 /** One execution of a call: what stays the same while its attempts come and go. */
 interface Execution {
@@ -120,8 +120,17 @@ async function step(execution: Execution, steps: readonly Step[]): Promise<CallR
     jitter: engine.random(),
   })
   if (decision.kind === 'stop') return stop(execution, decision.reason, relevant)
-  const waited = await waitFor(execution, decision.afterMs)
+  const waited = (await waitFor(execution, decision.afterMs)) ?? unreadiness(execution, decision.route)
   return waited ?? attempt(execution, decision, { steps, last: relevant.at(-1) })
+}
+
+/** Nothing is held that could not be sent at once, and with all the time its route may take. */
+function unreadiness(execution: Execution, route: string): CallResult | undefined {
+  const { engine, request, callId, choice } = execution
+  const timeoutMs = choice.candidates.find((each) => each.route.name === route)?.route.timeoutMs ?? 0
+  const hasTime = request.deadlineMs - engine.nowMs() > timeoutMs + RETURN_MARGIN_MS
+  if (hasTime && engine.instance.isFresh()) return undefined
+  return { kind: 'waiting', callId, untilMs: engine.nowMs() + ASK_AGAIN_MS }
 }
 
 /** Holds the worst case and, when granted, sends. Undefined: look again at what is stored. */
@@ -151,7 +160,8 @@ async function attempt(
     plan,
   }
   const pocket = { projectId: request.scope.projectId, accountId: candidate.pocket.accountId }
-  const answer = await engine.queue.reserve(pocket, item, { signal: waitSignal(execution) })
+  const until = { signal: waitSignal(execution), deadlineMs: request.deadlineMs - RETURN_MARGIN_MS }
+  const answer = await reservePatiently(engine, { pocket, item }, until)
   switch (answer.verdict) {
     case 'granted':
       await performAttempt(engine, request, { key, pocket, plan, held: amount })
@@ -254,7 +264,13 @@ function failed(callId: string, reason: string, detail: string): CallResult {
 function pastAttempt(step: Step): PastAttempt {
   const { route } = planSchema.parse(step.plan)
   const retryAfterMs = attemptDetailSchema.parse(step.detail)?.retryAfterMs
-  return { number: step.number, route, outcome: step.outcome, ...(retryAfterMs != null && { retryAfterMs }) }
+  return {
+    number: step.number,
+    route,
+    outcome: step.outcome,
+    sinceMs: step.sinceMs,
+    ...(retryAfterMs != null && { retryAfterMs }),
+  }
 }
 
 function describe(step: Step): string {

@@ -1,4 +1,4 @@
-import { closingEnvelopes, listenForGates } from '#db/gate.ts'
+import { closingEnvelopes, listenForGates, type GateListener } from '#db/gate.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
 
@@ -22,23 +22,30 @@ export async function startGateWatch(options: {
   readonly databaseUrl: string
 }): Promise<GateWatch> {
   const watched = new Map<string, Watched>()
-  let listener: { stop(): Promise<void> } | undefined
+  let listener: GateListener | undefined
+  let connecting = false
+  let stopped = false
 
   async function look(ids: readonly string[]): Promise<void> {
     const closing = await closingEnvelopes(options.db, ids).catch(() => [])
     for (const id of closing) watched.get(id)?.controller.abort(new GateClosed())
   }
 
+  /** The poll stands behind the notifications, so a connection that cannot be had is tried again with the next one. */
+  async function listen(): Promise<void> {
+    if (connecting || stopped || listener?.isAlive()) return
+    connecting = true
+    const onChange = (id: string) => {
+      if (watched.has(id)) void look([id])
+    }
+    const made = await listenForGates(options.databaseUrl, onChange).catch(() => undefined)
+    connecting = false
+    if (stopped) await made?.stop()
+    else listener = made
+  }
+
   async function tick(): Promise<void> {
-    listener ??= await listenForGates(options.databaseUrl, {
-      onChange: (id) => {
-        if (watched.has(id)) void look([id])
-      },
-      onEnd: () => {
-        listener = undefined
-      },
-    }).catch(() => undefined)
-    await look([...watched.keys()])
+    await Promise.all([listen(), look([...watched.keys()])])
   }
 
   await tick()
@@ -58,8 +65,9 @@ export async function startGateWatch(options: {
       }
     },
     async stop() {
+      stopped = true
       clearInterval(timer)
-      await listener?.stop().catch(() => {})
+      await listener?.stop()
     },
   }
 }

@@ -7,6 +7,11 @@ import { hostname } from 'node:os'
 /** Kept back from the lease, for the time between the check and the socket. */
 const MARGIN_MS = 2_000
 
+export interface Clocks {
+  readonly nowMs: () => number
+  readonly monotonicMs: () => number
+}
+
 /** This process as the owner of attempts. */
 export interface InstanceLease {
   readonly id: string
@@ -14,6 +19,8 @@ export interface InstanceLease {
   isFresh(): boolean
   /** Attempts that executors of this process are working on, by owner. */
   readonly owners: Set<string>
+  /** Holds that may have been granted to this process without its knowing: surely not sent. */
+  readonly unsent: Set<string>
   stop(): Promise<void>
 }
 
@@ -21,37 +28,54 @@ export interface InstanceLease {
 export async function startInstanceLease(options: {
   readonly db: Kysely<Database>
   readonly kind: 'api' | 'worker' | 'test'
-  /** Monotonic clock, in milliseconds. */
-  readonly monotonicMs: () => number
+  readonly clocks: Clocks
 }): Promise<InstanceLease> {
-  const id = newId(Date.now())
-  let renewedMs = options.monotonicMs()
-  let renewing = false
-  await registerInstance(options.db, { id, kind: options.kind, host: hostname(), pid: process.pid })
+  const { db, kind, clocks } = options
+  const id = newId(clocks.nowMs())
+  let renewed = readClocks(clocks)
+  let stopped = false
+  let renewing: Promise<void> | undefined
+  await registerInstance(db, { id, kind, host: hostname(), pid: process.pid })
 
   async function renew(): Promise<void> {
-    if (renewing) return
-    renewing = true
-    const startedMs = options.monotonicMs()
+    const started = readClocks(clocks)
     try {
-      await renewLease(options.db, id)
-      renewedMs = startedMs
+      await renewLease(db, id)
+      renewed = started
     } catch {
       // The database is away: the lease runs out by itself, and `isFresh` says so.
-    } finally {
-      renewing = false
     }
+    renewing = undefined
   }
 
-  const timer = setInterval(() => void renew(), RENEW_MS)
+  const timer = setInterval(() => {
+    renewing ??= renew()
+  }, RENEW_MS)
   timer.unref()
   return {
     id,
     owners: new Set(),
-    isFresh: () => options.monotonicMs() - renewedMs < LEASE_MS - MARGIN_MS,
+    unsent: new Set(),
+    isFresh: () => !stopped && elapsedMs(renewed, readClocks(clocks)) < LEASE_MS - MARGIN_MS,
     async stop() {
+      stopped = true
       clearInterval(timer)
-      await endLease(options.db, id).catch(() => {})
+      await renewing
+      await endLease(db, id).catch(() => {})
     },
   }
+}
+
+interface Reading {
+  readonly monotonicMs: number
+  readonly wallMs: number
+}
+
+function readClocks(clocks: Clocks): Reading {
+  return { monotonicMs: clocks.monotonicMs(), wallMs: clocks.nowMs() }
+}
+
+/** The monotonic clock stands still while a machine sleeps, the wall clock may be set: whoever says more is believed. */
+function elapsedMs(from: Reading, to: Reading): number {
+  return Math.max(to.monotonicMs - from.monotonicMs, to.wallMs - from.wallMs)
 }

@@ -1,8 +1,8 @@
 import { openAttempts, type OpenAttempt } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
 import { settle, type SettleVerdict } from '#db/hold.ts'
-import { attemptsOf } from '#db/orphan.ts'
-import { lostSettlementOf } from './charge.ts'
+import { attemptsOfMeAndTheDead } from '#db/orphan.ts'
+import { ledgerId, lostSettlementOf, unsentSettlementOf } from './charge.ts'
 import type { Engine } from './engine.ts'
 
 type Lost = Pick<
@@ -21,16 +21,11 @@ export function isAbandoned(engine: Engine, attempt: Lost): boolean {
  * write: of many who find it, one resolves it, and a living owner is never overtaken.
  */
 export async function takeOver(engine: Engine, scope: Scope, attempt: Lost): Promise<SettleVerdict> {
-  const item = lostSettlementOf(
-    { runId: attempt.runId, callId: attempt.callId, number: attempt.number },
-    attempt.held,
-    {
-      message: 'the answer died with its process',
-      owner: attempt.owner,
-      instance: attempt.instanceId,
-      resolvedBy: engine.instance.id,
-    },
-  )
+  const key = { runId: attempt.runId, callId: attempt.callId, number: attempt.number }
+  const evidence = { owner: attempt.owner, instance: attempt.instanceId, resolvedBy: engine.instance.id }
+  const item = engine.instance.unsent.has(ledgerId(key, 'hold'))
+    ? unsentSettlementOf(key, { ...evidence, message: 'granted while the database was away, and not sent' })
+    : lostSettlementOf(key, attempt.held, { ...evidence, message: 'the answer died with its process' })
   const pocket = { projectId: scope.projectId, accountId: attempt.accountId }
   if (attempt.instanceId === engine.instance.id) return (await engine.queue.settle(pocket, item)).verdict
   const [answer] = await settle(engine.db, pocket, { items: [item], mode: 'take_over' })
@@ -48,9 +43,9 @@ export async function resolveAbandoned(engine: Engine, scope: Scope, runId: stri
   return alive
 }
 
-/** Resolves what this process was granted and no executor of it holds any more: left behind by a failure half-way. */
+/** Resolves what is abandoned, of any tenant: left behind by a failure half-way in this process, or by a dead one. */
 export async function sweepOrphans(engine: Engine): Promise<void> {
-  for (const attempt of await attemptsOf(engine.db, engine.instance.id)) {
+  for (const attempt of await attemptsOfMeAndTheDead(engine.db, engine.instance.id)) {
     if (isAbandoned(engine, attempt)) await takeOver(engine, { projectId: attempt.projectId }, attempt)
   }
 }

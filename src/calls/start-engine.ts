@@ -24,7 +24,7 @@ export async function startEngine(options: {
   const instance = await startInstanceLease({
     db: options.db,
     kind: options.kind,
-    monotonicMs: () => performance.now(),
+    clocks: { nowMs: () => Date.now(), monotonicMs: () => performance.now() },
   })
   const gates = await startGateWatch({ db: options.db, databaseUrl: options.databaseUrl })
   const engine: Engine = {

@@ -29,7 +29,7 @@ export async function verify(args: readonly string[], { out }: Outputs): Promise
 }
 
 export async function verifyDatabase(url: string): Promise<Verification> {
-  const db = connectDatabase({ url, maxConnections: 1 })
+  const db = connectDatabase({ url, maxConnections: 1, patience: 'unlimited' })
   try {
     return await verifyLedger(db)
   } finally {

@@ -20,8 +20,8 @@ export const routeSchema = z.strictObject({
   /** Prompt and answer together, in tokens. */
   contextTokens: z.int().positive(),
   maxOutputTokens: z.int().positive(),
-  /** From sending to the last byte, in milliseconds. */
-  timeoutMs: z.int().min(100).max(600_000),
+  /** From sending to the last byte, in milliseconds. An activity has nine minutes for an attempt and its settlement. */
+  timeoutMs: z.int().min(100).max(480_000),
 })
 
 export const priceSchema = z.strictObject({

@@ -34,6 +34,8 @@ export interface Step {
   readonly detail: unknown
   /** Whether the owner's lease was fresh, by the database's clock, when this was read. */
   readonly ownerAlive: boolean
+  /** How long ago it was resolved, in milliseconds of the database's clock. */
+  readonly sinceMs: number
 }
 
 export interface CallStory {
@@ -78,10 +80,11 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
   const { rows } = await sql<Step>`
     select number, 'attempt' as kind, hold_id as "holdId", account_id as "accountId", instance_id as "instanceId", owner,
       state, coalesce(outcome, 'lost') as outcome, held, null::bigint as free, plan, detail,
-      exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive"
+      exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive",
+      coalesce(extract(epoch from clock_timestamp() - resolved_at) * 1000, 0)::float8 as "sinceMs"
     from attempt a where call_id = ${callId} and project_id = ${scope.projectId}
     union all
-    select attempt, 'refusal', hold_id, account_id, null, null, 'resolved', 'hold_refused', asked, free, plan, null, true
+    select attempt, 'refusal', hold_id, account_id, null, null, 'resolved', 'hold_refused', asked, free, plan, null, true, 0
     from refusal where call_id = ${callId} and project_id = ${scope.projectId}
     order by 1`.execute(db)
   return {

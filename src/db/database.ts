@@ -11,12 +11,17 @@ export interface Scope {
 export interface ConnectOptions {
   readonly url: string
   readonly maxConnections: number
+  /** For reads over everything, such as `verify`: no limit of time, and no write may hide behind it. */
+  readonly patience?: 'unlimited'
 }
 
 const INT8_OID = 20
 /** A write transaction that takes longer than this hides committed events from their readers. */
 const TRANSACTION_TIMEOUT_MS = 5_000
 const CONNECT_TIMEOUT_MS = 5_000
+/** A peer that vanished without a word answers nothing for ever: later than its own limits, a statement is given up. */
+const QUERY_TIMEOUT_MS = 8_000
+const KEEP_ALIVE_DELAY_MS = 5_000
 
 /** BIGINT comes as bigint: money never passes through a float. */
 const types = {
@@ -31,18 +36,33 @@ export function connectDatabase(options: ConnectOptions): Kysely<Database> {
     connectionString: options.url,
     max: options.maxConnections,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
-    options: `-c transaction_timeout=${TRANSACTION_TIMEOUT_MS}`,
+    keepAlive: true,
+    keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
+    ...(options.patience === 'unlimited'
+      ? { options: '-c default_transaction_read_only=on' }
+      : { options: `-c transaction_timeout=${TRANSACTION_TIMEOUT_MS}`, query_timeout: QUERY_TIMEOUT_MS }),
     types,
   })
-  // A connection that dies while idle is not an event of anybody's: the next query opens another or fails by itself.
+  // A connection that dies is told by its query, or by the next one. Without listeners, idle and in use, it would end
+  // this process.
   pool.on('error', () => {})
+  pool.on('connect', (client) => {
+    client.on('error', () => {})
+  })
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool }) })
 }
 
 const UNAVAILABLE_CLASSES = new Set(['08', '57', '53'])
-const UNAVAILABLE_CODES = new Set(['ECONNREFUSED', 'ECONNRESET', 'EPIPE', 'ETIMEDOUT', 'ENOTFOUND', '25P04'])
+/** Of the network, and of Postgres: a transaction over its time, a deadlock, a serialisation failure, a lock not had. */
+const UNAVAILABLE_CODES = new Set(
+  'ECONNREFUSED ECONNRESET ECONNABORTED EPIPE ETIMEDOUT ENOTFOUND EAI_AGAIN EHOSTUNREACH ENETUNREACH 25P04 40P01 40001 55P03'.split(
+    ' ',
+  ),
+)
+const UNAVAILABLE_MESSAGE =
+  /Connection terminated|not queryable|Query read timeout|timeout exceeded when trying to connect/
 
-/** Whether an error means that the database cannot be reached now, as opposed to one it answered with. */
+/** Whether an error means that the same statement may succeed later, as opposed to one that will always fail. */
 export function isStoreUnavailable(error: unknown): boolean {
   if (error instanceof Problem) return error.code === 'store_unavailable'
   if (!(error instanceof Error)) return false
@@ -50,6 +70,6 @@ export function isStoreUnavailable(error: unknown): boolean {
   return (
     UNAVAILABLE_CODES.has(code) ||
     (code.length === 5 && UNAVAILABLE_CLASSES.has(code.slice(0, 2))) ||
-    /Connection terminated|timeout exceeded when trying to connect/.test(error.message)
+    UNAVAILABLE_MESSAGE.test(error.message)
   )
 }

@@ -3,6 +3,7 @@ import { sql, type Kysely } from 'kysely'
 import type { Database } from './schema.ts'
 
 const CHANNEL = 'purser_gate'
+const CONNECT_TIMEOUT_MS = 5_000
 
 /** Of the given envelopes, those in which no request may go on. For the platform's own watch over requests in flight. */
 export async function closingEnvelopes(db: Kysely<Database>, ids: readonly string[]): Promise<readonly string[]> {
@@ -16,18 +17,32 @@ export async function closingEnvelopes(db: Kysely<Database>, ids: readonly strin
   return rows.map((row) => row.id)
 }
 
-/** Calls back with an envelope's id whenever its gate changes, and once when the connection ends. */
-export async function listenForGates(
-  url: string,
-  listener: { readonly onChange: (envelopeId: string) => void; readonly onEnd: () => void },
-): Promise<{ stop(): Promise<void> }> {
-  const client = new pg.Client({ connectionString: url })
-  client.on('error', () => {})
-  client.on('end', listener.onEnd)
-  client.on('notification', (message) => {
-    if (message.payload !== undefined) listener.onChange(message.payload)
+export interface GateListener {
+  isAlive(): boolean
+  stop(): Promise<void>
+}
+
+/** Calls back with an envelope's id whenever its gate changes, while its connection lives. */
+export async function listenForGates(url: string, onChange: (envelopeId: string) => void): Promise<GateListener> {
+  const client = new pg.Client({
+    connectionString: url,
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
   })
-  await client.connect()
-  await client.query(`listen ${CHANNEL}`)
-  return { stop: () => client.end() }
+  let alive = true
+  client.on('error', () => {})
+  client.on('end', () => {
+    alive = false
+  })
+  client.on('notification', (message) => {
+    if (message.payload !== undefined) onChange(message.payload)
+  })
+  try {
+    await client.connect()
+    await client.query(`listen ${CHANNEL}`)
+  } catch (error) {
+    await client.end().catch(() => {})
+    throw error
+  }
+  return { isAlive: () => alive, stop: () => client.end().catch(() => {}) }
 }

@@ -1,6 +1,7 @@
 import { Problem } from '#contracts/codes.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { Kysely } from 'kysely'
+import { isStoreUnavailable } from './database.ts'
 import {
   reserve,
   settle,
@@ -133,16 +134,21 @@ async function waitWhileBusy(lane: Lane): Promise<void> {
   lane.wake = undefined
 }
 
-/** Runs a batch as one; if that throws, one by one, so that a bad item fails alone. Ids make a repeat harmless. */
+/**
+ * Runs a batch as one; if an item makes it throw, one by one, so that a bad item fails alone. A database that is away
+ * fails all at once: their callers repeat, and ids make that harmless.
+ */
 async function inBatches<Item extends { readonly holdId: string }, Answer extends { readonly holdId: string }>(
   batch: readonly Waiting<Item, Answer>[],
   run: (items: readonly Item[]) => Promise<readonly Answer[]>,
 ): Promise<void> {
   const answers = await run(batch.map((waiting) => waiting.item)).catch((error: unknown) => {
-    if (batch.length === 1) batch[0]?.reject(error)
-    return undefined
+    if (batch.length > 1 && !isStoreUnavailable(error)) return 'apart' as const
+    for (const waiting of batch) waiting.reject(error)
+    return 'rejected' as const
   })
-  if (answers) {
+  if (answers === 'rejected') return
+  if (answers !== 'apart') {
     batch.forEach((waiting, index) => {
       const answer = answers[index]
       if (answer?.holdId === waiting.item.holdId) waiting.resolve(answer)
@@ -150,6 +156,5 @@ async function inBatches<Item extends { readonly holdId: string }, Answer extend
     })
     return
   }
-  if (batch.length === 1) return
   for (const waiting of batch) await inBatches([waiting], run)
 }

@@ -97,7 +97,7 @@ function moneyDetail(stop: MoneyStop): string {
   return `${stop.limit} is exhausted: ${stop.needed} ${stop.currency} needed, ${stop.free} ${stop.currency} free`
 }
 
-/** Whether any hold that this call was refused would fit now. */
+/** Whether any hold that this call was refused would fit now, on a route that has not been tried since. */
 async function moneyHasCome(trx: Transaction<Database>, scope: Scope, refusalId: string): Promise<boolean> {
   const { rows } = await sql`
     select from refusal asked
@@ -105,6 +105,10 @@ async function moneyHasCome(trx: Transaction<Database>, scope: Scope, refusalId:
     join account a on a.id = r.account_id
     where asked.hold_id = ${refusalId} and asked.project_id = ${scope.projectId}
       and a.posted_credit - a.posted_debit - a.pending_debit >= r.asked
+      and not exists (
+        select from attempt t
+        where t.call_id = r.call_id and t.number > r.attempt and t.plan->>'route' = r.plan->>'route'
+      )
     limit 1`.execute(trx)
   return rows.length > 0
 }

@@ -83,6 +83,9 @@ export const verifyChecks: readonly CheckQuery[] = [
           when h.id is null or h.code <> 'hold' then 'resolves no hold'
           when h.debit_account <> r.debit_account or h.credit_account <> r.credit_account then 'resolves over other accounts'
           when r.released <> h.amount then 'releases ' || r.released || ' of a hold of ' || h.amount
+          when (r.run_id, r.call_id, r.attempt, r.envelope_id) is distinct from
+            (h.run_id, h.call_id, h.attempt, h.envelope_id) then 'names another attempt than its hold'
+          when r.certainty = 'unknown' and r.amount <> h.amount then 'is unknown and not its whole hold'
           when r.amount > h.amount then 'captures ' || r.amount || ' from a hold of ' || h.amount
         end as wrong
       from transfer r left join transfer h on h.id = r.pending_id where r.code in ('capture', 'void', 'expire')`,
@@ -95,6 +98,9 @@ export const verifyChecks: readonly CheckQuery[] = [
         case
           when h.id is null then 'has no hold'
           when h.amount <> a.held or h.debit_account <> a.account_id then 'its hold is another'
+          when (h.run_id, h.call_id, h.attempt, h.envelope_id) is distinct from
+            (a.run_id, a.call_id, a.number, a.envelope_id) then 'its hold names another attempt'
+          when a.outcome = 'lost' and r.certainty is distinct from 'unknown' then 'is lost, and its cost is known'
           when (a.state = 'resolved') <> (r.id is not null) then 'is ' || a.state || ' and its hold is not'
         end as wrong
       from attempt a

@@ -60,6 +60,8 @@ export interface PastAttempt {
   readonly outcome: Outcome
   /** What the provider asked for, already parsed, in milliseconds. */
   readonly retryAfterMs?: number
+  /** How long ago it ended, in milliseconds: what a wait has used up already, here or in another process. */
+  readonly sinceMs: number
 }
 
 export interface PolicyInput {
@@ -114,7 +116,7 @@ export function decide(input: PolicyInput): Decision {
   const repeats = sent.filter((attempt) => mayHaveRun(attempt.outcome)).length
   if (repeats > input.mayRepeat) return { kind: 'stop', reason: 'repeat_not_allowed' }
   return canRetryHere(input, last, rule)
-    ? { kind: 'try', route: last.route, afterMs: waitMs(input, last), why: 'retry' }
+    ? { kind: 'try', route: last.route, afterMs: Math.max(0, waitMs(input, last) - last.sinceMs), why: 'retry' }
     : nextRoute(input)
 }
 
@@ -147,7 +149,7 @@ function nextRoute(input: PolicyInput): Decision {
 }
 
 function waitMs(input: PolicyInput, last: PastAttempt): number {
-  if (last.retryAfterMs !== undefined) return Math.max(0, last.retryAfterMs)
+  if (last.retryAfterMs !== undefined) return last.retryAfterMs
   if (last.outcome === 'lost' || last.outcome === 'not_sent') return 0
   const tries = input.attempts.filter((attempt) => attempt.route === last.route).length
   const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** (tries - 1))

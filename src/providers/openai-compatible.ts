@@ -21,10 +21,15 @@ export interface OpenAiCompatibleOptions {
 
 type Failure = Extract<ProviderResult, { sent: boolean }>
 
+/** More tokens than any context has: a report beyond it is no report. */
+const MAX_TOKENS = 100_000_000
+/** Longest request id of a provider that is kept, in characters. */
+const MAX_ID = 200
+
 const usageSchema = z.object({
-  prompt_tokens: z.int().nonnegative(),
-  completion_tokens: z.int().nonnegative(),
-  prompt_tokens_details: z.object({ cached_tokens: z.int().nonnegative().nullish() }).nullish(),
+  prompt_tokens: z.int().min(0).max(MAX_TOKENS),
+  completion_tokens: z.int().min(0).max(MAX_TOKENS),
+  prompt_tokens_details: z.object({ cached_tokens: z.int().min(0).nullish() }).nullish(),
 })
 
 /** Longest detail of a provider's error that is kept, in characters. */
@@ -83,10 +88,10 @@ function collector() {
     add(chunk: ChatCompletionChunk): void {
       if (!Array.isArray(chunk.choices)) return
       valid += 1
-      providerRequestId ??= chunk.id ?? null
+      if (typeof chunk.id === 'string') providerRequestId ??= chunk.id.slice(0, MAX_ID)
       const [choice] = chunk.choices
       if (typeof choice?.delta?.content === 'string') text += choice.delta.content
-      finishReason = choice?.finish_reason ?? finishReason
+      if (typeof choice?.finish_reason === 'string') finishReason = choice.finish_reason
       usage = usageOf(chunk.usage) ?? usage
     },
     received: (): Received => ({ text, finishReason, usage, providerRequestId }),
@@ -156,6 +161,9 @@ function statusFailure(error: APIError, status: number, nowMs: number): Failure 
   return { ...failure(outcomeOf(status, error.code ?? ''), error.message), httpStatus: status, retryAfterMs: asked }
 }
 
+/** What a proxy says when it lost sight of the upstream: the request may have been executed. */
+const MAY_HAVE_RUN: ReadonlySet<number> = new Set([502, 504, 522, 524])
+
 function outcomeOf(status: number, code: string): Failure['outcome'] {
   if (code === 'insufficient_quota' || status === 402) return 'quota_gone'
   if (code === 'context_length_exceeded' || status === 413) return 'context_too_long'
@@ -164,6 +172,7 @@ function outcomeOf(status: number, code: string): Failure['outcome'] {
   if (status === 429) return 'rate_limited'
   if (status === 401 || status === 403) return 'authentication'
   if (status === 408) return 'timeout'
+  if (MAY_HAVE_RUN.has(status)) return 'network_after_send'
   return status >= 500 || status === 409 ? 'overloaded' : 'invalid_request'
 }
 

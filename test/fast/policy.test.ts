@@ -12,6 +12,7 @@ function input(attempts: readonly Omit<PastAttempt, 'number'>[], change: Partial
 const on = (route: string, outcome: Outcome, retryAfterMs?: number) => ({
   route,
   outcome,
+  sinceMs: 0,
   ...(retryAfterMs !== undefined && { retryAfterMs }),
 })
 
@@ -49,6 +50,12 @@ test.each<[Outcome, ReturnType<typeof decide>]>([
 test('the provider is waited for as long as it asks, but not for more than a minute', () => {
   expect(decide(input([on('a', 'rate_limited', 2_000)]))).toMatchObject({ route: 'a', afterMs: 2_000, why: 'retry' })
   expect(decide(input([on('a', 'rate_limited', 61_000)]))).toMatchObject({ route: 'b', why: 'fallback' })
+})
+
+test('a wait that is used up already is not begun anew', () => {
+  const failed = { ...on('a', 'rate_limited', 20_000), sinceMs: 15_000 }
+  expect(decide(input([failed]))).toMatchObject({ route: 'a', afterMs: 5_000 })
+  expect(decide(input([{ ...failed, sinceMs: 25_000 }]))).toMatchObject({ route: 'a', afterMs: 0 })
 })
 
 test('a call is repeated after a possible execution only as often as its owner allows', () => {

@@ -95,6 +95,35 @@ test('a lack of credit at the provider is not a rate limit', async () => {
   expect(await providerAt(await listen(server)).chat(ask())).toMatchObject({ outcome: 'quota_gone' })
 })
 
+test.each([502, 504])('a %d of a proxy may hide an executed request', async (status) => {
+  const server = createServer((_request, response) => response.writeHead(status).end('<html>bad gateway</html>'))
+  expect(await providerAt(await listen(server)).chat(ask())).toMatchObject({
+    outcome: 'network_after_send',
+    sent: true,
+  })
+})
+
+test.each([
+  [
+    { id: { not: 'text' }, finish: 'stop', usage: { prompt_tokens: 9007199254740991, completion_tokens: 1 } },
+    'answered',
+  ],
+  [{ id: 'x'.repeat(5_000), finish: 1, usage: { prompt_tokens: 1.5, completion_tokens: -1 } }, 'cut_stream'],
+  [{ id: 7, finish: null, usage: { prompt_tokens: 0, completion_tokens: 0 } }, 'cut_stream'],
+])('values of wrong types (%j) are not taken over', async ({ id, finish, usage }, outcome) => {
+  const server = createServer((_request, response) => {
+    const chunk = { id, choices: [{ delta: { content: 'half an answer' }, finish_reason: finish }], usage }
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    response.end(`data: ${JSON.stringify(chunk)}\n\n`)
+  })
+  const result = await providerAt(await listen(server)).chat(ask())
+  expect(result.outcome).toBe(outcome)
+  const { providerRequestId, finishReason, text } = result.received
+  expect(providerRequestId === null || providerRequestId.length <= 200).toBe(true)
+  expect(finishReason === null || typeof finishReason === 'string').toBe(true)
+  expect(text).toBe('half an answer')
+})
+
 test('a silence ends with the time-out, an abort ends at once, and an abort before sending sends nothing', async () => {
   const sandbox = await useSandbox()
   await sandbox.control('PUT', '/faults/sandbox-steady', { hang: true })

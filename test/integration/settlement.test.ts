@@ -3,7 +3,7 @@ import { takeOver } from '#calls/lost.ts'
 import { ledgerId, settlementOf } from '#calls/charge.ts'
 import { correct, settle } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
-import { closeEnvelope, deposit, setGate } from '#db/ledger.ts'
+import { closeEnvelope, deposit, setGate, topUpEnvelope } from '#db/ledger.ts'
 import { readReport } from '#db/report.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
@@ -83,7 +83,7 @@ test.each([
 
 test('what a provider bills above the hold takes free money first, the rest is a debt that blocks new envelopes until a deposit pays it', async () => {
   const world = await createWorld()
-  const { attempt, pocket, controller, call } = await withOpenAttempt(world)
+  const { attempt, pocket, controller, call, run } = await withOpenAttempt(world)
   const account = await world.db
     .selectFrom('account')
     .selectAll()
@@ -97,6 +97,8 @@ test('what a provider bills above the hold takes free money first, the rest is a
   )
   expect(rows[0]?.debt).toBe(50n)
   await expect(world.openRun({ direct: 1n })).rejects.toThrow('debt_outstanding')
+  const more = { id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount: 5n } as const
+  expect(await topUpEnvelope(world.db, world.scope, { envelopeId: run.envelopeId, fundings: [more] })).toBeUndefined()
   const report = await readReport(world.db, world.scope, attempt.runId)
   expect(report?.calls[0]?.attempts[0]?.charged.amount).toBe('1.00000005')
   const wallet = await world.db.selectFrom('wallet').select('id').executeTakeFirstOrThrow()
@@ -165,5 +167,5 @@ test('the charge of an attempt without usage is an estimate within its hold', ()
     { outcome: 'cut_stream', sent: true, detail: '', httpStatus: null, retryAfterMs: null, received },
     context,
   )
-  expect(item).toMatchObject({ amount: 40_000n, certainty: 'estimated' })
+  expect(item).toMatchObject({ amount: 60_000n, certainty: 'estimated' })
 })

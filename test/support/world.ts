@@ -186,9 +186,8 @@ async function openTestRun(
       body: { messages: [{ role: 'user', content: question }], maxTokens: 200 },
       mayRepeat: 1,
       signal: new AbortController().signal,
-      deadlineMs: Date.now() + 60_000,
+      deadlineMs: Date.now() + 540_000,
       ...change,
     }),
   }
 }
-

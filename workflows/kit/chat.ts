@@ -5,7 +5,7 @@ import type { RunControl } from './run-control.ts'
 import { CallFailed } from './stop.ts'
 
 /** Times one call may be put off (paused, frozen, told to wait). Each is some ten events of a history of 51,200. */
-const MAX_ROUNDS = 200
+const MAX_ROUNDS = 1_000
 
 export type Answered = Extract<ChatResult, { kind: 'answered' }>
 
