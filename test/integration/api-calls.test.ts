@@ -42,7 +42,7 @@ test('a call’s story, the report and the ledger of a run say the same of its m
     body: { messages: [{ role: 'user', content: QUESTION }], maxTokens: 200 },
     mayRepeat: 1,
     signal: new AbortController().signal,
-    deadlineMs: Date.now() + 60_000,
+    deadlineMs: Date.now() + 540_000,
   })
   expect(result.kind).toBe('answered')
   await api.db.updateTable('run').set({ state: 'running', started_at: new Date() }).where('id', '=', runId).execute()
