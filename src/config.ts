@@ -33,6 +33,12 @@ const environment = z.object({
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
 })
 
+const migrationEnvironment = z.object({
+  PURSER_ADMIN_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  PURSER_OWNER_PASSWORD: z.string().min(1),
+  PURSER_APP_PASSWORD: z.string().min(1),
+})
+
 /** Everything a server or worker process is told from outside. */
 export interface Config {
   readonly database: { readonly url: string; readonly maxConnections: number }
@@ -46,6 +52,13 @@ export interface Config {
   readonly localChild: boolean
 }
 
+/** What a migration is told from outside: the URL of a superuser, and the passwords its two roles get. */
+export interface MigrationConfig {
+  readonly adminUrl: string
+  readonly ownerPassword: string
+  readonly appPassword: string
+}
+
 /** Thrown with all problems of the environment at once. */
 class ConfigError extends Error {
   override readonly name = 'ConfigError'
@@ -53,12 +66,7 @@ class ConfigError extends Error {
 
 /** Reads the environment: the only place that does. Pure: takes it as an argument and touches nothing else. */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const parsed = environment.safeParse(env)
-  if (!parsed.success) {
-    const lines = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`)
-    throw new ConfigError(`The environment does not configure Purser:\n${lines.join('\n')}`)
-  }
-  const values = parsed.data
+  const values = read(environment, env)
   return Object.freeze({
     database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
     api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
@@ -72,4 +80,24 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS, cacheDir: values.PURSER_CACHE_DIR },
     localChild: values.PURSER_LOCAL_CHILD === '1',
   })
+}
+
+/** The same for the migration, which knows more than any process that serves. */
+export function loadMigrationConfig(env: Readonly<Record<string, string | undefined>>): MigrationConfig {
+  const values = read(migrationEnvironment, env)
+  return Object.freeze({
+    adminUrl: values.PURSER_ADMIN_DATABASE_URL,
+    ownerPassword: values.PURSER_OWNER_PASSWORD,
+    appPassword: values.PURSER_APP_PASSWORD,
+  })
+}
+
+function read<Schema extends z.ZodType>(
+  schema: Schema,
+  env: Readonly<Record<string, string | undefined>>,
+): z.output<Schema> {
+  const parsed = schema.safeParse(env)
+  if (parsed.success) return parsed.data
+  const lines = parsed.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`)
+  throw new ConfigError(`The environment does not configure Purser:\n${lines.join('\n')}`)
 }

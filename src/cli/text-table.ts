@@ -31,7 +31,7 @@ export function formatTable(columns: readonly Column[], rows: readonly (readonly
 }
 
 /** Pads decimals so that, set flush right, their points stand below each other. What stands for nothing stays flush. */
-export function alignPoints(texts: readonly string[]): readonly string[] {
+function alignPoints(texts: readonly string[]): readonly string[] {
   const places = Math.max(0, ...texts.map((text) => fractionLength(text)))
   return texts.map((text) => (text === NOTHING ? text : text + ' '.repeat(places - fractionLength(text))))
 }
