@@ -84,7 +84,7 @@ test(
     await startWorkerProcess(world, 'other')
     await pollUntil(async () => (await world.getRun(runId)).state === 'completed', {
       what: 'the run',
-      deadlineMs: 60_000,
+      deadlineMs: 150_000,
     })
     await pollUntil(() => performance.now() - stoppedAt > STOPPED_MS, { what: 'the pause', deadlineMs: 2 * STOPPED_MS })
     await hold.release()
