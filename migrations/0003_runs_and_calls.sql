@@ -203,6 +203,20 @@ begin
 end
 $$;
 
+-- Stores an answer, if there is one, and says whether it is the call's: a call has at most one.
+create function store_answer(p_hold transfer, p_answer_id uuid, p_answer jsonb) returns boolean
+language plpgsql as $$
+begin
+  if p_answer_id is null then return false; end if;
+  insert into payload (id, project_id, run_id, kind, body)
+    values (p_answer_id, p_hold.project_id, p_hold.run_id, 'answer', p_answer) on conflict do nothing;
+  update call set state = 'answered', answer_id = p_answer_id, answer_attempt = p_hold.attempt,
+      answered_at = clock_timestamp(), stop_reason = null, stop_detail = null
+    where id = p_hold.call_id and state = 'open';
+  return found;
+end
+$$;
+
 -- Resolves attempts of one pocket in one commit: posts what was used, releases the rest of the hold, stores the answer.
 -- p_items: [{hold_id, resolution_id, overage_id, debt_id, amount, certainty, outcome, detail, usage, answer_id, answer}];
 -- amount null = nothing was used (void). With p_take_over only attempts whose owner's lease is dead are resolved.
@@ -247,15 +261,7 @@ begin
     ) then
       return query select item.hold_id, 'owner_alive'; continue;
     end if;
-    v_answers := false;
-    if item.answer_id is not null then
-      insert into payload (id, project_id, run_id, kind, body)
-        values (item.answer_id, p_project, v_hold.run_id, 'answer', item.answer) on conflict do nothing;
-      update call set state = 'answered', answer_id = item.answer_id, answer_attempt = v_hold.attempt,
-          answered_at = clock_timestamp(), stop_reason = null, stop_detail = null
-        where id = v_hold.call_id and state = 'open';
-      v_answers := found;
-    end if;
+    v_answers := store_answer(v_hold, item.answer_id, item.answer);
     v_use := case when v_answers then 'useful' else 'wasted' end;
     v_from_hold := least(coalesce(item.amount, 0), v_hold.amount);
     update account set posted_debit = posted_debit + v_from_hold, pending_debit = pending_debit - v_hold.amount,
@@ -322,7 +328,7 @@ declare
   v_delta bigint;
   v_taken bigint;
   v_tags jsonb;
-  v_answers boolean := false;
+  v_answers boolean;
 begin
   select i.* into item from jsonb_to_record(p_item) as i(hold_id uuid, correction_id uuid, debt_id uuid, amount bigint,
     certainty text, usage jsonb, detail jsonb, answer_id uuid, answer jsonb);
@@ -338,14 +344,7 @@ begin
   if not exists (select from transfer t where t.pending_id = item.hold_id) then return 'unresolved'; end if;
   if exists (select from transfer t where t.id in (item.correction_id, item.debt_id)) then return 'replayed'; end if;
   v_cost := counterparty(p_project, 'provider_cost', v_pocket.currency);
-  if item.answer_id is not null then
-    insert into payload (id, project_id, run_id, kind, body)
-      values (item.answer_id, p_project, v_hold.run_id, 'answer', item.answer) on conflict do nothing;
-    update call set state = 'answered', answer_id = item.answer_id, answer_attempt = v_hold.attempt,
-        answered_at = clock_timestamp(), stop_reason = null, stop_detail = null
-      where id = v_hold.call_id and state = 'open';
-    v_answers := found;
-  end if;
+  v_answers := store_answer(v_hold, item.answer_id, item.answer);
   select coalesce(sum(case when t.credit_account = v_cost then t.amount else -t.amount end), 0) into v_charged
     from transfer t where t.run_id = v_hold.run_id and t.call_id = v_hold.call_id and t.attempt = v_hold.attempt
       and t.code in ('capture', 'overage', 'correction');
@@ -381,4 +380,4 @@ grant select, insert on run, command to purser_app;
 grant update (state, reason, detail, stop, output, started_at, ending_at, finished_at) on run to purser_app;
 grant update (delivered_at) on command to purser_app;
 grant execute on function reserve, settle, correct to purser_app;
-revoke execute on function reserve, settle, correct, book_overage from public;
+revoke execute on function reserve, settle, correct, book_overage, store_answer from public;

@@ -1,15 +1,12 @@
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { verifyLedger } from '#db/verify.ts'
 import { readReport } from '#db/report.ts'
 import { parseDecimal } from '#domain/money.ts'
-import { startProcess, type RunningProcess } from '#local/child-process.ts'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { pollUntil } from '../support/poll.ts'
-import { useScratchFolder } from '../support/scratch.ts'
 import { requestsSeen } from '../support/world.ts'
 import { inventFacts } from './invented-facts.ts'
+import { startWorkerProcess } from './worker-process.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
 /** How long the owner of a call is stopped: three times its lease. */
@@ -20,29 +17,6 @@ const holdSchema = z.object({
   state: z.string(),
   request: z.object({ callKey: z.string() }).nullable(),
 })
-
-/** A worker in a process of its own, which can be stopped and killed. */
-async function startWorkerProcess(world: WorkflowWorld, name: string): Promise<RunningProcess> {
-  const folder = await useScratchFolder()
-  const worker = await startProcess({
-    name,
-    entry: fileURLToPath(new URL('../../src/worker.ts', import.meta.url)),
-    env: {
-      ...process.env,
-      PURSER_DATABASE_URL: world.database.appUrl,
-      PURSER_PROVIDERS: JSON.stringify([{ name: 'sandbox', baseUrl: world.sandbox.url, apiKey: 'sandbox-key' }]),
-      PURSER_TASK_QUEUE: world.taskQueue,
-      TEMPORAL_ADDRESS: world.temporalAddress,
-    },
-    logFile: join(folder, `${name}.log`),
-  })
-  onTestFinished(async () => {
-    worker.kill('SIGCONT')
-    worker.kill('SIGKILL')
-    await worker.exited
-  })
-  return worker
-}
 
 /** Arms a hold at the provider, after so many requests that pass, and waits for the request that it keeps open. */
 async function armHold(world: WorkflowWorld, afterRequests = 0) {
@@ -75,13 +49,13 @@ test(
   async () => {
     const { question, year, facts } = inventFacts()
     const world = await createWorkflowWorld(facts)
-    const stopped = await startWorkerProcess(world, 'stopped')
+    const stopped = await startWorkerProcess(world)
     const hold = await armHold(world)
     const runId = await world.start(question)
     const callId = await hold.holding()
     stopped.kill('SIGSTOP')
     const stoppedAt = performance.now()
-    await startWorkerProcess(world, 'other')
+    await startWorkerProcess(world)
     await pollUntil(async () => (await world.getRun(runId)).state === 'completed', {
       what: 'the run',
       deadlineMs: 150_000,
@@ -128,17 +102,14 @@ test('two workers killed in the middle of two calls lose nothing but the answers
   const runId = await world.start(question, { breadth: 1 })
   const lost: string[] = []
   // The second worker repeats the call that the first one lost, and is killed in the next one.
-  for (const [name, afterRequests] of [
-    ['first', 0],
-    ['second', 1],
-  ] as const) {
+  for (const afterRequests of [0, 1]) {
     const hold = await armHold(world, afterRequests)
-    const worker = await startWorkerProcess(world, name)
+    const worker = await startWorkerProcess(world)
     lost.push(await hold.holding())
     worker.kill('SIGKILL')
     await worker.exited
   }
-  await startWorkerProcess(world, 'third')
+  await startWorkerProcess(world)
   await pollUntil(async () => (await world.getRun(runId)).state === 'completed', {
     what: 'the run',
     deadlineMs: 90_000,

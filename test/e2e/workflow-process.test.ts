@@ -1,30 +1,8 @@
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
-import { startProcess } from '#local/child-process.ts'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
-import { useScratchFolder } from '../support/scratch.ts'
 import { inventFacts } from './invented-facts.ts'
+import { startWorkerProcess } from './worker-process.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
-
-async function startWorkerProcess(world: WorkflowWorld, env: NodeJS.ProcessEnv) {
-  const folder = await useScratchFolder()
-  const worker = await startProcess({
-    name: 'worker',
-    entry: fileURLToPath(new URL('../../src/worker.ts', import.meta.url)),
-    env: {
-      ...process.env,
-      PURSER_DATABASE_URL: world.database.appUrl,
-      PURSER_PROVIDERS: JSON.stringify([{ name: 'sandbox', baseUrl: world.sandbox.url, apiKey: 'sandbox-key' }]),
-      PURSER_TASK_QUEUE: world.taskQueue,
-      TEMPORAL_ADDRESS: world.temporalAddress,
-      ...env,
-    },
-    logFile: join(folder, 'worker.log'),
-  })
-  onTestFinished(() => worker.stop())
-  return worker
-}
 
 async function openRequests(world: WorkflowWorld, runId: string): Promise<number> {
   const rows = await world.db.selectFrom('attempt').select('state').where('run_id', '=', runId).execute()
@@ -42,6 +20,6 @@ test('a worker process that is told to end finishes what it can within its drain
   worker.kill('SIGTERM')
   expect(await worker.exited).toEqual({ code: 0, signal: null })
   expect(await openRequests(world, runId)).toBe(0)
-  await startWorkerProcess(world, {})
+  await startWorkerProcess(world)
   expect(await world.until(runId, ['completed', 'failed'])).toMatchObject({ state: 'completed' })
 })
