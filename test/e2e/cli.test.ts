@@ -2,7 +2,7 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, inject, onTestFinished, test } from 'vitest'
 import pg from 'pg'
 import { z } from 'zod'
 import { runSchema } from '#contracts/api-run.ts'
@@ -11,7 +11,7 @@ import { isRunning } from '#local/process-table.ts'
 import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
 import { createWorld } from '../support/world.ts'
-import { checkout, startPurser } from './command.ts'
+import { checkout, startCommand, startPurser } from './command.ts'
 
 const UP_DEADLINE_MS = 90_000
 
@@ -98,6 +98,28 @@ test('verify names the first wrong row of a ledger that was tampered with, and e
   const end = await startPurser(['verify'], { env }).ended
   expect(end.code).toBe(1)
   expect(end.out).toContain(`first: account ${rows[0]?.id}: its balance is`)
+})
+
+test('the migration brings an empty database up to date, and says what its environment lacks', async () => {
+  const { adminUrl, ownerPassword, appPassword } = inject('postgres')
+  const name = `migrated_${randomBytes(6).toString('hex')}`
+  const url = new URL(adminUrl)
+  url.pathname = `/${name}`
+  const admin = new pg.Client(adminUrl)
+  await admin.connect()
+  onTestFinished(async () => {
+    await admin.query(`drop database ${name} with (force)`)
+    await admin.end()
+  })
+  await admin.query(`create database ${name}`)
+  const command = [process.execPath, join(checkout, 'src/migrate-main.ts')]
+  const passwords = { PURSER_OWNER_PASSWORD: ownerPassword, PURSER_APP_PASSWORD: appPassword }
+  const env = { ...passwords, PURSER_ADMIN_DATABASE_URL: url.href }
+  expect(await startCommand(command, { env }).ended).toMatchObject({ code: 0, out: 'The database is up to date.\n' })
+  expect(await startCommand(command, { env: passwords }).ended).toMatchObject({
+    code: 1,
+    err: expect.stringContaining('PURSER_ADMIN_DATABASE_URL'),
+  })
 })
 
 test(

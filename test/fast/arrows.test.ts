@@ -104,7 +104,8 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
 }
 
 /** They construct everything, or are the stack themselves. */
-const UNBOUND = /^(src\/(server|worker|migrate-main)\.ts|src\/cli\/(up|verify|doctor|demo)(-[a-z-]+)?\.ts|src\/cli\/demo\/.*)$/
+const UNBOUND =
+  /^(src\/(server|worker|migrate-main)\.ts|src\/cli\/(up|verify|doctor|demo)(-[a-z-]+)?\.ts|src\/cli\/demo\/.*)$/
 
 interface Import {
   readonly file: string
