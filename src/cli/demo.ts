@@ -40,7 +40,7 @@ export async function demo(args: readonly string[], { out, err }: Outputs): Prom
     printTitle(screen, 1, 'A local stack, a project and its money')
     const stage = await setUp(stack, screen, { question: values.question ?? QUESTION, sources: values.sources })
     const runs = await playScenes(stage)
-    printTitle(screen, 7, 'Verify')
+    printTitle(screen, runs.length + 2, 'Verify')
     printText(screen, 'Everything that was ever written in this data folder, recomputed from the journal:')
     const verification = await verifyDatabase(stack.databaseUrl)
     printVerification(screen, verification)
@@ -60,10 +60,9 @@ async function playScenes(stage: Stage): Promise<readonly Evidence[]> {
   printTitle(screen, 4, 'The envelope is too small: cancel')
   const cancelled = await playCancelled(stage, plain)
   if (!sandbox) {
-    printTitle(screen, 5, 'Two kills (left out)')
     printText(
       screen,
-      'Killing a worker in the middle of a request, and between its answer and the end of the activity, needs a provider that can be told to hold a request open: unset OPENAI_API_KEY to see both with the sandbox.',
+      '\nLeft out: two kills. Killing a worker in the middle of a request, and between its answer and the end of the activity, needs a provider that can be told to hold a request open: unset OPENAI_API_KEY to see both with the sandbox.',
     )
     return [plain, paused, cancelled]
   }
