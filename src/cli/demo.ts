@@ -4,7 +4,7 @@ import { playCancelled, playPaused, playPlain } from './demo/scene-money.ts'
 import { setUp } from './demo/set-up.ts'
 import { type Evidence, printText, printTitle, type Stage } from './demo/stage.ts'
 import type { Outputs, Screen } from './screen.ts'
-import { forever, withStack } from './up-session.ts'
+import { stayUp, withStack } from './up-session.ts'
 import { printVerification, verifyDatabase } from './verify.ts'
 
 const USAGE = `Usage: purser demo [--question TEXT] [--sources FOLDER] [--json] [--stay]
@@ -46,7 +46,7 @@ export async function demo(args: readonly string[], { out, err }: Outputs): Prom
     printVerification(screen, verification)
     if (values.json) out.line(JSON.stringify({ verify: { ok: verification.ok }, runs }, undefined, 2))
     printEnd(screen, stage, values.stay === true)
-    if (values.stay) await forever()
+    if (values.stay) await stayUp()
     return verification.ok ? 0 : 1
   })
 }

@@ -35,9 +35,15 @@ export async function withStack<Result>(
   }
 }
 
-/** Never: what keeps a stack up until a signal ends it. */
-export function forever(): Promise<never> {
-  const { promise } = Promise.withResolvers<never>()
-  setInterval(() => undefined, 2 ** 30) // a process without anything to wait for would end
-  return promise
+/** Longer than any process lives; a process without a timer or a socket would end. */
+const KEEP_ALIVE_MS = 2 ** 30
+
+/** Keeps a stack up until a signal ends it. @throws why it cannot stay up, if there is something that would say so */
+export async function stayUp(unexpectedEnd: Promise<string> = new Promise(() => undefined)): Promise<never> {
+  const keepAlive = setInterval(() => undefined, KEEP_ALIVE_MS)
+  try {
+    throw new Error(await unexpectedEnd)
+  } finally {
+    clearInterval(keepAlive)
+  }
 }

@@ -2,7 +2,7 @@ import { ApiClient } from './api-client.ts'
 import { readArguments } from './arguments.ts'
 import type { Outputs, Screen } from './screen.ts'
 import { depositInto, ensureLocalAccount } from './up-account.ts'
-import { forever, withStack } from './up-session.ts'
+import { stayUp, withStack } from './up-session.ts'
 import { stackStatePath } from '#local/stack-state.ts'
 import type { Stack } from '#local/stack.ts'
 
@@ -37,7 +37,7 @@ export async function up(args: readonly string[], { out }: Outputs): Promise<num
     out.line()
     out.line('In another terminal: npx purser run research --question "…"')
     out.line('Ctrl-C stops everything; data stays for the next start.')
-    return forever()
+    return stayUp(stack.unexpectedEnd)
   })
 }
 

@@ -27,6 +27,8 @@ export interface StackProcesses {
   /** Answers its URL. */
   readonly startServer: () => Promise<string>
   readonly startWorker: () => Promise<RunningProcess>
+  /** Says so when a process ends that nobody has stopped here. */
+  readonly unexpectedEnd: Promise<string>
   /** Ends all of them at the same time, also those that are still starting. */
   readonly stop: () => Promise<void>
 }
@@ -42,10 +44,20 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   await writePrivateFile(catalogFile, JSON.stringify(provider.catalog, undefined, 2))
   const shared = sharedEnvironment(settings)
   const starting = new Set<Promise<RunningProcess>>()
+  const unexpectedEnd = Promise.withResolvers<string>()
+  let isStopping = false
+  const watch = async (started: Promise<RunningProcess>, logFile: string): Promise<void> => {
+    const running = await started.catch(() => undefined) // who started it is told
+    if (!running) return
+    const { code, signal } = await running.exited
+    if (isStopping) return
+    unexpectedEnd.resolve(`The ${running.name} process ended (${signal ?? `code ${code}`}). Its log is ${logFile}.`)
+  }
   const start = (name: string, entry: string, env: NodeJS.ProcessEnv): Promise<RunningProcess> => {
     const logFile = join(dataDir, 'logs', `${name}.log`)
     const started = startProcess({ name, entry, env, logFile, readyTimeoutMs: READY_TIMEOUT_MS })
     starting.add(started)
+    void watch(started, logFile)
     return started
   }
   return {
@@ -69,7 +81,9 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
       return String(ready.url)
     },
     startWorker: () => start('worker', WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
+    unexpectedEnd: unexpectedEnd.promise,
     async stop() {
+      isStopping = true
       const started = await Promise.allSettled(starting)
       await Promise.all(started.flatMap((each) => (each.status === 'fulfilled' ? [each.value.stop()] : [])))
     },

@@ -35,6 +35,8 @@ export interface Stack {
   /** The worker that was started with the stack. */
   readonly worker: RunningProcess
   startWorker(): Promise<RunningProcess>
+  /** Says so when the API or a worker ends that was not stopped with the stack. */
+  readonly unexpectedEnd: Promise<string>
   /** Ends everything, workers first. */
   stop(): Promise<void>
 }
@@ -106,6 +108,7 @@ async function startParts(parts: Parts): Promise<Stack> {
     worker,
     isOperatorKeyNew: operator.isNew,
     startWorker: processes.startWorker,
+    unexpectedEnd: processes.unexpectedEnd,
     stop: () => endings.end(),
   }
 }

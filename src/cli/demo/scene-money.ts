@@ -27,6 +27,7 @@ export async function playPlain(stage: Stage): Promise<Evidence> {
   const credit = shortCredit(model, question)
   screen.line(`Question   ${screen.paint('bold', question)}`)
   screen.line(`Model      “${model.name}”: ${describeRoutes(model)}`)
+  screen.line('Calls      plan the searches, read what each of them found (read/0, read/1, …), write the answer')
   const short = credit === undefined ? '' : ` + ${credit} USD credit, which will run out`
   screen.line(`Envelope   ${direct} USD direct${short}\n`)
   const started = await startRun(stage, { model, direct, credit, onExhausted: 'cancel' })
