@@ -39,6 +39,7 @@ async function copyCheckout(): Promise<string> {
   const root = fileURLToPath(new URL('../../', import.meta.url))
   const checkout = await mkdtemp(join(tmpdir(), 'purser-closed-')) // mode 0700
   onTestFinished(() => rm(checkout, { recursive: true, force: true }))
-  for (const part of PARTS) await cp(join(root, part), join(checkout, part), { recursive: true, verbatimSymlinks: true })
+  for (const part of PARTS)
+    await cp(join(root, part), join(checkout, part), { recursive: true, verbatimSymlinks: true })
   return checkout
 }
