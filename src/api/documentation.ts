@@ -15,6 +15,8 @@ declare module 'fastify' {
 
 export const DOCUMENT_PATH = '/api/openapi.json'
 const PAGE_PATH = '/api/docs'
+const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" width="120" height="40"><text x="0" y="28" font-family="sans-serif"
+  font-size="26" font-weight="600" fill="#fff">Purser</text></svg>`
 
 /** The OpenAPI document and its page, made of the schemas that check requests and answers. */
 export async function serveDocumentation(app: FastifyInstance): Promise<void> {
@@ -33,7 +35,11 @@ export async function serveDocumentation(app: FastifyInstance): Promise<void> {
     transform: jsonSchemaTransform,
     transformObject: jsonSchemaTransformObject,
   })
-  await app.register(swaggerUi, { routePrefix: PAGE_PATH })
+  await app.register(swaggerUi, {
+    routePrefix: PAGE_PATH,
+    logo: { type: 'image/svg+xml', content: Buffer.from(LOGO), href: PAGE_PATH },
+    theme: { title: 'Purser API' },
+  })
   app.get(DOCUMENT_PATH, { schema: { hide: true } }, () => app.swagger())
 }
 
