@@ -13,11 +13,10 @@ export class Stop {
   }
 }
 
-/** A model call that has no answer and will get none. An agent may catch it and go on; else the run fails. */
-export class CallFailed extends Error {
-  override readonly name = 'CallFailed'
+/** A kit call that gave nothing. An agent may catch it and go on; else the run fails. */
+class StepFailed extends Error {
   readonly path: string
-  /** The engine's reason, such as `routes_exhausted`; `malformed_object` when the answer is no object of the schema. */
+  /** A word for it, such as `routes_exhausted`. */
   readonly reason: string
 
   constructor(path: string, reason: string, detail: string) {
@@ -27,15 +26,12 @@ export class CallFailed extends Error {
   }
 }
 
-/** A tool that gave no result. An agent may catch it and go on; else the run fails. */
-export class ToolFailed extends Error {
-  override readonly name = 'ToolFailed'
-  readonly path: string
-  readonly reason: string
+/** A model call that has no answer and will get none; `malformed_object` when the answer is no object of the schema. */
+export class CallFailed extends StepFailed {
+  override readonly name = 'CallFailed'
+}
 
-  constructor(path: string, reason: string, detail: string) {
-    super(`${path}: ${reason}: ${detail}`)
-    this.path = path
-    this.reason = reason
-  }
+/** A tool that gave no result. */
+export class ToolFailed extends StepFailed {
+  override readonly name = 'ToolFailed'
 }
