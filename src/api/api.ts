@@ -18,6 +18,9 @@ import { walletRoutes } from './wallet-routes.ts'
 const BODY_LIMIT_BYTES = 1024 * 1024
 /** From a request's first byte to its last, in milliseconds: a slow sender holds no socket for ever. */
 const REQUEST_TIMEOUT_MS = 30_000
+const HEADERS_TIMEOUT_MS = 10_000
+/** How often Node looks whose time is over. */
+const TIMEOUT_CHECK_MS = 5_000
 /** Ids are 36 characters; anything much longer is none. */
 const MAX_PARAM_LENGTH = 200
 
@@ -27,6 +30,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     logger: deps.log ? { level: deps.log.level, stream: deps.log.stream } : false,
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
+    http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: TIMEOUT_CHECK_MS },
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
     // Streams of events would keep a closing server open.

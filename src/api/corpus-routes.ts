@@ -1,6 +1,14 @@
-import { corpusRequestSchema, corpusSchema, MAX_UPLOAD_BYTES, passageSchema, uploadSchema } from '#contracts/corpus.ts'
+import {
+  corpusRequestSchema,
+  corpusSchema,
+  MAX_UPLOAD_BYTES,
+  passageSchema,
+  type SplitDocument,
+  uploadSchema,
+} from '#contracts/corpus.ts'
 import { addDocuments, createCorpus, getCorpus, getPassage } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
+import { setImmediate } from 'node:timers/promises'
 import { z } from 'zod'
 import { isId, notFound, projectOf, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
@@ -57,9 +65,13 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
     },
     async (request, reply) => {
       const { id } = request.params
-      const documents = request.body.documents.map(splitDocument)
       return answerRepeatablePost(db, { request, reply, schema: uploadedSchema }, async () => {
         const scope = await tenantFor(db, request, { noun: 'corpus', id })
+        const documents: SplitDocument[] = []
+        for (const document of request.body.documents) {
+          documents.push(splitDocument(document))
+          await setImmediate() // others are answered between two documents
+        }
         const passagesAdded = await addDocuments(db, scope, { corpusId: id, documents })
         return { status: 201, body: { passagesAdded } }
       })

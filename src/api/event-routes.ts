@@ -4,7 +4,7 @@ import { isKeyValid } from '#db/api-key.ts'
 import type { Scope } from '#db/database.ts'
 import { eventsAfter, runKindsUpTo, type EventPlace } from '#db/event.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'
-import { Readable } from 'node:stream'
+import { finished, Readable } from 'node:stream'
 import { z } from 'zod'
 import { callerOfRequest, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
@@ -13,6 +13,8 @@ import { problemOf } from './validation.ts'
 
 /** Open streams of one process: each asks the database four times a second. */
 const MAX_STREAMS = 200
+/** So that no project takes the streams of all. */
+const MAX_STREAMS_OF_PROJECT = 50
 
 const description =
   'Server-sent events, in the order (xid, seq): none is lost, however many write at once. Comes back where it stopped ' +
@@ -21,6 +23,7 @@ const description =
 export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   const closing = new AbortController()
   let streams = 0
+  const streamsOf = new Map<string, number>()
   app.addHook('preClose', async () => closing.abort())
 
   function sourceOf(request: FastifyRequest, scope: Scope, runId: string): EventSource {
@@ -67,7 +70,8 @@ export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       const source = sourceOf(request, scope, id)
       const after = request.query.after ?? lastEventId(request)
       if (request.query.format === 'json') return { events: [...(await source.read(after))] }
-      if (streams >= MAX_STREAMS) {
+      const ofProject = streamsOf.get(scope.projectId) ?? 0
+      if (streams >= MAX_STREAMS || ofProject >= MAX_STREAMS_OF_PROJECT) {
         throw new Problem('overloaded', 'Too many event streams are open.', {
           remedy: 'Use format=json, or try again.',
         })
@@ -75,8 +79,13 @@ export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       const gone = new AbortController()
       const signal = AbortSignal.any([gone.signal, closing.signal])
       streams += 1
-      reply.raw.once('close', () => {
+      streamsOf.set(scope.projectId, ofProject + 1)
+      // Also when the client has gone already: 'close' is not told twice.
+      finished(reply.raw, () => {
         streams -= 1
+        const left = (streamsOf.get(scope.projectId) ?? 1) - 1
+        if (left === 0) streamsOf.delete(scope.projectId)
+        else streamsOf.set(scope.projectId, left)
         gone.abort()
       })
       reply.header('cache-control', 'no-store').header('x-accel-buffering', 'no').type('text/event-stream')

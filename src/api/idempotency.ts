@@ -43,9 +43,18 @@ export function readIdempotencyKeys(app: FastifyInstance): void {
     request.once = {
       scope: caller.projectId ?? caller.organisationId,
       key,
-      digest: sha256(`${request.method} ${path}\n${canonical(request.body)}`),
+      digest: digestOf(`${request.method} ${path}`, request.body),
     }
   })
+}
+
+function digestOf(what: string, body: unknown): Buffer {
+  try {
+    return sha256(`${what}\n${canonical(body)}`)
+  } catch (error) {
+    if (error instanceof RangeError) throw new Problem('invalid_request', 'The body is nested too deep.')
+    throw error
+  }
 }
 
 /** Answers a POST whose effect happens once for its Idempotency-Key. `schema` is that of its answer. */

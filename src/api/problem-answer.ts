@@ -3,6 +3,8 @@ import { Problem, PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
 import { isStoreUnavailable } from '#db/database.ts'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 
+/** Postgres' `numeric_value_out_of_range`. */
+const NUMBER_OUT_OF_RANGE = '22003'
 /** When the same request is worth sending again, in seconds. */
 const RETRY_AFTER_SECONDS = 1
 
@@ -21,7 +23,10 @@ const OWN_REFUSALS: Readonly<
     detail: 'The body is empty, and its media type says JSON.',
     remedy: 'Send a JSON object, or no Content-Type.',
   },
-  FST_ERR_CTP_INVALID_JSON_BODY: { code: 'invalid_request', detail: 'The body is not valid JSON.' },
+  FST_ERR_CTP_INVALID_JSON_BODY: {
+    code: 'invalid_request',
+    detail: 'The body is not valid JSON, or has a key such as __proto__.',
+  },
   FST_ERR_CTP_INVALID_CONTENT_LENGTH: { code: 'invalid_request', detail: 'Content-Length does not fit the body.' },
 })
 
@@ -47,15 +52,18 @@ function problemOf(error: FastifyError | Error, request: FastifyRequest): Proble
   if (error instanceof Problem) return error
   const known = 'code' in error ? OWN_REFUSALS[error.code] : undefined
   if (known) return new Problem(known.code, known.detail, known.remedy === undefined ? {} : { remedy: known.remedy })
-  if (isStoreUnavailable(error)) {
-    request.log.warn({ err: error }, 'the database cannot be reached')
-    return new Problem('store_unavailable', 'The database cannot be reached.', { remedy: 'Send the request again.' })
-  }
   if (isDeadlock(error)) {
     request.log.warn({ err: error }, 'two transactions waited for each other')
     return new Problem('overloaded', 'Others changed the same thing at the same time.', {
       remedy: 'Send the request again.',
     })
+  }
+  if (isStoreUnavailable(error)) {
+    request.log.warn({ err: error }, 'the database cannot be reached')
+    return new Problem('store_unavailable', 'The database cannot be reached.', { remedy: 'Send the request again.' })
+  }
+  if ('code' in error && error.code === NUMBER_OUT_OF_RANGE) {
+    return new Problem('invalid_amount', 'No wallet can hold that much.', { remedy: 'Send a smaller amount.' })
   }
   const status = 'statusCode' in error ? (error.statusCode ?? 500) : 500
   if (status >= 400 && status < 500) return new Problem('invalid_request', 'The request is not well-formed HTTP.')

@@ -27,9 +27,12 @@ export function validateRequests(app: FastifyInstance): void {
   app.setSerializerCompiler(serializerCompiler)
 }
 
+/** Most faults that one answer names. */
+const MAX_FAULTS = 50
+
 /** The problem for what a schema found, with a path for each fault. */
 export function problemOf(issues: readonly z.core.$ZodIssue[], prefix?: string): Problem {
-  const errors = issues.flatMap((issue) => faultsOf(issue, prefix))
+  const errors = issues.flatMap((issue) => faultsOf(issue, prefix)).slice(0, MAX_FAULTS)
   const onlyAmounts = issues.every((issue) => issue.path.at(-1) === 'amount')
   const detail = errors.map(({ path, message }) => (path === '' ? message : `${path}: ${message}`)).join('; ')
   return new Problem(onlyAmounts ? 'invalid_amount' : 'invalid_request', detail, {

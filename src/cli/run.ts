@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
 import { agentListSchema, modelListSchema } from '#contracts/api-catalog.ts'
 import { runSchema, type RunView } from '#contracts/api-run.ts'
@@ -137,6 +138,7 @@ async function checkNames(api: ApiClient, { agent, model }: Order): Promise<void
 }
 
 async function provideDocuments(api: ApiClient, { sources }: Order, progress: Screen): Promise<string> {
+  if (sources !== undefined && !(await isFolder(sources))) throw new Error(`--sources is not a folder: ${sources}`)
   const { documents } = sources === undefined ? await collectInstalled(INSTALLED) : await collectFolder(sources)
   if (documents.length === 0) throw new Error(`There is no *.md, *.mdx or *.txt file in ${sources ?? INSTALLED}.`)
   const { corpusId, isKnown } = await uploadCorpus(api, documents, {
@@ -165,9 +167,16 @@ async function followToEnd(api: ApiClient, started: RunView, progress: Screen): 
       },
     })
     return run
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    throw new Error(`The run goes on unseen; look with: purser report ${started.id}. ${message}`, { cause: error })
   } finally {
     process.off('SIGINT', cancel)
   }
+}
+
+async function isFolder(path: string): Promise<boolean> {
+  return path !== '' && (await stat(path).catch(() => undefined))?.isDirectory() === true
 }
 
 async function printEnd(

@@ -2,8 +2,9 @@ import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
 import { nextCursorSchema } from './api-page.ts'
 import { BALANCE_CLASSES } from './names.ts'
+import { storableText } from './storable-text.ts'
 
-const name = z.string().trim().min(1).max(100)
+const name = storableText.trim().min(1).max(100)
 const moment = z.iso.datetime()
 
 export const projectRequestSchema = z.strictObject({ name })
@@ -53,7 +54,7 @@ export const depositRequestSchema = z.strictObject({
   walletId: z.string(),
   balanceClass: z.enum(BALANCE_CLASSES),
   amount: positiveAmountSchema,
-  reference: z.string().trim().min(1).max(200).describe("The payment's own number: unique within the project."),
+  reference: storableText.trim().min(1).max(200).describe("The payment's own number: unique within the project."),
 })
 
 export const depositSchema = z

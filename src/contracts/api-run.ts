@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { amountSchema, pocketsSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { BALANCE_CLASSES, GATES, ON_EXHAUSTED, TRANSFER_CODES, CERTAINTIES, USES } from './names.ts'
+import { storableText } from './storable-text.ts'
 
 const moment = z.iso.datetime()
 
@@ -24,7 +25,7 @@ export const runRequestSchema = z.strictObject({
 export const topUpRequestSchema = z.strictObject({ pockets: pocketsSchema })
 
 /** The body may be left out. */
-export const cancelRequestSchema = z.strictObject({ reason: z.string().trim().min(1).max(300).optional() }).nullish()
+export const cancelRequestSchema = z.strictObject({ reason: storableText.trim().min(1).max(300).optional() }).nullish()
 
 const pocketSchema = z.object({
   balanceClass: z.enum(BALANCE_CLASSES),

@@ -1,16 +1,19 @@
 import { z } from 'zod'
+import { storableText } from './storable-text.ts'
 
 /** Most documents of one upload, so that one request is one short transaction. */
 export const MAX_UPLOAD_DOCUMENTS = 200
 /** Largest body of one upload, in bytes: the limit of the HTTP server for this endpoint. */
 export const MAX_UPLOAD_BYTES = 4 * 1024 * 1024
+/** Longest document, in characters: more is a book, to be uploaded in chapters. */
+const MAX_DOCUMENT_LENGTH = 512 * 1024
 /** Most passages of one search or fetch. */
 export const MAX_PASSAGES = 20
 
-const source = z.string().min(1).max(300)
-const title = z.string().min(1).max(300)
+const source = storableText.min(1).max(300)
+const title = storableText.min(1).max(300)
 
-export const corpusSchema = z.strictObject({ id: z.uuid(), name: z.string().min(1).max(200) })
+export const corpusSchema = z.strictObject({ id: z.uuid(), name: storableText.min(1).max(200) })
 
 export const corpusRequestSchema = corpusSchema.pick({ name: true })
 
@@ -18,7 +21,7 @@ export const corpusRequestSchema = corpusSchema.pick({ name: true })
 export const documentSchema = z.strictObject({
   source,
   title: title.optional(),
-  text: z.string().max(MAX_UPLOAD_BYTES),
+  text: z.string().max(MAX_DOCUMENT_LENGTH),
 })
 
 export const uploadSchema = z.strictObject({ documents: z.array(documentSchema).min(1).max(MAX_UPLOAD_DOCUMENTS) })

@@ -1,9 +1,9 @@
 const CODE_SPAN = /(?<!`)(`+)(?!`)([^\n]*?[^`\n])\1(?!`)/g
-const BADGE = /\[!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])\](?:\([^)]*\)|\[[^\]]*\])/g
-const IMAGE = /!\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])/g
-const LINK = /\[([^\]]*)\]\((?:[^()\s]|\([^()\s]*\))*(?:\s+["'(][^)]*)?\)/g
-const REFERENCE = /\[([^\]]+)\]\[([^\]]*)\]/g
-const COMMENT = /<!--[\s\S]*?-->/g
+// Whatever may repeat has a limit or excludes its own beginning: a text of nothing but beginnings takes linear time.
+const BADGE = /\[!\[[^[\]]{0,500}\](?:\([^()]{0,2000}\)|\[[^[\]]{0,500}\])\](?:\([^()]{0,2000}\)|\[[^[\]]{0,500}\])/g
+const IMAGE = /!\[[^[\]]{0,500}\](?:\([^()]{0,2000}\)|\[[^[\]]{0,500}\])/g
+const LINK = /\[([^[\]]{0,500})\]\((?:[^()\s]|\([^()\s]{0,500}\)){0,2000}(?:\s{1,100}["'(][^()]{0,500}\)?)?\)/g
+const REFERENCE = /\[([^[\]]{1,500})\]\[([^[\]]{0,500})\]/g
 const AUTOLINK = /<((?:https?|mailto):[^<>\s]+)>/g
 /** Tags that join words leave nothing behind, tags that part them leave a space. Types such as `Promise<T>` stay. */
 const INLINE_TAG =
@@ -35,8 +35,7 @@ export function cleanInline(text: string, definitions: ReadonlySet<string>): str
   const spans: string[] = []
   // U+FFFF, which no text may hold, marks the place of a code span.
   const masked = text.replaceAll(CODE_SPAN, (span) => `\uFFFF${spans.push(span) - 1}\uFFFF`)
-  const cleaned = masked
-    .replaceAll(COMMENT, '')
+  const cleaned = withoutComments(masked)
     .replaceAll(BADGE, '')
     .replaceAll(IMAGE, '')
     .replaceAll(LINK, '$1')
@@ -48,6 +47,19 @@ export function cleanInline(text: string, definitions: ReadonlySet<string>): str
     .replaceAll(BLOCK_TAG, ' ')
     .replaceAll(/&(?:lt|gt|amp|quot|nbsp|mdash|ndash|#39);/g, (entity) => ENTITIES[entity] ?? entity)
   return tidy(cleaned.replaceAll(/\uFFFF(\d+)\uFFFF/g, (whole, place: string) => spans[Number(place)] ?? whole))
+}
+
+/** One that never ends is text: dropping what follows would hide it. */
+function withoutComments(text: string): string {
+  const parts: string[] = []
+  let from = 0
+  for (;;) {
+    const start = text.indexOf('<!--', from)
+    const end = start < 0 ? -1 : text.indexOf('-->', start + '<!--'.length)
+    if (end < 0) return parts.join('') + text.slice(from)
+    parts.push(text.slice(from, start))
+    from = end + '-->'.length
+  }
 }
 
 function tidy(text: string): string {

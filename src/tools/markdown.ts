@@ -7,11 +7,15 @@ export type Block =
 
 /** Postgres stores no U+0000, and U+FFFF is our own mark. */
 const UNSTORABLE = /[\0\uFFFF]/g
-const FENCE = /^\s{0,12}(`{3,}|~{3,})\s*([\w+#.-]*)/
-const HEADING = /^ {0,3}(#{1,6})\s+(.*?)\s*#*\s*$/
+const FENCE = /^\s{0,12}(`{3,}|~{3,})\s*([\w+#.-]{0,40})/
+const HEADING = /^ {0,3}(#{1,6})[ \t]+(\S.*)$/
+/** A longer comment is text. */
+const MAX_COMMENT_LINES = 500
+/** Longer ones are no headings, and every passage below repeats them. */
+const MAX_HEADING_LENGTH = 300
 const UNDERLINE = /^ {0,3}(=+|-{2,})\s*$/
 const HTML_HEADING = /^\s*<h([1-6])(?:\s[^>]*)?>(.*?)<\/h\1>\s*$/i
-const HTML_LINK = /<a(?:\s[^>]*)?>[\s\S]*?<\/a>/gi
+const HTML_LINK = /<a(?:\s[^<>]{0,2000})?>[^<]{0,500}(?:<(?!a\b)[^<]{0,500}){0,20}?<\/a>/gi
 const TAG_OR_ENTITY = /<[^<>]*>|&\w+;/g
 const RULE = /^ {0,3}(?:[-=*_]\s?){2,}$/
 const DEFINITION = /^ {0,3}\[([^\]]+)\]:\s+\S/
@@ -64,18 +68,20 @@ function readCode(lines: readonly string[], start: number): Reading {
     const trimmed = line.trim()
     return trimmed.startsWith(marks) && /^(`+|~+)$/.test(trimmed)
   }
-  const end = lines.findIndex((line, index) => index > start && isEnd(line))
+  let end = start + 1
+  while (end < lines.length && !isEnd(lines[end] ?? '')) end += 1
   const body = lines
-    .slice(start + 1, end < 0 ? lines.length : end)
+    .slice(start + 1, end)
     .map((line) => line.slice(Math.min(indent, line.length - line.trimStart().length)).trimEnd())
     .map((line) => (line.startsWith('```') ? ` ${line}` : line))
-  const next = end < 0 ? lines.length : end + 1
+  const next = end + 1
   if (!body.some(hasWords)) return { next }
   return { block: { kind: 'code', text: `\`\`\`${language}\n${body.join('\n')}\n\`\`\`` }, next }
 }
 
 function readComment(lines: readonly string[], start: number): Reading {
-  const end = lines.findIndex((line, index) => index >= start && line.includes('-->'))
+  const isShort = lines.slice(start, start + MAX_COMMENT_LINES).findIndex((line) => line.includes('-->'))
+  const end = isShort < 0 ? -1 : start + isShort
   // A comment that never ends is text: dropping the rest of the document would hide it.
   return end < 0 ? readText(lines, start) : { next: end + 1 }
 }
@@ -88,7 +94,7 @@ function readText(lines: readonly string[], start: number): Reading {
   while (next < lines.length && !startsAnew(lines[next] ?? '')) next += 1
   const underline = UNDERLINE.exec(lines[next] ?? '')
   const isHeading = underline && next === start + 1 && hasWords(line) && !/^\s*(?:[-*+>|]|\d+[.)])\s?/.test(line)
-  if (isHeading) {
+  if (isHeading && line.length <= MAX_HEADING_LENGTH) {
     return {
       block: { kind: 'heading', depth: underline[1]?.startsWith('=') ? 1 : 2, text: line.trim() },
       next: next + 1,
@@ -98,10 +104,17 @@ function readText(lines: readonly string[], start: number): Reading {
 }
 
 function readHeading(line: string): Block | undefined {
+  if (line.length > MAX_HEADING_LENGTH) return undefined
   const [, marks, text = ''] = HEADING.exec(line) ?? []
-  if (marks !== undefined) return { kind: 'heading', depth: marks.length, text }
+  if (marks !== undefined) return { kind: 'heading', depth: marks.length, text: withoutClosingMarks(text) }
   const [, depth, html = ''] = HTML_HEADING.exec(line) ?? []
   return depth === undefined ? undefined : { kind: 'heading', depth: Number(depth), text: html }
+}
+
+/** `Title ##` is the heading "Title"; `C#` stays what it is. */
+function withoutClosingMarks(text: string): string {
+  const ended = text.trimEnd()
+  return ended.replace(/(?:^|[ \t])#+$/, '').trimEnd()
 }
 
 function startsAnew(line: string): boolean {

@@ -8,7 +8,12 @@ const MAX_QUERY_LENGTH = 2000
 
 const inputSchema = z.strictObject({
   corpusId: z.uuid(),
-  query: z.string().min(1).max(MAX_QUERY_LENGTH),
+  /** As a model wrote it: U+0000, which Postgres refuses, ends no run. */
+  query: z
+    .string()
+    .min(1)
+    .max(MAX_QUERY_LENGTH)
+    .transform((text) => text.replaceAll('\0', ' ')),
   limit: z.int().min(1).max(MAX_PASSAGES).default(MAX_PASSAGES),
 })
 
