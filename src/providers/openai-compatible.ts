@@ -37,7 +37,8 @@ const MAX_DETAIL = 500
 
 /** OpenAI, and everything that speaks its chat completions. Always streams, so that an abort knows what it received. */
 export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provider {
-  const client = new OpenAI({ baseURL: options.baseUrl, apiKey: options.apiKey, maxRetries: 0 })
+  // Silent: the client would print what a provider sent, and with it parts of answers, to our log.
+  const client = new OpenAI({ baseURL: options.baseUrl, apiKey: options.apiKey, maxRetries: 0, logLevel: 'off' })
 
   async function chat(request: ProviderRequest): Promise<ProviderResult> {
     if (request.signal.aborted) return { ...failure('aborted', 'aborted before sending'), sent: false }
