@@ -26,9 +26,7 @@ const environment = z.object({
     })
     .pipe(z.array(providerSchema)),
   PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
-  PURSER_CACHE_DIR: z.string().min(1).optional(),
   PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
-  PURSER_LOCAL_CHILD: z.enum(['0', '1']).default('0'),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
 })
@@ -47,9 +45,7 @@ export interface Config {
   readonly catalogFile: string | undefined
   readonly providers: readonly { readonly name: string; readonly baseUrl: string; readonly apiKey: string }[]
   readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
-  readonly worker: { readonly drainTimeoutMs: number; readonly cacheDir: string | undefined }
-  /** Whether this process was started by the local stack and ends with it. */
-  readonly localChild: boolean
+  readonly worker: { readonly drainTimeoutMs: number }
 }
 
 /** What a migration is told from outside: the URL of a superuser, and the passwords its two roles get. */
@@ -77,8 +73,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       namespace: values.TEMPORAL_NAMESPACE,
       taskQueue: values.PURSER_TASK_QUEUE,
     },
-    worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS, cacheDir: values.PURSER_CACHE_DIR },
-    localChild: values.PURSER_LOCAL_CHILD === '1',
+    worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS },
   })
 }
 

@@ -95,7 +95,6 @@ function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
   const { OPENAI_API_KEY: _key, OPENAI_BASE_URL: _url, ...rest } = env // they are in PURSER_PROVIDERS
   return {
     ...rest,
-    PURSER_LOCAL_CHILD: '1',
     PURSER_DATABASE_URL: databaseUrl,
     PURSER_PROVIDERS: JSON.stringify([providerOf(settings)]),
     PURSER_TASK_QUEUE: env['PURSER_TASK_QUEUE'] ?? (isTemporalOurs ? TASK_QUEUE : ownQueue(dataDir)),

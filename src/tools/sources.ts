@@ -63,7 +63,7 @@ async function addMarkdown(collection: Collection, root: string, name: string): 
   const paths = await listFiles(join(root, name), { wanted: MARKDOWN, skippedFolders: PACKAGE_TESTS })
   let room = MAX_PACKAGE_MARKDOWN
   for (const path of paths) {
-    if (room <= 0) collection.skip('over_the_limit')
+    if (room <= 0) collection.leaveOut('over_the_limit')
     else room -= await collection.addFile(root, `${name}/${path}`, /^readme\.\w+$/i.test(path) ? name : undefined)
   }
 }
@@ -77,7 +77,7 @@ async function addDeclarations(collection: Collection, root: string, name: strin
     const source = `${name}/${path}`
     const text = await readText(join(root, source))
     if (text === undefined) {
-      collection.skip('too_large')
+      collection.leaveOut('too_large')
       continue
     }
     const document = toMarkdown(newSymbols(text, known)).slice(0, room)
@@ -164,7 +164,7 @@ class Collection implements Collected {
   readonly #digests = new Set<string>()
   #bytes = 0
 
-  skip(reason: SkipReason): number {
+  leaveOut(reason: SkipReason): number {
     this.skipped[reason] += 1
     return 0
   }
@@ -172,18 +172,19 @@ class Collection implements Collected {
   /** The number of characters added. */
   async addFile(root: string, path: string, title?: string): Promise<number> {
     const text = await readText(join(root, path))
-    if (text === undefined) return this.skip('too_large')
+    if (text === undefined) return this.leaveOut('too_large')
     return this.add({ source: path, text, ...(title === undefined ? {} : { title }) })
   }
 
   /** The number of characters added. */
   add(document: SourceDocument): number {
-    if (document.source.length > MAX_SOURCE_LENGTH) return this.skip('name_too_long')
-    if (document.text.includes('\0')) return this.skip('not_text')
+    if (document.source.length > MAX_SOURCE_LENGTH) return this.leaveOut('name_too_long')
+    if (document.text.includes('\0')) return this.leaveOut('not_text')
     const bytes = Buffer.byteLength(document.text)
-    if (this.documents.length >= MAX_FILES || this.#bytes + bytes > MAX_TOTAL_BYTES) return this.skip('over_the_limit')
+    if (this.documents.length >= MAX_FILES || this.#bytes + bytes > MAX_TOTAL_BYTES)
+      return this.leaveOut('over_the_limit')
     const digest = createHash('sha256').update(document.text).digest('base64')
-    if (this.#digests.has(digest)) return this.skip('duplicate')
+    if (this.#digests.has(digest)) return this.leaveOut('duplicate')
     this.#digests.add(digest)
     this.#bytes += bytes
     this.documents.push(document)

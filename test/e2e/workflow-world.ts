@@ -98,8 +98,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         catalogFile: undefined,
         providers: [{ name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
         temporal: { address, namespace: 'default', taskQueue },
-        worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000, cacheDir: undefined },
-        localChild: false,
+        worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000 },
       })
       workers.add(worker)
       return worker
