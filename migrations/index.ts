@@ -3,7 +3,19 @@ import { sql } from 'kysely'
 import type { Migration, MigrationProvider } from 'kysely/migration'
 
 /** Ordered and append-only: a migration that has landed is never edited. */
-const files = ['0001_tenants', '0002_ledger', '0003_runs_and_calls', '0004_corpus'] as const
+const files = [
+  '0001_tenants',
+  '0002_ledger',
+  '0003_runs_and_calls',
+  '0004_corpus',
+  '0005_ledger_tables',
+  '0006_post',
+  '0007_wallets',
+  '0008_envelopes',
+  '0009_limits',
+  '0010_seals',
+  '0011_statements',
+] as const
 
 function fromFile(name: string): Migration {
   return {

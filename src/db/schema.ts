@@ -1,14 +1,15 @@
-import type { BalanceClass, Certainty, Gate, TransferCode, Use } from '#contracts/names.ts'
+import type { BalanceClass, Certainty, Gate, LimitMeasure, TransferCode, Use } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
 import type { CorpusTables } from './corpus-tables.ts'
+import type { LimitTables } from './limit-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables {
+export interface Database extends CorpusTables, LimitTables {
   organisation: { id: string; name: string; created_at: Stamp }
   project: { id: string; organisation_id: string; name: string; created_at: Stamp }
   api_key: {
@@ -42,8 +43,11 @@ export interface Database extends CorpusTables {
     wallet_id: string
     run_id: string | null
     parent_id: string | null
+    api_key_id: string | null
+    subjects: string[]
     kind: string
     gate: Gate
+    own_gate: 'open' | 'frozen' | 'closing' | null
     gate_reason: string | null
     created_at: Stamp
     closed_at: Date | null
@@ -62,7 +66,32 @@ export interface Database extends CorpusTables {
     pending_debit: bigint
     pending_credit: bigint
     version: bigint
+    cap: bigint | null
+    carved: Generated<bigint>
+    moved_at: Stamp
     created_at: Stamp
+  }
+  lot: {
+    id: string
+    project_id: string
+    account_id: string
+    source: string
+    priority: number
+    expires_at: Date | null
+    opening: bigint
+    free: bigint
+    created_at: Stamp
+  }
+  quote: {
+    id: string
+    organisation_id: string
+    sell_currency: string
+    buy_currency: string
+    sell: bigint
+    buy: bigint
+    source: string
+    effective_at: Stamp
+    expires_at: Date | null
   }
   transfer: {
     id: string
@@ -84,6 +113,9 @@ export interface Database extends CorpusTables {
     certainty: Certainty | null
     use: Use | null
     reference: string | null
+    lot_id: string | null
+    quote_id: string | null
+    reverses: string | null
     debit_version: bigint | null
     debit_balance: bigint | null
     debit_held: bigint | null
@@ -99,11 +131,17 @@ export interface Database extends CorpusTables {
     account_id: string
     call_id: string
     attempt: number
-    bound: string
+    bound: 'pocket' | 'parent' | 'wallet' | 'limit'
     asked: bigint
     free: bigint
     plan: Json
     recorded_at: Stamp
+    limit_id: string | null
+    measure: Generated<LimitMeasure>
+    cap: bigint | null
+    spent: bigint | null
+    held: bigint | null
+    resets_at: Date | null
   }
   run: {
     id: string
@@ -180,6 +218,9 @@ export interface Database extends CorpusTables {
     instance_id: string
     owner: string
     held: bigint
+    leases: string[]
+    tokens: bigint
+    tokens_used: bigint | null
     plan: Json
     state: 'sent' | 'resolved'
     outcome: Outcome | null
