@@ -1,4 +1,6 @@
 import type { Certainty, Gate } from '#contracts/names.ts'
+import { Problem } from '#contracts/codes.ts'
+import { invariant } from '#domain/invariant.ts'
 import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
 import { json } from './json.ts'
@@ -15,10 +17,13 @@ export interface ReserveItem {
   readonly holdId: string
   readonly callId: string
   readonly attempt: number
-  readonly runId: string
+  /** Null for a call of a standing envelope. */
+  readonly runId: string | null
   readonly envelopeId: string
   /** Worst case in nano. */
   readonly amount: bigint
+  /** Worst case in tokens, input and output together. */
+  readonly tokens: bigint
   /** The one executor that may send it. */
   readonly owner: string
   readonly plan: unknown
@@ -27,8 +32,12 @@ export interface ReserveItem {
 export type ReserveVerdict =
   | 'granted'
   | 'taken'
-  | 'busy'
+  | 'mismatch'
   | 'exhausted'
+  | 'busy'
+  | 'short'
+  | 'lease_short'
+  | 'behind'
   | 'answered'
   | 'owner_dead'
   | 'unknown_pocket'
@@ -41,18 +50,20 @@ export interface ReserveAnswer {
   readonly verdict: ReserveVerdict
   /** True when the verdict was given before and is only repeated. */
   readonly replayed: boolean
-  /** Free money of the pocket right after this item, in nano. */
-  readonly free: bigint
 }
 
 /** Everything that is written when an attempt is over. */
 export interface SettleItem {
   readonly holdId: string
+  readonly callId: string
+  readonly attempt: number
   readonly resolutionId: string
   readonly overageId: string
   readonly debtId: string
   /** What it cost, in nano; null when nothing was used: the hold is voided. */
   readonly amount: bigint | null
+  /** What it used of token limits; null when nobody knows: then as much as was held. */
+  readonly tokens: bigint | null
   readonly certainty: Certainty | null
   readonly outcome: Outcome
   readonly detail: unknown
@@ -61,60 +72,175 @@ export interface SettleItem {
   readonly answer: unknown
 }
 
-export type SettleVerdict = 'settled' | 'replayed' | 'already_resolved' | 'owner_alive' | 'mismatch' | 'unknown_hold'
+export type SettleVerdict =
+  | 'settled'
+  | 'replayed'
+  | 'already_resolved'
+  | 'owner_alive'
+  | 'mismatch'
+  | 'unknown_hold'
+  | 'invalid_amount'
 
 export interface SettleAnswer {
   readonly holdId: string
   readonly verdict: SettleVerdict
 }
 
-/** Holds money for several attempts of one pocket in one commit, first in first out. One round trip. */
-export async function reserve(
+/** An item with the pocket that it moves money of. */
+export interface OfPocket<Item> {
+  readonly pocket: PocketKey
+  readonly item: Item
+}
+
+interface Posted {
+  readonly settles: readonly (SettleAnswer | undefined)[]
+  readonly reserves: readonly ReserveAnswer[]
+}
+
+/**
+ * Settles, then holds, over many pockets in one commit and one round trip. No call may stand in it twice. A settlement
+ * that is not plain (an overage, a replay) is answered `undefined` and left for `settle`.
+ *
+ * @throws Problem `clock_backwards`
+ */
+export async function post(
   db: Kysely<Database>,
-  pocket: PocketKey,
-  request: { readonly instanceId: string; readonly items: readonly ReserveItem[] },
-): Promise<readonly ReserveAnswer[]> {
-  const items = request.items.map((item) => ({
+  batch: {
+    readonly instanceId: string
+    readonly settles: readonly OfPocket<SettleItem>[]
+    readonly reserves: readonly OfPocket<ReserveItem>[]
+  },
+): Promise<Posted> {
+  const { settles, reserves } = batch
+  const accounts = [...new Set([...settles, ...reserves].map((each) => each.pocket.accountId))]
+  const { rows } = await sql<PostRow>`
+    /* prepared: post */ select hold_id as "holdId", verdict, replayed
+    from post(${batch.instanceId}, ${accounts}, ${listOf(settles, settleRow)}::json,
+      ${listOf(reserves, reserveRow)}::json)`
+    .execute(db)
+    .catch(namingTheClock)
+  if (rows.length !== settles.length + reserves.length) throw new Error('the ledger answered for other items')
+  return {
+    settles: rows.slice(0, settles.length).map((row) => settledOrApart(row)),
+    reserves: rows.slice(settles.length).map((row) => reserveAnswer(row)),
+  }
+}
+
+interface PostRow {
+  readonly holdId: string
+  readonly verdict: ReserveVerdict | 'settled' | 'apart'
+  readonly replayed: boolean
+}
+
+function settledOrApart({ holdId, verdict }: PostRow): SettleAnswer | undefined {
+  return verdict === 'settled' ? { holdId, verdict } : undefined
+}
+
+function reserveAnswer({ holdId, verdict, replayed }: PostRow): ReserveAnswer {
+  if (verdict === 'settled' || verdict === 'apart') throw new Error(`the ledger answered ${verdict} for a hold`)
+  return { holdId, verdict, replayed }
+}
+
+function listOf<Item>(
+  entries: readonly OfPocket<Item>[],
+  rowOf: (item: Item) => Readonly<Record<string, unknown>>,
+): string | null {
+  if (entries.length === 0) return null
+  return json(
+    entries.map(({ pocket, item }, index) => ({
+      ord: index,
+      project_id: pocket.projectId,
+      account_id: pocket.accountId,
+      ...rowOf(item),
+    })),
+  )
+}
+
+function reserveRow(item: ReserveItem) {
+  return {
     hold_id: item.holdId,
     call_id: item.callId,
     attempt: item.attempt,
     run_id: item.runId,
     envelope_id: item.envelopeId,
     amount: item.amount,
+    tokens: item.tokens,
     owner: item.owner,
     plan: item.plan,
-  }))
-  const { rows } = await sql<ReserveAnswer>`
-    select hold_id as "holdId", verdict, replayed, free
-    from reserve(${pocket.projectId}, ${pocket.accountId}, ${request.instanceId}, ${json(items)}::jsonb)`.execute(db)
-  return rows
+  }
 }
 
-/** Resolves several attempts of one pocket in one commit. One round trip. */
-export async function settle(
-  db: Kysely<Database>,
-  pocket: PocketKey,
-  request: { readonly items: readonly SettleItem[]; readonly mode: 'owner' | 'take_over' },
-): Promise<readonly SettleAnswer[]> {
-  const items = request.items.map((item) => ({
+function settleRow(item: SettleItem) {
+  return {
     hold_id: item.holdId,
+    call_id: item.callId,
+    attempt: item.attempt,
     resolution_id: item.resolutionId,
     overage_id: item.overageId,
     debt_id: item.debtId,
     amount: item.amount,
+    tokens: item.tokens,
     certainty: item.certainty,
     outcome: item.outcome,
     detail: item.detail,
     usage: item.usage,
     answer_id: item.answerId,
     answer: item.answer,
-  }))
-  const { rows } = await sql<SettleAnswer>`
-    select hold_id as "holdId", verdict
-    from settle(${pocket.projectId}, ${pocket.accountId}, ${json(items)}::jsonb, ${request.mode === 'take_over'})`.execute(
-    db,
-  )
-  return rows
+  }
+}
+
+/**
+ * Resolves one attempt, whatever it takes. `take_over` resolves only what a dead owner left.
+ *
+ * @throws Problem `clock_backwards`
+ */
+export async function settle(
+  db: Kysely<Database>,
+  pocket: PocketKey,
+  request: { readonly item: SettleItem; readonly mode: 'owner' | 'take_over' },
+): Promise<SettleAnswer> {
+  const { item, mode } = request
+  const { rows } = await sql<{ verdict: SettleVerdict }>`
+    select settle(${pocket.projectId}, ${pocket.accountId}, ${json(settleRow(item))}::jsonb, ${mode === 'take_over'})
+      as verdict`
+    .execute(db)
+    .catch(namingTheClock)
+  const [row] = rows
+  invariant(row, 'settle returns a row')
+  return { holdId: item.holdId, verdict: row.verdict }
+}
+
+/** What became of the search for money, or for a limit's lease, that a hold did not find in its envelope. */
+export type Fetched = 'again' | 'busy' | 'exhausted' | Exclude<Gate, 'open'>
+
+/** Looks for a hold's money above its pocket: in the parents of its envelope, or in the wallet. */
+export async function findMoney(db: Kysely<Database>, pocket: PocketKey, item: ReserveItem): Promise<Fetched> {
+  const { rows } = await sql<{ verdict: Fetched }>`
+    select find_money(${pocket.projectId}, ${pocket.accountId}, ${json(reserveRow(item))}::jsonb) as verdict`
+    .execute(db)
+    .catch(namingTheClock)
+  const [row] = rows
+  invariant(row, 'find_money returns a row')
+  return row.verdict
+}
+
+/** Leases more of the limits that a hold falls under. */
+export async function refillLeases(db: Kysely<Database>, pocket: PocketKey, item: ReserveItem): Promise<Fetched> {
+  const { rows } = await sql<{ verdict: Fetched }>`
+    select refill_leases(${pocket.projectId}, ${pocket.accountId}, ${json(reserveRow(item))}::jsonb) as verdict`
+    .execute(db)
+    .catch(namingTheClock)
+  const [row] = rows
+  invariant(row, 'refill_leases returns a row')
+  return row.verdict
+}
+
+const CLOCK_BACKWARDS = 'PU001'
+
+function namingTheClock(error: unknown): never {
+  if (error instanceof Error && 'code' in error && error.code === CLOCK_BACKWARDS)
+    throw new Problem('clock_backwards', error.message, { remedy: 'Set the clock of the database right.' })
+  throw error
 }
 
 /** The truth about an attempt that was already resolved by estimate. */
@@ -123,6 +249,7 @@ export interface Correction {
   readonly correctionId: string
   readonly debtId: string
   readonly amount: bigint
+  readonly tokens: bigint | null
   readonly certainty: Certainty
   readonly usage: unknown
   readonly detail: unknown
@@ -130,26 +257,27 @@ export interface Correction {
   readonly answer: unknown
 }
 
+export type CorrectVerdict = 'corrected' | 'replayed' | 'mismatch' | 'unresolved' | 'unknown_hold' | 'invalid_amount'
+
 /** Books truth minus estimate, and stores the answer if the call has none yet. */
-export async function correct(
-  db: Kysely<Database>,
-  pocket: PocketKey,
-  item: Correction,
-): Promise<'corrected' | 'replayed' | 'unresolved' | 'unknown_hold'> {
+export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Correction): Promise<CorrectVerdict> {
   const body = json({
     hold_id: item.holdId,
     correction_id: item.correctionId,
     debt_id: item.debtId,
     amount: item.amount,
+    tokens: item.tokens,
     certainty: item.certainty,
     usage: item.usage,
     detail: item.detail,
     answer_id: item.answerId,
     answer: item.answer,
   })
-  const { rows } = await sql<{ verdict: 'corrected' | 'replayed' | 'unresolved' | 'unknown_hold' }>`
-    select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`.execute(db)
+  const { rows } = await sql<{ verdict: CorrectVerdict }>`
+    select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`
+    .execute(db)
+    .catch(namingTheClock)
   const [row] = rows
-  if (!row) throw new Error('correct returned no row')
+  invariant(row, 'correct returns a row')
   return row.verdict
 }

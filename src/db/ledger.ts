@@ -4,17 +4,29 @@ import type { Scope } from './database.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
-/** One pocket's money on its way from the wallet into an envelope. `id` is the transfer's. */
+/** One pocket's money on its way from the wallet into an envelope. `id` is that of the first transfer into the pocket. */
 export interface Funding {
   readonly id: string
   readonly balanceClass: BalanceClass
+  /** What the wallet pays. */
   readonly currency: string
   readonly amount: bigint
+  /** The pocket's currency when it is another one: what is paid is exchanged at the organisation's quote in force. */
+  readonly exchangeTo?: string | undefined
 }
 
-/** Why nothing was moved. `asked` of `debt_outstanding` is the debt. */
+/** Why nothing was moved. `asked` of `debt_outstanding` is the debt; `currency` of `no_quote` is the one to be bought. */
 export interface FundingRefusal {
-  readonly reason: 'no_wallet' | 'unknown_envelope' | 'envelope_closed' | 'wallet_short' | 'debt_outstanding'
+  readonly reason:
+    | 'no_wallet'
+    | 'unknown_envelope'
+    | 'envelope_closed'
+    | 'not_root'
+    | 'wallet_short'
+    | 'debt_outstanding'
+    | 'invalid_amount'
+    | 'wrong_currency'
+    | 'no_quote'
   readonly balanceClass: BalanceClass | null
   readonly currency: string | null
   readonly asked: bigint | null
@@ -29,10 +41,28 @@ export interface DepositRequest {
   readonly amount: bigint
   /** Unique within the project: the payment's own number, wherever it came from. */
   readonly reference: string
+  /** Credit only: how it is drawn, and when it expires. */
+  readonly lot?: LotTerms | undefined
+}
+
+/** Lots are drawn by priority (low first), then by expiry, then in the order they came. */
+export interface LotTerms {
+  readonly source: string
+  readonly priority: number
+  readonly expiresAt: Date | null
 }
 
 export interface DepositVerdict {
-  readonly verdict: 'deposited' | 'replayed' | 'reference_mismatch' | 'unknown_wallet'
+  readonly verdict:
+    | 'deposited'
+    | 'replayed'
+    | 'reference_mismatch'
+    | 'unknown_wallet'
+    | 'invalid_amount'
+    | 'invalid_reference'
+    | 'wrong_currency'
+    | 'wrong_lot'
+    | 'lot_expired'
   readonly transferId: string | null
   /** What of it went to a debt from overages at once. */
   readonly debtPaid: bigint
@@ -40,10 +70,12 @@ export interface DepositVerdict {
 
 /** outside → wallet. Operators only: the caller has checked that. */
 export async function deposit(db: Kysely<Database>, scope: Scope, request: DepositRequest): Promise<DepositVerdict> {
+  const { lot } = request
+  const terms = lot && json({ source: lot.source, priority: lot.priority, expires_at: lot.expiresAt })
   const { rows } = await sql<DepositVerdict>`
     select verdict, transfer_id as "transferId", debt_paid as "debtPaid"
     from deposit(${scope.projectId}, ${request.walletId}, ${request.id}, ${request.balanceClass}, ${request.currency},
-      ${request.amount}, ${request.reference})`.execute(db)
+      ${request.amount}, ${request.reference}, ${terms ?? null}::jsonb)`.execute(db)
   return single(rows)
 }
 
@@ -54,11 +86,16 @@ export async function deposit(db: Kysely<Database>, scope: Scope, request: Depos
 export async function openEnvelope(
   db: Kysely<Database>,
   scope: Scope,
-  request: { readonly envelopeId: string; readonly runId: string; readonly fundings: readonly Funding[] },
+  request: {
+    readonly envelopeId: string
+    readonly runId: string
+    readonly apiKeyId: string
+    readonly fundings: readonly Funding[]
+  },
 ): Promise<FundingRefusal | undefined> {
   const { rows } = await sql<FundingRefusal>`
     select reason, balance_class as "balanceClass", currency, asked, free
-    from open_envelope(${scope.projectId}, ${request.envelopeId}, ${request.runId}, 'run',
+    from open_envelope(${scope.projectId}, ${request.envelopeId}, ${request.runId}, ${request.apiKeyId}, 'run',
       ${fundingJson(request.fundings)}::jsonb)`.execute(db)
   return rows[0]
 }
@@ -88,7 +125,7 @@ export async function setGate(
   return single(rows).gate
 }
 
-/** Sends the remainder home and closes the envelope, unless a hold or a child is still open. */
+/** Sends the remainder home, or to the envelope's parent, and closes the envelope, unless a hold or a child is still open. */
 export async function closeEnvelope(
   db: Kysely<Database>,
   scope: Scope,
@@ -106,6 +143,7 @@ function fundingJson(fundings: readonly Funding[]): string {
       balance_class: funding.balanceClass,
       currency: funding.currency,
       amount: funding.amount,
+      exchange_to: funding.exchangeTo,
     })),
   )
 }

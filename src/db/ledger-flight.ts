@@ -1,0 +1,98 @@
+import { Problem } from '#contracts/codes.ts'
+import { setTimeout as delay } from 'node:timers/promises'
+import type { Kysely } from 'kysely'
+import { isStoreUnavailable } from './database.ts'
+import {
+  post,
+  settle,
+  type OfPocket,
+  type ReserveAnswer,
+  type ReserveItem,
+  type SettleAnswer,
+  type SettleItem,
+} from './hold.ts'
+import type { Database } from './schema.ts'
+
+/** What goes into one commit, of as many pockets as it may be. */
+export interface Flight {
+  readonly settles: readonly OfPocket<SettleItem>[]
+  readonly reserves: readonly OfPocket<ReserveItem>[]
+}
+
+/** An answer, or what kept it from coming. */
+export type Landed<Answer> = { readonly answer: Answer } | { readonly error: unknown }
+
+export interface Landing {
+  readonly settles: readonly Landed<SettleAnswer>[]
+  readonly reserves: readonly Landed<ReserveAnswer>[]
+}
+
+/** Another process may write the same attempt at the same moment: the next look finds it written. */
+const MAX_COLLISIONS = 5
+const COLLISION_PAUSE_MS = 5
+const UNIQUE_VIOLATION = '23505'
+
+/**
+ * Sends a batch as one commit. If an item makes it throw, they go one by one, so that a bad item fails alone. A database
+ * that is away fails all at once: their callers repeat, and ids make that harmless.
+ */
+export async function fly(db: Kysely<Database>, instanceId: string, flight: Flight): Promise<Landing> {
+  try {
+    const posted = await post(db, { instanceId, ...flight })
+    const settles: Landed<SettleAnswer>[] = []
+    for (const [index, entry] of flight.settles.entries()) {
+      const answer = posted.settles[index]
+      settles.push(answer ? { answer } : await settleAlone(db, entry))
+    }
+    return { settles, reserves: posted.reserves.map((answer) => ({ answer })) }
+  } catch (error) {
+    const landed = { error }
+    if (isStoreUnavailable(error) && !(error instanceof Problem))
+      return { settles: flight.settles.map(() => landed), reserves: flight.reserves.map(() => landed) }
+    return flyApart(db, instanceId, flight)
+  }
+}
+
+async function flyApart(db: Kysely<Database>, instanceId: string, flight: Flight): Promise<Landing> {
+  const settles: Landed<SettleAnswer>[] = []
+  for (const entry of flight.settles) settles.push(await settleAlone(db, entry))
+  const reserves: Landed<ReserveAnswer>[] = []
+  for (const entry of flight.reserves) reserves.push(await reserveAlone(db, instanceId, entry))
+  return { settles, reserves }
+}
+
+function settleAlone(db: Kysely<Database>, { pocket, item }: OfPocket<SettleItem>): Promise<Landed<SettleAnswer>> {
+  return attemptTo(() => settle(db, pocket, { item, mode: 'owner' }), { holdId: item.holdId, verdict: 'mismatch' })
+}
+
+function reserveAlone(
+  db: Kysely<Database>,
+  instanceId: string,
+  entry: OfPocket<ReserveItem>,
+): Promise<Landed<ReserveAnswer>> {
+  return attemptTo(
+    async () => {
+      const [answer] = (await post(db, { instanceId, settles: [], reserves: [entry] })).reserves
+      if (!answer) throw new Error('the ledger gave no answer')
+      return answer
+    },
+    { holdId: entry.item.holdId, verdict: 'mismatch', replayed: false },
+  )
+}
+
+/** What collides on every look has an id that stands for something else: that is `mismatch`. */
+async function attemptTo<Answer>(work: () => Promise<Answer>, mismatch: Answer): Promise<Landed<Answer>> {
+  for (let collisions = 0; ; collisions += 1) {
+    try {
+      return { answer: await work() }
+    } catch (error) {
+      if (!isCollision(error)) return { error }
+      if (collisions === MAX_COLLISIONS) return { answer: mismatch }
+      await delay(COLLISION_PAUSE_MS)
+    }
+  }
+}
+
+function isCollision(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION
+}
