@@ -14,6 +14,8 @@ export interface Balance {
   readonly currency: string
   /** In nano, as all that follows. */
   readonly available: bigint
+  /** Of credit: the sum of its lots, which is what is available. */
+  readonly inLots: bigint | null
   readonly inEnvelopes: bigint
 }
 
@@ -47,7 +49,9 @@ export async function balancesOf(db: Kysely<Database>, scope: Scope): Promise<re
   const { rows } = await sql<Balance>`
     select balance_class as "balanceClass", currency,
       coalesce(sum(posted_credit - posted_debit - pending_debit) filter (where kind = 'wallet'), 0)::bigint as available,
-      coalesce(sum(posted_credit - posted_debit) filter (where kind = 'pocket'), 0)::bigint as "inEnvelopes"
+      coalesce(sum(posted_credit - posted_debit) filter (where kind = 'pocket'), 0)::bigint as "inEnvelopes",
+      case when balance_class = 'credit' then coalesce(
+        sum((select sum(l.free) from lot l where l.account_id = account.id)), 0)::bigint end as "inLots"
     from account
     where project_id = ${scope.projectId} and kind in ('wallet', 'pocket') and (kind = 'wallet' or gate <> 'closed')
     group by balance_class, currency order by balance_class desc, currency`.execute(db)
@@ -72,6 +76,8 @@ export interface Deposit {
   readonly currency: string
   readonly amount: bigint
   readonly reference: string
+  /** The lot that credit became. */
+  readonly lotId: string | null
   /** What of it went to a debt, in the same transaction. */
   readonly debtPaid: bigint
   readonly recordedAt: Date
@@ -80,7 +86,7 @@ export interface Deposit {
 export async function getDeposit(db: Kysely<Database>, scope: Scope, transferId: string): Promise<Deposit> {
   const { rows } = await sql<Deposit>`
     select t.id, a.wallet_id as "walletId", a.balance_class as "balanceClass", t.currency, t.amount, t.reference,
-      t.recorded_at as "recordedAt",
+      t.recorded_at as "recordedAt", t.lot_id as "lotId",
       coalesce((select sum(p.amount) from transfer p where p.project_id = t.project_id and p.currency = t.currency
         and p.code = 'debt_payment' and p.xid = t.xid), 0)::bigint as "debtPaid"
     from transfer t join account a on a.id = t.credit_account

@@ -1,0 +1,39 @@
+import { sql, type Kysely } from 'kysely'
+import type { Scope } from './database.ts'
+import type { Database } from './schema.ts'
+
+/** Most lots of one batch: what is left is for the next one, so that wallets are locked for a moment only. */
+const MAX_EXPIRING = 200
+
+export interface Lot {
+  readonly id: string
+  readonly source: string
+  readonly priority: number
+  readonly currency: string
+  readonly expiresAt: Date | null
+  /** What of it lies in the wallet, in nano: the rest is in envelopes, spent or expired. */
+  readonly free: bigint
+  readonly createdAt: Date
+}
+
+/** Breaks lots that are due, of any tenant, one batch of them, and says how many. Many at once do no harm. */
+export async function expireLots(db: Kysely<Database>): Promise<number> {
+  const { rows } = await sql<{ broken: number }>`select expire_lots(${MAX_EXPIRING}) as broken`.execute(db)
+  return rows[0]?.broken ?? 0
+}
+
+/** A wallet's lots, newest first; `before` is the id of the last lot of the page before. */
+export async function listLots(
+  db: Kysely<Database>,
+  scope: Scope,
+  page: { readonly limit: number; readonly before: string | undefined },
+): Promise<readonly Lot[]> {
+  let query = db
+    .selectFrom('lot')
+    .innerJoin('account', 'account.id', 'lot.account_id')
+    .select(['lot.id', 'lot.source', 'lot.priority', 'account.currency', 'lot.free'])
+    .select(['lot.expires_at as expiresAt', 'lot.created_at as createdAt'])
+    .where('lot.project_id', '=', scope.projectId)
+  if (page.before !== undefined) query = query.where('lot.id', '<', page.before)
+  return query.orderBy('lot.id', 'desc').limit(page.limit).execute()
+}

@@ -1,0 +1,69 @@
+import { sql, type Kysely } from 'kysely'
+import { newId } from './ids.ts'
+import type { Database } from './schema.ts'
+
+/** `sell` nano of one currency buy `buy` nano of the other. */
+export interface Rate {
+  readonly sellCurrency: string
+  readonly sell: bigint
+  readonly buyCurrency: string
+  readonly buy: bigint
+}
+
+export interface Quote extends Rate {
+  readonly id: string
+  /** Where the rate is from, in the words of who stored it. */
+  readonly source: string
+  readonly effectiveAt: Date
+  readonly expiresAt: Date | null
+}
+
+export interface NewQuote extends Rate {
+  readonly source: string
+  /** Null: at once. */
+  readonly effectiveAt: Date | null
+  readonly expiresAt: Date | null
+  readonly nowMs: number
+}
+
+/** An organisation's rate, from now on or from its time on; the newest that has begun and not expired is in force. */
+export async function createQuote(db: Kysely<Database>, organisationId: string, quote: NewQuote): Promise<Quote> {
+  const row = await db
+    .insertInto('quote')
+    .values({
+      id: newId(quote.nowMs),
+      organisation_id: organisationId,
+      sell_currency: quote.sellCurrency,
+      buy_currency: quote.buyCurrency,
+      sell: quote.sell,
+      buy: quote.buy,
+      source: quote.source,
+      effective_at: quote.effectiveAt ?? sql<Date>`clock_timestamp()`,
+      expires_at: quote.expiresAt,
+    })
+    .returning(COLUMNS)
+    .executeTakeFirstOrThrow()
+  return row
+}
+
+/** Newest first; `before` is the id of the last quote of the page before. */
+export async function listQuotes(
+  db: Kysely<Database>,
+  organisationId: string,
+  page: { readonly limit: number; readonly before: string | undefined },
+): Promise<readonly Quote[]> {
+  let query = db.selectFrom('quote').select(COLUMNS).where('organisation_id', '=', organisationId)
+  if (page.before !== undefined) query = query.where('id', '<', page.before)
+  return query.orderBy('id', 'desc').limit(page.limit).execute()
+}
+
+const COLUMNS = [
+  'id',
+  'sell_currency as sellCurrency',
+  'sell',
+  'buy_currency as buyCurrency',
+  'buy',
+  'source',
+  'effective_at as effectiveAt',
+  'expires_at as expiresAt',
+] as const
