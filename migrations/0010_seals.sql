@@ -1,0 +1,46 @@
+-- Sealed blocks: the journal in (xid, seq) order, cut into blocks whose digests are chained. Whoever changes a row that is
+-- sealed has to recompute every later block, and the heads that were signed and kept outside the database stay as they were.
+
+create table seal (
+  height bigint primary key check (height > 0),
+  -- Which columns the digest covers, and how they are written: see src/db/seal-block.ts.
+  format smallint not null,
+  first_xid xid8 not null,
+  first_seq bigint not null,
+  last_xid xid8 not null,
+  last_seq bigint not null,
+  count integer not null check (count > 0),
+  digest bytea not null check (length(digest) = 32),
+  previous bytea not null check (length(previous) = 32),
+  hash bytea not null check (length(hash) = 32),
+  sealed_at timestamptz not null,
+  key_id text,
+  signature bytea,
+  check ((key_id is null) = (signature is null)),
+  check ((first_xid, first_seq) <= (last_xid, last_seq))
+);
+
+create trigger seal_is_append_only before update or delete on seal for each row execute function refuse_change();
+create trigger seal_keeps_its_rows before truncate on seal for each statement execute function refuse_change();
+
+-- Appends a block to the chain. One at a time: the caller holds the sealers' advisory lock; who does not have it fails here.
+create function append_seal(p_block jsonb) returns void
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  v_head seal;
+  v_new seal;
+begin
+  select * into v_head from seal order by height desc limit 1;
+  select * into v_new from jsonb_populate_record(null::seal, p_block);
+  if v_new.height <> coalesce(v_head.height, 0) + 1
+    or v_new.previous <> coalesce(v_head.hash, decode(repeat('00', 32), 'hex'))
+    or (v_new.first_xid, v_new.first_seq) <= (v_head.last_xid, v_head.last_seq) then
+    raise exception 'block % does not follow the head of the chain', v_new.height using errcode = 'check_violation';
+  end if;
+  insert into seal select v_new.*;
+end
+$$;
+
+grant select on seal to purser_app;
+grant execute on function append_seal to purser_app;
+revoke execute on function append_seal from public;
