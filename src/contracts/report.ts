@@ -6,6 +6,19 @@ import { BALANCE_CLASSES, CERTAINTIES, GATES, USES } from './names.ts'
 
 const moment = z.iso.datetime()
 
+/** What refused a hold. Amounts are decimal strings in the major unit for money, whole numbers for tokens and calls. */
+const boundSchema = z.object({
+  by: z.enum(['pocket', 'parent', 'wallet', 'limit']),
+  limitId: z.uuid().nullable(),
+  measure: z.enum(['money', 'tokens', 'calls']),
+  needed: z.string(),
+  free: z.string().describe('Less than what was needed.'),
+  cap: z.string().nullable(),
+  spent: z.string().nullable(),
+  held: z.string().nullable(),
+  resetsAt: moment.nullable().describe('When the window of the limit ends.'),
+})
+
 /** One request to one route, or a hold that was refused. All money comes from the journal. */
 export const attemptReportSchema = z
   .object({
@@ -22,8 +35,9 @@ export const attemptReportSchema = z
       .nullable()
       .describe('The outcome that it retried or fell back from.'),
     message: z.string().nullable(),
-    held: amountSchema.describe('The worst case that was held; for a refusal, what was asked.'),
-    free: amountSchema.nullable().describe('For a refusal: what was free.'),
+    held: amountSchema.describe('The worst case that was held; for a refusal, the money that was asked.'),
+    free: amountSchema.nullable().describe('For a refusal for money: what was free.'),
+    bound: boundSchema.nullable().describe('For a refusal: what bound it.'),
     captured: amountSchema,
     released: amountSchema,
     overage: amountSchema.describe('What it cost beyond its hold.'),
@@ -77,6 +91,8 @@ export const reportSchema = z
     detail: z.string().nullable(),
     stop: z.object({ limit: z.string(), needed: amountSchema, free: amountSchema }).nullable(),
     revision: z.int().describe('How many ledger entries of the run it is computed from.'),
+    asOf: moment.describe('By the clock of the database.'),
+    final: z.boolean().describe('Nothing can be recorded at or before that instant any more.'),
     envelope: z.object({
       id: z.uuid(),
       gate: z.enum(GATES),
@@ -88,6 +104,7 @@ export const reportSchema = z
           spent: amountSchema,
           held: amountSchema,
           returned: amountSchema,
+          inChildren: amountSchema.describe('Carved for child runs, less what came back from them.'),
           free: amountSchema.describe('The closing balance once the envelope is closed: zero.'),
         }),
       ),

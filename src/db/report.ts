@@ -5,41 +5,67 @@ import { moneyStopSchema } from '#contracts/stored.ts'
 import type { Kysely } from 'kysely'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
+import { readInstant } from './instant.ts'
 import { readRunJournal, type RunEntry } from './journal.ts'
+import { runThen, viewJournal, type ReportView } from './report-view.ts'
 import type { Database } from './schema.ts'
 
-/**
- * What a run cost. Every amount is folded from the journal; the other tables only lend names. One repeatable-read
- * transaction, so that all parts are of the same instant.
- */
+/** What a run cost, as far as it is known now. Undefined when there is no such run. */
 export async function readReport(db: Kysely<Database>, scope: Scope, runId: string): Promise<Report | undefined> {
+  const report = await readReportAt(db, scope, { runId, view: 'now' })
+  return typeof report === 'string' ? undefined : report
+}
+
+/** `before_run`: it did not exist yet. `in_future`: the instant has not come yet by the database's clock. */
+export type NoReport = 'unknown_run' | 'unknown_revision' | 'in_future' | 'before_run'
+
+/**
+ * What a run cost, now or then. Every amount is folded from the journal; the other tables only lend names. One
+ * repeatable-read transaction, so that all parts are of the same instant.
+ */
+export async function readReportAt(
+  db: Kysely<Database>,
+  scope: Scope,
+  { runId, view }: { readonly runId: string; readonly view: ReportView },
+): Promise<Report | NoReport> {
   return atOneInstant(db, async (trx) => {
     const run = await runRow(trx, scope, runId)
-    if (!run) return undefined
-    const journal = await readRunJournal(trx, scope, runId)
-    const calls = await readCalls(trx, scope, { runId, journal })
-    const stop = moneyStopSchema.parse(run.stop)
+    if (!run) return 'unknown_run'
+    const asked = await readInstant(trx, view !== 'now' && 'asOf' in view ? view.asOf : undefined)
+    if (!asked) return 'in_future'
+    const seen = viewJournal(await readRunJournal(trx, scope, runId), view, asked)
+    if (!seen) return 'unknown_revision'
+    const { entries, upTo } = seen
+    const instant = upTo === undefined ? asked : await readInstant(trx, upTo)
+    const then = upTo === undefined ? run : await runThen(trx, scope, { runId, at: upTo })
+    if (!then || !instant) return 'before_run'
+    const calls = await readCalls(trx, scope, { runId, journal: entries, seen })
     return {
       runId,
       projectId: run.project_id,
       apiKeyId: run.api_key_id,
       agent: run.agent,
       model: run.model,
-      state: run.state,
-      reason: run.reason,
-      detail: run.detail,
-      stop: stop && {
-        limit: stop.limit,
-        needed: { amount: stop.needed, currency: stop.currency },
-        free: { amount: stop.free, currency: stop.currency },
-      },
-      revision: journal.length,
-      envelope: { id: run.envelope_id, gate: run.gate, pockets: pocketsOf(journal) },
-      totals: totalsOf(journal),
+      state: then.state,
+      reason: then.reason,
+      detail: then.detail,
+      stop: stopOf(then.stop),
+      asOf: instant.at,
+      final: instant.final,
+      revision: entries.length,
+      envelope: { id: run.envelope_id, gate: then.gate, pockets: pocketsOf(entries) },
+      totals: totalsOf(entries),
       counts: countsOf(calls),
       calls: [...calls],
     }
   })
+}
+
+function stopOf(stored: unknown): Report['stop'] {
+  const stop = moneyStopSchema.parse(stored)
+  if (!stop) return null
+  const { limit, needed, free, currency } = stop
+  return { limit, needed: { amount: needed, currency }, free: { amount: free, currency } }
 }
 
 /** The calls of a run, each with its attempts. Undefined when there is no such run. */
@@ -106,9 +132,9 @@ function pocketsOf(journal: readonly RunEntry[]): Report['envelope']['pockets'] 
   const moved = journal.filter((entry) => entry.viaPocket)
   return [...Map.groupBy(moved, (entry) => entry.money).values()].map((entries) => {
     const { balanceClass, currency } = firstOf(entries)
-    const { funded, spent, held, returned } = foldPocket(entries)
+    const { funded, spent, held, returned, inChildren } = foldPocket(entries)
     const money = (nano: bigint) => toAmount(nano, currency)
-    const free = funded - spent - held - returned
+    const free = funded - spent - held - returned - inChildren
     return {
       balanceClass,
       currency,
@@ -116,6 +142,7 @@ function pocketsOf(journal: readonly RunEntry[]): Report['envelope']['pockets'] 
       spent: money(spent),
       held: money(held),
       returned: money(returned),
+      inChildren: money(inChildren),
       free: money(free),
     }
   })

@@ -35,6 +35,8 @@ export interface PocketSums {
   readonly spent: bigint
   readonly held: bigint
   readonly returned: bigint
+  /** Carved for child runs, less what came back from them. */
+  readonly inChildren: bigint
 }
 
 const SPENDING: ReadonlySet<string> = new Set(['capture', 'overage', 'correction'])
@@ -73,11 +75,14 @@ function resolutionOf(entries: readonly JournalEntry[]): JournalEntry | undefine
 /** Folds the entries of one kind of money. */
 export function foldPocket(entries: readonly JournalEntry[]): PocketSums {
   const held = sum(entries.map((entry) => (entry.code === 'hold' ? entry.amount : -entry.released)))
+  const moved = (code: string, direction: JournalEntry['direction']) =>
+    sum(entries.filter((entry) => entry.code === code && entry.direction === direction).map((entry) => entry.amount))
   return {
-    funded: sum(entries.filter((entry) => entry.code === 'top_up').map((entry) => entry.amount)),
+    funded: moved('top_up', 'in') + moved('carve', 'in'),
     spent: sum(entries.map(spendOf)),
     held,
-    returned: sum(entries.filter((entry) => entry.code === 'return').map((entry) => entry.amount)),
+    returned: moved('return', 'out'),
+    inChildren: moved('carve', 'out') - moved('return', 'in'),
   }
 }
 

@@ -1,0 +1,39 @@
+import { sql, type Kysely } from 'kysely'
+import type { Database } from './schema.ts'
+
+/** How long what is no part of the ledger is kept, in days; zero is for ever. */
+export interface Retention {
+  readonly refusalsDays: number
+  readonly idempotencyDays: number
+  readonly instancesDays: number
+}
+
+/** Most rows of one turn: well within the five seconds that a transaction has. */
+const MOST = 1_000
+
+export interface Purged {
+  readonly refusals: number
+  readonly idempotency: number
+  readonly instances: number
+}
+
+/** Deletes what is older than it is kept, a bounded part of it. Returns how much; many at once do no harm. */
+export async function purgeExpired(db: Kysely<Database>, retention: Retention): Promise<Purged> {
+  const { refusalsDays, idempotencyDays, instancesDays } = retention
+  return {
+    refusals: await purge(db, 'purge_refusals', refusalsDays),
+    idempotency: await purge(db, 'purge_idempotency', idempotencyDays),
+    instances: await purge(db, 'purge_instances', instancesDays),
+  }
+}
+
+async function purge(
+  db: Kysely<Database>,
+  name: 'purge_refusals' | 'purge_idempotency' | 'purge_instances',
+  days: number,
+): Promise<number> {
+  if (days === 0) return 0
+  const { rows } = await sql<{ purged: number }>`
+    select ${sql.id(name)}(make_interval(days => ${days}), ${MOST}) as purged`.execute(db)
+  return rows[0]?.purged ?? 0
+}
