@@ -1,99 +1,26 @@
 import { sql } from 'kysely'
-import type { CheckQuery } from './verify.ts'
+import type { TableCheck } from './verify-table.ts'
 
-/** Every movement twice: once for each guarded account it touched, with what it did to the counters. */
-const sides = sql`
-  select t.id, t.seq, t.debit_account as account, t.debit_version as version, t.debit_balance as balance,
-    t.debit_held as held, case when t.code in ('hold', 'void', 'expire') then 0 else -t.amount end as posted,
-    case when t.code = 'hold' then t.amount else -t.released end as pending
-  from transfer t where t.debit_version is not null
-  union all
-  select t.id, t.seq, t.credit_account, t.credit_version, t.credit_balance, t.credit_held, t.amount, 0
-  from transfer t where t.credit_version is not null`
+/** Keys of one statement where each row is looked up in the journal. */
+const JOINED_PIECE = 10_000
 
-export const verifyChecks: readonly CheckQuery[] = [
-  {
-    name: 'tenants',
-    claim: 'both sides of a movement belong to its project and its currency, and a guarded side has a version',
-    rows: sql`
-      select 'transfer ' || t.id as name, t.seq as place,
-        case
-          when d.id is null or c.id is null then 'an account is missing'
-          when d.project_id <> t.project_id or c.project_id <> t.project_id then 'an account of another project'
-          when d.currency <> t.currency or c.currency <> t.currency then 'an account of another currency'
-          when (d.kind in ('wallet', 'pocket')) <> (t.debit_version is not null) then 'the debit side has no version'
-          when (c.kind in ('wallet', 'pocket')) <> (t.credit_version is not null) and t.code not in
-            ('hold', 'capture', 'void', 'expire') then 'the credit side has no version'
-        end as wrong
-      from transfer t left join account d on d.id = t.debit_account left join account c on c.id = t.credit_account`,
-  },
-  {
-    name: 'fold',
-    claim: 'every guarded account equals the fold of its movements',
-    rows: sql`
-      select 'account ' || a.id as name, a.version as place,
-        case
-          when a.posted_credit - a.posted_debit <> coalesce(f.posted, 0) then
-            'its balance is ' || a.posted_credit - a.posted_debit || ', its movements add up to ' || coalesce(f.posted, 0)
-          when a.pending_debit <> coalesce(f.pending, 0) then
-            'it holds ' || a.pending_debit || ', its open holds add up to ' || coalesce(f.pending, 0)
-        end as wrong
-      from account a
-      left join (select account, sum(posted) as posted, sum(pending) as pending from (${sides}) s group by account) f
-        on f.account = a.id
-      where a.kind in ('wallet', 'pocket')`,
-  },
-  {
-    name: 'versions',
-    claim: 'the movements of an account are numbered without a gap, up to its version',
-    rows: sql`
-      select 'account ' || a.id as name, a.version as place,
-        case when coalesce(f.movements, 0) <> a.version or coalesce(f.newest, 0) <> a.version
-          or coalesce(f.numbers, 0) <> a.version then
-          'it is at version ' || a.version || ' and has ' || coalesce(f.movements, 0) || ' movements' end as wrong
-      from account a
-      left join (
-        select account, count(*) as movements, max(version) as newest, count(distinct version) as numbers
-        from (${sides}) s group by account
-      ) f on f.account = a.id
-      where a.kind in ('wallet', 'pocket')`,
-  },
-  {
-    name: 'never negative',
-    claim: 'at every version an account has what it held, and the balance written then is the one its movements give',
-    rows: sql`
-      select 'transfer ' || id as name, seq as place,
-        case
-          when balance < held then 'holds ' || held || ' of ' || balance
-          when balance <> running_posted or held <> running_pending then
-            'says balance ' || balance || ' and held ' || held || ', its movements give ' || running_posted || ' and '
-            || running_pending
-        end as wrong
-      from (
-        select s.*, sum(posted) over history as running_posted, sum(pending) over history as running_pending
-        from (${sides}) s window history as (partition by account order by version)
-      ) r`,
-  },
-  {
-    name: 'holds',
-    claim: 'a hold resolves at most once, from its own account and with all it held',
-    rows: sql`
-      select 'transfer ' || r.id as name, r.seq as place,
-        case
-          when h.id is null or h.code <> 'hold' then 'resolves no hold'
-          when h.debit_account <> r.debit_account or h.credit_account <> r.credit_account then 'resolves over other accounts'
-          when r.released <> h.amount then 'releases ' || r.released || ' of a hold of ' || h.amount
-          when (r.run_id, r.call_id, r.attempt, r.envelope_id) is distinct from
-            (h.run_id, h.call_id, h.attempt, h.envelope_id) then 'names another attempt than its hold'
-          when r.certainty = 'unknown' and r.amount <> h.amount then 'is unknown and not its whole hold'
-          when r.amount > h.amount then 'captures ' || r.amount || ' from a hold of ' || h.amount
-        end as wrong
-      from transfer r left join transfer h on h.id = r.pending_id where r.code in ('capture', 'void', 'expire')`,
-  },
+/** What was charged beyond or after an attempt's capture. Rare: read whole, from its own small index. */
+const extras = sql`
+  select t.call_id, t.attempt, t.use, t.certainty, t.code, t.seq,
+    case when exists (select from account d where d.id = t.debit_account and d.kind = 'provider_cost')
+      then -t.amount else t.amount end as amount
+  from transfer t where t.code in ('overage', 'debt_payment', 'correction') and t.call_id is not null`
+
+export const tableChecks: readonly TableCheck[] = [
   {
     name: 'attempts',
-    claim: 'every attempt has its hold, and is resolved exactly when the hold is',
-    rows: sql`
+    claim: 'every attempt has its hold, is resolved exactly when the hold is, and a call has at most one that is open',
+    table: 'attempt',
+    key: 'call_id',
+    alias: 'a',
+    pieceRows: JOINED_PIECE,
+    movedBy: 'call_id',
+    rows: (piece) => sql`
       select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(h.seq, 0) as place,
         case
           when h.id is null then 'has no hold'
@@ -102,71 +29,138 @@ export const verifyChecks: readonly CheckQuery[] = [
             (a.run_id, a.call_id, a.number, a.envelope_id) then 'its hold names another attempt'
           when a.outcome = 'lost' and r.certainty is distinct from 'unknown' then 'is lost, and its cost is known'
           when (a.state = 'resolved') <> (r.id is not null) then 'is ' || a.state || ' and its hold is not'
+          when a.state = 'sent' and exists (
+            select from attempt o where o.call_id = a.call_id and o.state = 'sent' and o.number < a.number
+          ) then 'is open beside another of its call'
         end as wrong
       from attempt a
       left join transfer h on h.id = a.hold_id and h.code = 'hold'
       left join transfer r on r.pending_id = a.hold_id
-      union all
-      select 'transfer ' || h.id, h.seq, 'a hold without an attempt'
-      from transfer h where h.code = 'hold' and not exists (select from attempt a where a.hold_id = h.id)`,
+      where ${piece}`,
   },
   {
     name: 'prices',
     claim: 'every billed attempt costs what its usage costs at the price that was pinned in its hold',
-    rows: sql`
+    table: 'attempt',
+    key: 'call_id',
+    alias: 'a',
+    pieceRows: JOINED_PIECE,
+    movedBy: 'call_id',
+    rows: (piece) => sql`
+      with extra as materialized (
+        select call_id, attempt, sum(amount) as amount, (array_agg(certainty order by seq desc))[1] as certainty
+        from (${extras}) e where code in ('overage', 'correction') group by call_id, attempt
+      )
       select 'attempt ' || a.call_id || ':' || a.number as name, r.seq as place,
         case
           when p.id is null then 'its price is missing'
-          when charged.amount <> ceil((
+          when r.amount + coalesce(e.amount, 0) <> ceil((
               ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input_nano_per_million
               + (a.usage->>'cachedInput')::numeric * p.cached_input_nano_per_million
               + (a.usage->>'output')::numeric * p.output_nano_per_million) / 1000000) + p.per_call_nano
-            then 'was charged ' || charged.amount
+            then 'was charged ' || r.amount + coalesce(e.amount, 0)
         end as wrong
       from attempt a
       join transfer r on r.pending_id = a.hold_id
       left join price p on p.id = (a.plan->>'priceId')::uuid
-      cross join lateral (
-        select sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end) as amount,
-          (array_agg(t.certainty order by t.seq desc))[1] as certainty
-        from transfer t join account c on c.id = t.credit_account
-        where t.run_id = a.run_id and t.call_id = a.call_id and t.attempt = a.number
-          and t.code in ('capture', 'overage', 'correction')
-      ) charged
-      where charged.certainty = 'billed' and a.usage is not null`,
+      left join extra e on e.call_id = a.call_id and e.attempt = a.number
+      where ${piece} and coalesce(e.certainty, r.certainty) = 'billed' and a.usage is not null`,
   },
   {
     name: 'answers',
     claim: 'an answered call has one useful attempt: the one that answered it',
-    rows: sql`
+    table: 'call',
+    key: 'id',
+    alias: 'c',
+    pieceRows: JOINED_PIECE,
+    movedBy: 'call_id',
+    rows: (piece) => sql`
+      with extra as materialized (
+        select distinct call_id, attempt from (${extras}) e where code = 'correction' and use = 'useful'
+      )
       select 'call ' || c.id as name, extract(epoch from c.created_at)::bigint as place,
         case
-          when c.state = 'open' and u.attempts is not null then 'has no answer but a useful attempt'
-          when c.state = 'answered' and u.attempts is distinct from array[c.answer_attempt] then
-            'was answered by attempt ' || c.answer_attempt || ', useful are ' || coalesce(u.attempts::text, 'none')
-          when c.state = 'answered' and not exists (select from payload p where p.id = c.answer_id) then
-            'its answer is missing'
+          when c.state = 'open' and c.first is not null then 'has no answer but a useful attempt'
+          when c.state = 'answered' and (c.first, c.last) is distinct from (c.answer_attempt, c.answer_attempt) then
+            'was answered by attempt ' || c.answer_attempt || ', useful are '
+            || coalesce(c.first || ' to ' || c.last, 'none')
+          when c.state = 'answered' and p.id is null then 'its answer is missing'
         end as wrong
-      from call c
-      left join (
-        select call_id, array_agg(distinct attempt) as attempts from transfer
-        where use = 'useful' and code in ('capture', 'correction') group by call_id
-      ) u on u.call_id = c.id`,
+      from (
+        select c.id, c.created_at, c.state, c.answer_id, c.answer_attempt,
+          min(a.number) filter (where r.id is not null or e.call_id is not null) as first,
+          max(a.number) filter (where r.id is not null or e.call_id is not null) as last
+        from call c
+        left join attempt a on a.call_id = c.id
+        left join transfer r on r.pending_id = a.hold_id and r.call_id = c.id and r.code = 'capture' and r.use = 'useful'
+        left join extra e on e.call_id = a.call_id and e.attempt = a.number
+        where ${piece} group by c.id
+      ) c left join payload p on p.id = c.answer_id`,
   },
   {
     name: 'envelopes',
     claim:
       'a closed envelope is empty, a final run has closed its envelope, and pockets have the gate of their envelope',
-    rows: sql`
+    table: 'envelope',
+    key: 'id',
+    alias: 'e',
+    pieceRows: JOINED_PIECE,
+    movedBy: 'envelope_id',
+    rows: (piece) => sql`
       select 'envelope ' || e.id as name, extract(epoch from e.created_at)::bigint as place,
         case
           when p.gate <> e.gate then 'is ' || e.gate || ', a pocket is ' || p.gate
           when e.gate = 'closed' and p.posted_credit - p.posted_debit <> 0 then 'is closed and not empty'
           when e.gate = 'closed' and p.pending_debit <> 0 then 'is closed with an open hold'
+          when e.gate = 'closed' and exists (
+            select from envelope c where c.parent_id = e.id and c.gate <> 'closed'
+          ) then 'is closed, and a child of it is not'
           when r.finished_at is not null and e.gate <> 'closed' then 'its run is over and it is ' || e.gate
         end as wrong
       from envelope e
       left join account p on p.kind = 'pocket' and p.envelope_id = e.id
-      left join run r on r.envelope_id = e.id`,
+      left join run r on r.envelope_id = e.id
+      where ${piece}`,
+  },
+  {
+    name: 'lots',
+    claim: 'what a lot has free is what came into it less what went out, and the lots of a wallet are all its credit',
+    table: 'account',
+    key: 'id',
+    alias: 'w',
+    pieceRows: 200,
+    movedBy: null,
+    rows: (piece) => sql`
+      with asked as materialized (
+        select w.id, w.posted_credit - w.posted_debit as balance, extract(epoch from w.created_at)::bigint as place
+        from account w where w.kind = 'wallet' and w.balance_class = 'credit' and ${piece}
+      ), folded as materialized (
+        select l.id, l.account_id, l.free, l.opening + coalesce((
+          select sum(case when t.credit_account = l.account_id then t.amount else -t.amount end)
+          from transfer t where t.lot_id = l.id and l.account_id in (t.credit_account, t.debit_account)
+        ), 0) as moved
+        from asked w join lot l on l.account_id = w.id
+      )
+      select 'lot ' || f.id as name, w.place,
+        case when f.free <> f.moved then 'has ' || f.free || ' free, its movements leave ' || f.moved end as wrong
+      from folded f join asked w on w.id = f.account_id
+      union all
+      select 'account ' || w.id, w.place,
+        case when w.balance <> coalesce(sum(f.free), 0) then
+          'has ' || w.balance || ' of credit, its lots have ' || coalesce(sum(f.free), 0) end
+      from asked w left join folded f on f.account_id = w.id group by w.id, w.balance, w.place`,
+  },
+  {
+    name: 'refusals',
+    claim: 'what was refused did not fit: less was free than was asked',
+    table: 'refusal',
+    key: 'hold_id',
+    alias: 'f',
+    pieceRows: 50_000,
+    movedBy: null,
+    rows: (piece) => sql`
+      select 'refusal ' || f.hold_id as name, extract(epoch from f.recorded_at)::bigint as place,
+        case when f.free >= f.asked then 'asked for ' || f.asked || ' when ' || f.free || ' were free' end as wrong
+      from refusal f where ${piece}`,
   },
 ]

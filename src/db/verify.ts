@@ -1,51 +1,197 @@
-import { sql, type Kysely, type RawBuilder } from 'kysely'
-import { verifyChecks } from './verify-checks.ts'
+import type { AnchorLine } from '#contracts/seals.ts'
+import type { Kysely } from 'kysely'
+import { BEFORE_ALL, piecesOf, readFrontier, type Frontier, type JournalRange } from './journal-range.ts'
+import type { SealPublicKey } from './seal-key.ts'
 import type { Database } from './schema.ts'
-
-export interface VerifyCheck {
-  readonly name: string
-  /** What must hold, as one sentence. */
-  readonly claim: string
-  readonly ok: boolean
-  /** How many rows were looked at. */
-  readonly rows: number
-  readonly ms: number
-  /** The first row that is wrong, with what is wrong about it. */
-  readonly firstWrong: string | null
-}
+import { compareAccounts } from './verify-accounts.ts'
+import { inLanes, timed, type Claim, type Finding, type VerifyCheck } from './verify-check.ts'
+import { tableChecks } from './verify-checks.ts'
+import { compareChildren } from './verify-children.ts'
+import { JournalFold, readRange, type Fold } from './verify-fold.ts'
+import { compareHolds, firstOrphanHold } from './verify-holds.ts'
+import { MovementCheck } from './verify-movements.ts'
+import { verifyAnchor, verifySeals, type SealedUpTo } from './verify-seals.ts'
+import { compareLeases } from './verify-leases.ts'
+import { limitChecks } from './verify-limits.ts'
+import { stateOf, type VerifyState } from './verify-state.ts'
+import { runTableCheck, type TableCheck } from './verify-table.ts'
 
 export interface Verification {
   readonly ok: boolean
   readonly checks: readonly VerifyCheck[]
+  /** For the next incremental verification; undefined when something is wrong, or not all was looked at. */
+  readonly state?: VerifyState
 }
 
-/** A check over rows of (name, wrong, place): `wrong` is null when the row is right. */
-export interface CheckQuery {
-  readonly name: string
-  readonly claim: string
-  readonly rows: RawBuilder<{ name: string; wrong: string | null; place: bigint }>
+export interface VerifyOptions {
+  /** `quick`: the four core claims only. `incremental`: only what came since `since`. */
+  readonly mode?: 'everything' | 'quick' | 'incremental'
+  readonly since?: VerifyState
+  /** Heads that were kept outside the database. */
+  readonly anchor?: readonly AnchorLine[]
+  readonly publicKeys?: readonly SealPublicKey[]
+  /** Rows of the journal that one statement reads. */
+  readonly pieceRows?: number
 }
 
-/** Recomputes what the ledger says from its journal, over all tenants, and compares. Reads only; each check is a statement of its own. */
-export async function verifyLedger(db: Kysely<Database>): Promise<Verification> {
-  const checks: VerifyCheck[] = []
-  for (const check of verifyChecks) checks.push(await run(db, check))
-  return { ok: checks.every((check) => check.ok), checks }
+/** Rows of one statement: some hundreds of milliseconds, because a longer snapshot slows the accounts that are written. */
+const PIECE_ROWS = 50_000
+/** What came while the journal was read is read as well, until little is left; that little is read with the accounts. */
+const MAX_ROUNDS = 5
+
+const CLAIMS = {
+  journal: { name: 'journal', claim: 'the journal is read up to where nothing can appear in it any more' },
+  fold: { name: 'fold', claim: 'every guarded account equals the fold of its movements' },
+  versions: {
+    name: 'versions',
+    claim: 'the movements of an account are numbered without a gap, up to its version',
+  },
+  neverNegative: {
+    name: 'never negative',
+    claim: 'at every version an account has what it held, and the balance written then is the one its movements give',
+  },
+  holds: { name: 'holds', claim: 'a hold resolves at most once, from its own account and with all it held' },
+  tenants: {
+    name: 'tenants',
+    claim: 'both sides of a movement belong to its project and its currency, and a guarded side has a version',
+  },
+  movements: { name: 'movements', claim: 'money moves only between the kinds of accounts that its code allows' },
+  children: { name: 'children', claim: 'a child has its money from its own parent, and never more than its cap' },
+  leases: {
+    name: 'leases',
+    claim: 'every lease has used and holds what its attempts have used and hold, and lends no less',
+  },
+  seals: { name: 'seals', claim: 'the journal has the rows that were sealed, block by block, in one chain' },
+  signatures: { name: 'signatures', claim: 'the blocks are signed with the key that is kept outside the database' },
+  anchor: { name: 'anchor', claim: 'every head that was kept outside the database still stands in it' },
+} as const satisfies Record<string, Claim>
+
+/**
+ * Recomputes what the ledger says from its journal, over all tenants, and compares. Reads only, in short statements that
+ * block nobody and hold no snapshot for long. The ledger may be written meanwhile.
+ */
+export async function verifyLedger(db: Kysely<Database>, options: VerifyOptions = {}): Promise<Verification> {
+  const mode = options.mode ?? 'everything'
+  const since = mode === 'incremental' ? options.since : undefined
+  const journal = await readJournal(db, { since, pieceRows: options.pieceRows ?? PIECE_ROWS })
+  const checks = [journal.check, ...(await coreChecks(db, journal))]
+  if (mode === 'quick') return { ok: isRight(checks), checks }
+  const moved = since ? journal.range : undefined
+  checks.push(...(await journalChecks(db, journal)), ...(await rowChecks(db, journal.range, moved)))
+  const seals = await sealChecks(db, options, { frontier: journal.frontier, from: since?.sealedUpTo })
+  checks.push(...seals.checks)
+  if (!isRight(checks)) return { ok: false, checks }
+  return { ok: true, checks, state: stateOf(journal.fold, { place: journal.range.upTo, sealed: seals.upTo }) }
 }
 
-async function run(db: Kysely<Database>, check: CheckQuery): Promise<VerifyCheck> {
-  const startedMs = performance.now()
-  const { rows } = await sql<{ rows: bigint; firstWrong: string | null }>`
-    select count(*) as rows,
-      (array_agg(name || ': ' || wrong order by place) filter (where wrong is not null))[1] as "firstWrong"
-    from (${check.rows}) as checked`.execute(db)
-  const found = rows[0] ?? { rows: 0n, firstWrong: 'the check returned nothing' }
-  return {
-    name: check.name,
-    claim: check.claim,
-    ok: found.firstWrong === null,
-    rows: Number(found.rows),
-    ms: Math.round(performance.now() - startedMs),
-    firstWrong: found.firstWrong,
+function isRight(checks: readonly VerifyCheck[]): boolean {
+  return checks.every(({ ok }) => ok)
+}
+
+interface Journal {
+  readonly check: VerifyCheck
+  readonly frontier: Frontier
+  readonly range: JournalRange
+  readonly start: ReadonlyMap<string, Fold>
+  readonly fold: JournalFold
+  readonly movements: MovementCheck
+}
+
+async function readJournal(
+  db: Kysely<Database>,
+  { since, pieceRows }: { readonly since: VerifyState | undefined; readonly pieceRows: number },
+): Promise<Journal> {
+  const start = since?.accounts ?? new Map<string, Fold>()
+  const accounts = new Map([...start].map(([id, fold]) => [id, { ...fold }]))
+  const fold = new JournalFold({ ...since, accounts })
+  const movements = new MovementCheck(db)
+  let upTo = since?.upTo ?? BEFORE_ALL
+  let frontier = await readFrontier(db)
+  const check = await timed(CLAIMS.journal, async () => {
+    for (let round = 1; ; round += 1) {
+      const before = fold.rows
+      await inLanes(piecesOf(db, { after: upTo, upTo: frontier.upTo }, pieceRows), async (piece) => {
+        const groups = await readRange(db, piece)
+        fold.add(groups)
+        await movements.look(piece, groups)
+      })
+      upTo = frontier.upTo
+      if (round === MAX_ROUNDS || fold.rows - before < BigInt(pieceRows)) break
+      frontier = await readFrontier(db)
+    }
+    return { rows: Number(fold.rows), firstWrong: null, note: frontier.isAhead ? AHEAD : null }
+  })
+  return { check, frontier, range: { after: since?.upTo ?? BEFORE_ALL, upTo }, start, fold, movements }
+}
+
+const AHEAD =
+  'the journal names transactions that this cluster has not had yet: it was restored from a dump. Before anything is written to it, stop it and advance its transactions (pg_resetwal --next-transaction-id), or what is written will come before what is sealed'
+
+async function coreChecks(db: Kysely<Database>, journal: Journal): Promise<readonly VerifyCheck[]> {
+  const { fold, start, range } = journal
+  let accounts: Awaited<ReturnType<typeof compareAccounts>> | undefined
+  const compare = async () => {
+    accounts ??= await compareAccounts(db, { fold, start, upTo: range.upTo })
+    return accounts
   }
+  return [
+    await timed(CLAIMS.fold, async () => (await compare()).fold),
+    await timed(CLAIMS.versions, async () => (await compare()).versions),
+    await timed(CLAIMS.neverNegative, async () => (await compare()).neverNegative),
+    await timed(CLAIMS.holds, () => compareHolds(db, { fold, range })),
+  ]
+}
+
+async function journalChecks(db: Kysely<Database>, { fold, movements }: Journal): Promise<readonly VerifyCheck[]> {
+  let found: { readonly tenants: Finding; readonly movements: Finding } | undefined
+  const find = async () => {
+    found ??= await movements.findings(Number(fold.rows))
+    return found
+  }
+  return [
+    await timed(CLAIMS.tenants, async () => (await find()).tenants),
+    await timed(CLAIMS.movements, async () => (await find()).movements),
+    await timed(CLAIMS.children, () => compareChildren(db, fold)),
+  ]
+}
+
+async function rowChecks(
+  db: Kysely<Database>,
+  range: JournalRange,
+  moved: JournalRange | undefined,
+): Promise<readonly VerifyCheck[]> {
+  const checks: VerifyCheck[] = []
+  for (const check of [...tableChecks, ...limitChecks]) {
+    if (moved && check.movedBy === null) continue
+    checks.push(await timed(check, () => rowCheck(db, check, { range, moved })))
+  }
+  if (!moved) checks.push(await timed(CLAIMS.leases, () => compareLeases(db)))
+  return checks
+}
+
+async function rowCheck(
+  db: Kysely<Database>,
+  check: TableCheck,
+  { range, moved }: { readonly range: JournalRange; readonly moved: JournalRange | undefined },
+): Promise<Finding> {
+  const finding = await runTableCheck(db, check, moved)
+  if (check.name !== 'attempts' || finding.firstWrong !== null) return finding
+  return { ...finding, firstWrong: await firstOrphanHold(db, range) }
+}
+
+async function sealChecks(
+  db: Kysely<Database>,
+  { anchor, publicKeys = [] }: VerifyOptions,
+  place: { readonly frontier: Frontier; readonly from: SealedUpTo | undefined },
+): Promise<{ readonly checks: readonly VerifyCheck[]; readonly upTo: SealedUpTo }> {
+  const { frontier, from } = place
+  const startedMs = performance.now()
+  const found = await verifySeals(db, { frontier, publicKeys, ...(from && { from }) })
+  const ms = Math.round(performance.now() - startedMs)
+  const checks = [
+    { ...(await timed(CLAIMS.seals, () => Promise.resolve(found.seals))), ms },
+    await timed(CLAIMS.signatures, () => Promise.resolve(found.signatures)),
+  ]
+  if (anchor) checks.push(await timed(CLAIMS.anchor, () => verifyAnchor(db, { lines: anchor, publicKeys })))
+  return { checks, upTo: found.upTo }
 }
