@@ -1,4 +1,10 @@
-import { type CallActivities, type ChatRequest, type ChatResult, MAX_VALUE_BYTES } from '#contracts/activities.ts'
+import {
+  type CallActivities,
+  type ChatRequest,
+  type ChatResult,
+  MAX_VALUE_BYTES,
+  type MoneyStop,
+} from '#contracts/activities.ts'
 import { checkJsonSchema } from '#contracts/json-schema.ts'
 import type { CallBody, CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
@@ -81,12 +87,13 @@ function malformed(callId: string, detail: string): ChatResult {
   return { kind: 'failed', callId, reason: 'malformed_object', detail }
 }
 
-function moneyStop(refusal: HoldRefusal) {
+function moneyStop({ id, limit, measure, currency, needed, free }: HoldRefusal): MoneyStop {
+  const isMoney = measure === 'money'
   return {
-    refusalId: refusal.id,
-    limit: `${refusal.balanceClass} pocket`,
-    needed: formatNano(refusal.neededNano),
-    free: formatNano(refusal.freeNano),
-    currency: refusal.currency,
+    refusalId: id,
+    limit,
+    needed: isMoney ? formatNano(needed) : needed.toString(),
+    free: isMoney ? formatNano(free) : free.toString(),
+    currency: isMoney ? currency : measure,
   }
 }

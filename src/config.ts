@@ -1,6 +1,8 @@
 import { TASK_QUEUE } from '#contracts/names.ts'
 import { z } from 'zod'
 
+/** Zero keeps for ever. */
+const days = z.coerce.number().int().min(0).max(36_500)
 const port = z.coerce.number().int().min(0).max(65_535)
 
 const providerSchema = z.strictObject({ name: z.string().min(1), baseUrl: z.url(), apiKey: z.string().min(1) })
@@ -25,10 +27,23 @@ const environment = z.object({
       }
     })
     .pipe(z.array(providerSchema)),
+  PURSER_LOST_COST: z.enum(['maximum', 'estimate']).default('maximum'),
+  PURSER_KEEP_REFUSALS_DAYS: days.default(400),
+  PURSER_KEEP_IDEMPOTENCY_DAYS: days.default(30),
+  PURSER_KEEP_INSTANCES_DAYS: days.default(30),
   PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
   PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
+  PURSER_SEAL_KEY_FILE: z.string().min(1).optional(),
+  PURSER_SEAL_ANCHOR_FILE: z.string().min(1).optional(),
+})
+
+const verifyEnvironment = z.object({
+  PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }).optional(),
+  PURSER_SEAL_KEY_FILE: z.string().min(1).optional(),
+  PURSER_SEAL_PUBLIC_KEY_FILE: z.string().min(1).optional(),
+  PURSER_SEAL_ANCHOR_FILE: z.string().min(1).optional(),
 })
 
 const migrationEnvironment = z.object({
@@ -44,8 +59,33 @@ export interface Config {
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
   readonly providers: readonly { readonly name: string; readonly baseUrl: string; readonly apiKey: string }[]
+  /** What an attempt is booked at whose answer died with its process. */
+  readonly lostCost: 'maximum' | 'estimate'
+  /** How long what is no part of the ledger is kept. */
+  readonly retention: {
+    readonly refusalsDays: number
+    readonly idempotencyDays: number
+    readonly instancesDays: number
+  }
   readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
   readonly worker: { readonly drainTimeoutMs: number }
+  readonly seals: SealConfig
+}
+
+/** Both lie outside the database: whoever can write every table can write neither. */
+export interface SealConfig {
+  /** An Ed25519 private key in PEM; without it blocks are chained and not signed. */
+  readonly keyFile: string | undefined
+  /** Where each head is appended; without it the heads are in the database only. */
+  readonly anchorFile: string | undefined
+}
+
+/** What `purser verify` is told from outside. */
+export interface VerifyConfig {
+  readonly databaseUrl: string | undefined
+  /** A public key, or the private one, whose public half is taken. */
+  readonly publicKeyFile: string | undefined
+  readonly anchorFile: string | undefined
 }
 
 /** What a migration is told from outside: the URL of a superuser, and the passwords its two roles get. */
@@ -68,12 +108,29 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
     catalogFile: values.PURSER_CATALOG,
     providers: values.PURSER_PROVIDERS,
+    lostCost: values.PURSER_LOST_COST,
+    retention: {
+      refusalsDays: values.PURSER_KEEP_REFUSALS_DAYS,
+      idempotencyDays: values.PURSER_KEEP_IDEMPOTENCY_DAYS,
+      instancesDays: values.PURSER_KEEP_INSTANCES_DAYS,
+    },
     temporal: {
       address: values.TEMPORAL_ADDRESS,
       namespace: values.TEMPORAL_NAMESPACE,
       taskQueue: values.PURSER_TASK_QUEUE,
     },
     worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS },
+    seals: { keyFile: values.PURSER_SEAL_KEY_FILE, anchorFile: values.PURSER_SEAL_ANCHOR_FILE },
+  })
+}
+
+/** The same for a verification. */
+export function loadVerifyConfig(env: Readonly<Record<string, string | undefined>>): VerifyConfig {
+  const values = read(verifyEnvironment, env)
+  return Object.freeze({
+    databaseUrl: values.PURSER_DATABASE_URL,
+    publicKeyFile: values.PURSER_SEAL_PUBLIC_KEY_FILE ?? values.PURSER_SEAL_KEY_FILE,
+    anchorFile: values.PURSER_SEAL_ANCHOR_FILE,
   })
 }
 

@@ -8,6 +8,7 @@ import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
 import type { Database } from '#db/schema.ts'
+import { startSealer } from '#calls/sealer.ts'
 import { splitDocument } from '#tools/passages.ts'
 import { Client, Connection } from '@temporalio/client'
 import { readFile } from 'node:fs/promises'
@@ -41,9 +42,12 @@ export async function startServer(config: Config): Promise<RunningServer> {
     isTemporalUp: () => orchestrator.isUp(),
     splitDocument,
     nowMs,
+    lostCost: config.lostCost,
     log: { level: 'warn', stream: process.stderr },
   })
   const dispatcher = startDispatcher({ db, orchestrator, log: app.log, monotonicMs: () => performance.now() })
+  const complain = (sentence: string) => app.log.error(sentence)
+  const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })
   // Last, because a key that is made is shown once, in the line that says that all is well.
   const operatorKey = await bootstrapOrganisation(db, {
@@ -58,6 +62,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     async stop() {
       await app.close()
       await dispatcher.stop()
+      await sealer.stop()
       await connection.close()
       await db.destroy()
     },

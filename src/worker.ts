@@ -1,6 +1,7 @@
 import { createCallActivities } from '#activities/chat.ts'
 import { createRunActivities } from '#activities/run.ts'
 import { createToolActivities } from '#activities/tool.ts'
+import { startSealer } from '#calls/sealer.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -32,7 +33,16 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   const db = connectDatabase(config.database)
   const nowMs = () => Date.now()
   const providers = config.providers.map((provider) => createOpenAiCompatible({ ...provider, nowMs }))
-  const engine = await startEngine({ db, databaseUrl: config.database.url, kind: 'worker', providers })
+  const engine = await startEngine({
+    db,
+    databaseUrl: config.database.url,
+    kind: 'worker',
+    providers,
+    lostCost: config.lostCost,
+    retention: config.retention,
+  })
+  const complain = (sentence: string) => void process.stderr.write(`${sentence}\n`)
+  const sealer = await startSealer({ db, settings: config.seals, complain })
   const connection = await NativeConnection.connect({ address })
   const worker = await Worker.create({
     connection,
@@ -54,6 +64,7 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     try {
       await worker.run()
     } finally {
+      await sealer.stop()
       await engine.stop()
       await connection.close()
       await db.destroy()

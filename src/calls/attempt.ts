@@ -35,7 +35,10 @@ export async function performAttempt(engine: Engine, request: CallRequest, grant
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
   const verdict = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
-  invariant(verdict !== 'mismatch' && verdict !== 'unknown_hold', `settling ${item.holdId} answered ${verdict}`)
+  invariant(
+    verdict !== 'mismatch' && verdict !== 'unknown_hold' && verdict !== 'invalid_amount',
+    `settling ${item.holdId} answered ${verdict}`,
+  )
   if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
 }
 
@@ -68,13 +71,16 @@ async function patiently<Result>(engine: Engine, untilMs: number, work: () => Pr
 /** A settlement that the database cannot take as it is keeps the whole hold, and the answer: nothing paid is lost. */
 async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<SettleVerdict> {
   try {
-    return (await engine.queue.settle(granted.pocket, item)).verdict
+    const { verdict } = await engine.queue.settle(granted.pocket, item)
+    if (verdict !== 'invalid_amount') return verdict
+    throw new Error('the ledger takes no such amount')
   } catch (error) {
     if (isStoreUnavailable(error)) throw error
     const message = error instanceof Error ? error.message : String(error)
     const whole: SettleItem = {
       ...item,
       amount: granted.held,
+      tokens: null,
       certainty: 'unknown',
       usage: null,
       detail: { message: `settled at the whole hold: ${message}` },
@@ -125,6 +131,7 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
     correctionId: ledgerId(granted.key, 'correction'),
     debtId: ledgerId(granted.key, 'debt'),
     amount: item.amount ?? 0n,
+    tokens: item.tokens ?? (item.amount === null ? 0n : null),
     certainty: item.certainty ?? 'billed',
     usage: item.usage,
     detail: { lateOutcome: item.outcome },

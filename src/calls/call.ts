@@ -33,14 +33,17 @@ export interface CallAnswer {
   readonly finishReason: string | null
 }
 
-/** Why no hold could be had. Amounts in nano. */
+/** Why no hold could be had. */
 export interface HoldRefusal {
   readonly id: string
   readonly route: string
-  readonly balanceClass: string
+  /** What bound it, in words: `direct pocket`, `key limit per day`. */
+  readonly limit: string
+  readonly measure: 'money' | 'tokens' | 'calls'
   readonly currency: string
-  readonly neededNano: bigint
-  readonly freeNano: bigint
+  /** In nano when money is measured, else in tokens or calls. */
+  readonly needed: bigint
+  readonly free: bigint
 }
 
 /** What became of a call, after settlement's commit. */

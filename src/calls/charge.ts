@@ -6,6 +6,7 @@ import { mayHaveRun } from '#domain/policy.ts'
 import { chargeOf, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import type { ProviderResult, Received } from '#providers/provider.ts'
+import type { LostCost } from './lost-cost.ts'
 
 export interface AttemptKey {
   readonly runId: string
@@ -23,7 +24,7 @@ export interface Charge {
 /** The id of one of an attempt's ledger rows: the same phase of the same attempt is the same row. */
 export function ledgerId(
   key: AttemptKey,
-  phase: 'hold' | 'resolution' | 'lost' | 'overage' | 'debt' | 'correction' | 'answer',
+  phase: 'hold' | 'resolution' | 'lost' | 'overage' | 'debt' | 'correction' | 'void' | 'answer',
 ): string {
   return deriveId(key.runId, 'attempt', key.callId, String(key.number), phase)
 }
@@ -71,6 +72,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
   return {
     ...bareSettlement(key, 'resolution'),
     amount: charge?.amount ?? null,
+    tokens: charge?.usage ? BigInt(charge.usage.input) + BigInt(charge.usage.output) : null,
     certainty: charge?.certainty ?? null,
     outcome: result.outcome,
     detail: {
@@ -90,13 +92,14 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
   }
 }
 
-/** What is written for an attempt whose answer died with its process: all that was held, because nobody knows. */
+/** What is written for an attempt whose answer died with its process. */
 export function lostSettlementOf(
   key: AttemptKey,
-  held: bigint,
+  cost: LostCost,
   evidence: Readonly<Record<string, unknown>>,
 ): SettleItem {
-  return { ...bareSettlement(key, 'lost'), amount: held, certainty: 'unknown', outcome: 'lost', detail: evidence }
+  const { amount, certainty, basis } = cost
+  return { ...bareSettlement(key, 'lost'), amount, certainty, outcome: 'lost', detail: { ...evidence, basis } }
 }
 
 /** What is written for an attempt that was granted and surely never sent. */
@@ -107,9 +110,12 @@ export function unsentSettlementOf(key: AttemptKey, evidence: Readonly<Record<st
 function bareSettlement(key: AttemptKey, phase: 'resolution' | 'lost') {
   return {
     holdId: ledgerId(key, 'hold'),
+    callId: key.callId,
+    attempt: key.number,
     resolutionId: ledgerId(key, phase),
     overageId: ledgerId(key, 'overage'),
     debtId: ledgerId(key, 'debt'),
+    tokens: null,
     usage: null,
     answerId: null,
     answer: null,

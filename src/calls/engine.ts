@@ -1,9 +1,11 @@
 import type { Database } from '#db/schema.ts'
 import type { LedgerQueue } from '#db/ledger-queue.ts'
+import type { Retention } from '#db/retention.ts'
 import type { Provider } from '#providers/provider.ts'
 import type { Kysely } from 'kysely'
 import type { GateWatch } from './gate-watch.ts'
 import type { InstanceLease } from './instance-lease.ts'
+import type { LostCostPolicy } from './lost-cost.ts'
 
 /** What the engine is given; constructed once per process. */
 export interface Engine {
@@ -12,6 +14,8 @@ export interface Engine {
   readonly instance: InstanceLease
   readonly gates: GateWatch
   readonly providers: ReadonlyMap<string, Provider>
+  readonly lostCost: LostCostPolicy
+  readonly retention: Retention
   /** Wall clock, in milliseconds. */
   readonly nowMs: () => number
   /** In [0, 1). */

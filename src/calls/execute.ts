@@ -1,5 +1,5 @@
 import type { CatalogModel } from '#contracts/catalog.ts'
-import { answerSchema, attemptDetailSchema, planSchema } from '#contracts/stored.ts'
+import { attemptDetailSchema, planSchema } from '#contracts/stored.ts'
 import { canonical, loadCall, noteStop, openCall, pocketsOf, type CallStory, type Step } from '#db/call.ts'
 import { catalogAt, newestCatalog, priceInForce } from '#db/catalog.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
@@ -8,7 +8,8 @@ import { invariant } from '#domain/invariant.ts'
 import { decide, type Decision, type PastAttempt, type StopReason } from '#domain/policy.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import { performAttempt, reservePatiently } from './attempt.ts'
-import type { CallAnswer, CallRequest, CallResult } from './call.ts'
+import type { CallRequest, CallResult } from './call.ts'
+import { answered, exhausted, failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_ATTEMPTS, MAX_WAIT_MS, type Engine } from './engine.ts'
 import { isAbandoned, takeOver } from './lost.ts'
@@ -19,6 +20,9 @@ const OWNER_POLL_MS = [25, 50, 100, 200, 400] as const
 const RETURN_MARGIN_MS = 1_000
 /** After a wait that led nowhere, the caller asks again after this. */
 const ASK_AGAIN_MS = 5_000
+
+/** The longest window of a limit, an hour, that a call waits for: longer ones are budgets, and their end is told. */
+const LONGEST_THROTTLE_MS = 3_600_000
 
 /** One execution of a call: what stays the same while its attempts come and go. */
 interface Execution {
@@ -156,6 +160,7 @@ async function attempt(
     runId: request.runId,
     envelopeId: request.envelopeId,
     amount,
+    tokens: BigInt(plan.inputTokenBound) + BigInt(plan.maxOutputTokens),
     owner: execution.owner,
     plan,
   }
@@ -180,6 +185,10 @@ async function attempt(
     case 'unknown_pocket':
     case 'unknown_call':
     case 'invalid_amount':
+    case 'mismatch':
+    case 'short':
+    case 'lease_short':
+    case 'behind':
       throw new Error(`reserve answered ${answer.verdict} for attempt ${key.number} of call ${callId}`)
   }
 }
@@ -230,35 +239,17 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   const noted = last === undefined && choice.candidates.length === 0 ? 'no_route' : reason
   await noteStop(engine.db, request.scope, { callId, reason: noted, detail })
   const refused = steps.findLast((each) => each.kind === 'refusal')
-  if (reason === 'money_exhausted' && refused) return exhausted(callId, refused)
+  if (reason === 'money_exhausted' && refused) return throttled(execution, steps) ?? exhausted(callId, refused)
   if (reason === 'aborted' && !request.signal.aborted) return { kind: 'gate', callId, gate: 'closing' }
   return failed(callId, noted, detail)
 }
 
-function exhausted(callId: string, refused: Step): CallResult {
-  const plan = planSchema.parse(refused.plan)
-  return {
-    kind: 'exhausted',
-    callId,
-    refusal: {
-      id: refused.holdId,
-      route: plan.route,
-      balanceClass: plan.balanceClass,
-      currency: plan.currency,
-      neededNano: refused.held,
-      freeNano: refused.free ?? 0n,
-    },
-  }
-}
-
-function answered(callId: string, story: CallStory): CallResult {
-  invariant(story.answerId !== null, 'an answered call has an answer')
-  const answer: CallAnswer = answerSchema.parse(story.answer)
-  return { kind: 'answered', callId, answerId: story.answerId, answer }
-}
-
-function failed(callId: string, reason: string, detail: string): CallResult {
-  return { kind: 'failed', callId, reason, detail }
+/** A window that ends soon throttles, it does not stop: the call waits for the next one. */
+function throttled({ engine, callId, passedNumber }: Execution, steps: readonly Step[]): CallResult | undefined {
+  const resets = steps.filter((each) => each.number > passedNumber).flatMap((each) => each.resetsInMs ?? [])
+  const soonestMs = Math.min(...resets)
+  if (soonestMs > LONGEST_THROTTLE_MS) return undefined
+  return { kind: 'waiting', callId, untilMs: engine.nowMs() + Math.max(1, soonestMs) }
 }
 
 function pastAttempt(step: Step): PastAttempt {

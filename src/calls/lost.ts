@@ -1,9 +1,12 @@
 import { openAttempts, type OpenAttempt } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
-import { settle, type SettleVerdict } from '#db/hold.ts'
+import { settle, type SettleItem, type SettleVerdict } from '#db/hold.ts'
 import { attemptsOfMeAndTheDead } from '#db/orphan.ts'
+import type { Database } from '#db/schema.ts'
+import type { Kysely } from 'kysely'
 import { ledgerId, lostSettlementOf, unsentSettlementOf } from './charge.ts'
 import type { Engine } from './engine.ts'
+import { lostCostOf, type LostCostPolicy } from './lost-cost.ts'
 
 type Lost = Pick<
   OpenAttempt,
@@ -25,11 +28,26 @@ export async function takeOver(engine: Engine, scope: Scope, attempt: Lost): Pro
   const evidence = { owner: attempt.owner, instance: attempt.instanceId, resolvedBy: engine.instance.id }
   const item = engine.instance.unsent.has(ledgerId(key, 'hold'))
     ? unsentSettlementOf(key, { ...evidence, message: 'granted while the database was away, and not sent' })
-    : lostSettlementOf(key, attempt.held, { ...evidence, message: 'the answer died with its process' })
+    : await lostSettlement(engine.db, scope, { attempt, policy: engine.lostCost, evidence })
   const pocket = { projectId: scope.projectId, accountId: attempt.accountId }
   if (attempt.instanceId === engine.instance.id) return (await engine.queue.settle(pocket, item)).verdict
-  const [answer] = await settle(engine.db, pocket, { items: [item], mode: 'take_over' })
-  return answer?.verdict ?? 'unknown_hold'
+  return (await settle(engine.db, pocket, { item, mode: 'take_over' })).verdict
+}
+
+/** What is booked for an attempt whose process died, and why. */
+export async function lostSettlement(
+  db: Kysely<Database>,
+  scope: Scope,
+  lost: {
+    readonly attempt: Pick<OpenAttempt, 'callId' | 'number' | 'runId' | 'held'>
+    readonly policy: LostCostPolicy
+    readonly evidence: Readonly<Record<string, unknown>>
+  },
+): Promise<SettleItem> {
+  const { callId, number, runId, held } = lost.attempt
+  const cost = await lostCostOf(db, scope, { callId, number, held, policy: lost.policy })
+  const evidence = { ...lost.evidence, message: 'the answer died with its process' }
+  return lostSettlementOf({ runId, callId, number }, cost, evidence)
 }
 
 /** Resolves every abandoned attempt of a run. Returns how many attempts are still being worked on. */

@@ -1,13 +1,13 @@
 import { createLedgerQueue } from '#db/ledger-queue.ts'
+import type { Retention } from '#db/retention.ts'
 import type { Database } from '#db/schema.ts'
 import type { Provider } from '#providers/provider.ts'
 import type { Kysely } from 'kysely'
 import type { Engine } from './engine.ts'
 import { startGateWatch } from './gate-watch.ts'
+import { startHousekeeping } from './housekeeping.ts'
 import { startInstanceLease } from './instance-lease.ts'
-import { sweepOrphans } from './lost.ts'
-
-const SWEEP_MS = 5_000
+import type { LostCostPolicy } from './lost-cost.ts'
 
 export interface RunningEngine extends Engine {
   /** Gives the lease up, so that nobody waits for this process. Call it when nothing is in flight. */
@@ -20,6 +20,9 @@ export async function startEngine(options: {
   readonly databaseUrl: string
   readonly kind: 'api' | 'worker' | 'test'
   readonly providers: readonly Provider[]
+  readonly lostCost?: LostCostPolicy
+  /** Left out: for ever. */
+  readonly retention?: Retention
 }): Promise<RunningEngine> {
   const instance = await startInstanceLease({
     db: options.db,
@@ -32,17 +35,17 @@ export async function startEngine(options: {
     queue: createLedgerQueue({ db: options.db, instanceId: instance.id }),
     instance,
     gates,
+    lostCost: options.lostCost ?? 'maximum',
+    retention: options.retention ?? { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
     providers: new Map(options.providers.map((provider) => [provider.name, provider])),
     nowMs: () => Date.now(),
     random: () => Math.random(),
   }
-  // A sweep that fails because the database is away is made up for by the next one.
-  const sweep = setInterval(() => void sweepOrphans(engine).catch(() => {}), SWEEP_MS)
-  sweep.unref()
+  const housekeeping = startHousekeeping(engine)
   return {
     ...engine,
     async stop() {
-      clearInterval(sweep)
+      await housekeeping.stop()
       await gates.stop()
       await instance.stop()
     },

@@ -24,7 +24,7 @@ export interface ChatRequest {
   readonly schema?: { readonly name: string; readonly schema: JsonSchema }
 }
 
-/** Why money stopped a call. Amounts are decimal strings in the major unit. */
+/** Why money, or a limit, stopped a call. Amounts are decimal strings in the major unit; `currency` may be tokens or calls. */
 export interface MoneyStop {
   readonly refusalId: string
   readonly limit: string

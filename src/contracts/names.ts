@@ -16,13 +16,28 @@ export const USES = ['useful', 'wasted'] as const
 /** `useful`: its answer is the call's answer. */
 export type Use = (typeof USES)[number]
 
+export const LIMIT_SCOPES = ['organisation', 'project', 'key', 'run', 'step'] as const
+/** What a limit is on. `step`: the first part of a call's path. */
+export type LimitScope = (typeof LIMIT_SCOPES)[number]
+
+export const LIMIT_MEASURES = ['money', 'tokens', 'calls'] as const
+export type LimitMeasure = (typeof LIMIT_MEASURES)[number]
+
+export const LIMIT_PERIODS = ['life', 'minute', 'hour', 'day', 'week', 'month'] as const
+/** `life`: for ever; all others are windows of a calendar and a clock, in the limit's time zone. */
+export type LimitPeriod = (typeof LIMIT_PERIODS)[number]
+
 export const ON_EXHAUSTED = ['pause', 'cancel'] as const
 /** What a run does when its money ends. There is no default: the owner chooses. */
 export type OnExhausted = (typeof ON_EXHAUSTED)[number]
 
 export const TRANSFER_CODES = [
   'deposit',
+  'reversal',
+  'refund',
+  'breakage',
   'top_up',
+  'carve',
   'hold',
   'capture',
   'void',

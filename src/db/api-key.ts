@@ -1,5 +1,6 @@
-import type { Kysely } from 'kysely'
+import type { Kysely, Transaction } from 'kysely'
 import type { Scope } from './database.ts'
+import { closeStanding } from './envelope.ts'
 import { newId, sha256 } from './ids.ts'
 import type { Database } from './schema.ts'
 
@@ -98,14 +99,19 @@ export async function listKeys(db: Kysely<Database>, scope: Scope): Promise<read
   }))
 }
 
-/** From its commit on the key opens nothing. Revoking it again changes nothing. False when there is no such key. */
-export async function revokeKey(db: Kysely<Database>, scope: Scope, keyId: string): Promise<boolean> {
-  const row = await db
+/**
+ * From its commit on the key opens nothing, and no call of its standing envelope begins: its money goes home. Revoking it
+ * again changes nothing. False when there is no such key.
+ */
+export async function revokeKey(trx: Transaction<Database>, scope: Scope, keyId: string): Promise<boolean> {
+  const row = await trx
     .updateTable('api_key')
     .set((eb) => ({ revoked_at: eb.fn.coalesce('revoked_at', eb.fn<Date>('clock_timestamp')) }))
     .where('project_id', '=', scope.projectId)
     .where('id', '=', keyId)
     .returning('id')
     .executeTakeFirst()
-  return row !== undefined
+  if (!row) return false
+  await closeStanding(trx, scope, keyId)
+  return true
 }

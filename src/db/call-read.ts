@@ -1,8 +1,8 @@
 import type { AttemptReport, CallReport } from '#contracts/report.ts'
 import { attemptDetailSchema, planSchema, usageSchema } from '#contracts/stored.ts'
 import { foldAttempt, type AttemptSums } from '#domain/journal.ts'
-import { toAmount } from '#domain/money.ts'
-import type { Kysely } from 'kysely'
+import { formatNano, toAmount } from '#domain/money.ts'
+import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import type { RunEntry } from './journal.ts'
 import type { Database } from './schema.ts'
@@ -12,47 +12,83 @@ export interface CallFilter {
   readonly callId?: string
 }
 
+/** How far to look: what came later is left out. */
+export interface CallView {
+  /** Undefined: all there is. */
+  readonly upTo: string | undefined
+  /** Attempts (`call:number`) whose usage is known by a later correction only. */
+  readonly correctedLater: ReadonlySet<string>
+}
+
+const NOW: CallView = Object.freeze({ upTo: undefined, correctedLater: new Set<string>() })
+
 /** The calls of a run with all their attempts and refusals; every amount is folded from the given journal. */
 export async function readCalls(
   db: Kysely<Database>,
   scope: Scope,
-  request: CallFilter & { readonly journal: readonly RunEntry[] },
+  request: CallFilter & { readonly journal: readonly RunEntry[]; readonly seen?: CallView },
 ): Promise<readonly CallReport[]> {
-  const calls = await callRows(db, scope, request)
-  const attempts = [...(await attemptRows(db, scope, request)), ...(await refusalRows(db, scope, request))]
+  const seen = request.seen ?? NOW
+  const calls = await callRows(db, scope, { ...request, seen })
   const entries = Map.groupBy(request.journal, (entry) => `${entry.callId}:${entry.attempt}`)
+  const sent = (await attemptRows(db, scope, request)).flatMap((row) => attemptSeen(row, seen, entries) ?? [])
+  const refused = await refusalRows(db, scope, { ...request, seen })
+  const stepsOf = Map.groupBy([...sent, ...refused], ({ callId }) => callId)
   return calls.map((call) => {
-    const own = attempts.filter((attempt) => attempt.callId === call.id).toSorted((a, b) => a.number - b.number)
-    const reports = own.map((attempt) =>
-      attempt.kind === 'refusal'
-        ? refusalReport(attempt)
-        : attemptReport(attempt, foldAttempt(entries.get(`${call.id}:${attempt.number}`) ?? [])),
-    )
+    const own = (stepsOf.get(call.id) ?? []).toSorted((a, b) => a.number - b.number)
+    const isAnswered = call.is_answered
     return {
       id: call.id,
       path: call.path,
       model: call.model,
-      state: call.state,
-      answeredBy: call.answer_attempt,
+      state: isAnswered ? 'answered' : 'open',
+      answeredBy: isAnswered ? call.answer_attempt : null,
       stopReason: call.stop_reason,
       stopDetail: call.stop_detail,
       skipped: own[0] ? planSchema.parse(own[0].plan).skipped : [],
-      attempts: reports,
+      attempts: own.map((step) =>
+        step.kind === 'refusal'
+          ? refusalReport(step)
+          : attemptReport(step, foldAttempt(entries.get(keyOf(step)) ?? [])),
+      ),
     }
   })
 }
 
-function callRows(db: Kysely<Database>, scope: Scope, filter: CallFilter) {
+/** An attempt as it was seen: not yet sent, still in flight, or with what was known before its correction. */
+function attemptSeen(
+  row: StepRow,
+  seen: CallView,
+  entries: ReadonlyMap<string, readonly RunEntry[]>,
+): StepRow | undefined {
+  if (seen.upTo === undefined) return row
+  const own = entries.get(keyOf(row))
+  if (!own) return undefined
+  if (foldAttempt(own).open) return { ...row, outcome: null, detail: null, usage: null, resolvedAt: null }
+  return seen.correctedLater.has(keyOf(row)) ? { ...row, usage: null } : row
+}
+
+function keyOf(row: StepRow): string {
+  return `${row.callId}:${row.number}`
+}
+
+/** Why a call stopped is not dated: looking back, it is told as it is now. */
+function callRows(db: Kysely<Database>, scope: Scope, filter: CallFilter & { readonly seen: CallView }) {
+  const upTo = sql<Date>`coalesce(${filter.seen.upTo ?? null}::timestamptz, 'infinity')`
   let query = db
     .selectFrom('call')
     .selectAll()
+    .select(sql<boolean>`state = 'answered' and answered_at <= ${upTo}`.as('is_answered'))
     .where('project_id', '=', scope.projectId)
     .where('run_id', '=', filter.runId)
+    .where('created_at', '<=', upTo)
     .orderBy('created_at')
     .orderBy('id')
   if (filter.callId !== undefined) query = query.where('id', '=', filter.callId)
   return query.execute()
 }
+
+type RefusalRow = Selectable<Database['refusal']>
 
 interface StepRow {
   readonly kind: 'attempt' | 'refusal'
@@ -64,6 +100,7 @@ interface StepRow {
   readonly usage: unknown
   readonly asked: bigint
   readonly free: bigint | null
+  readonly refusal: RefusalRow | null
   readonly at: Date
   readonly resolvedAt: Date | null
 }
@@ -73,7 +110,7 @@ async function attemptRows(db: Kysely<Database>, scope: Scope, filter: CallFilte
     .selectFrom('attempt')
     .selectAll()
     .where('project_id', '=', scope.projectId)
-    .where('run_id', '=', filter.runId)
+    .where('call_id', 'in', (calls) => calls.selectFrom('call').select('id').where('run_id', '=', filter.runId))
     .execute()
   return rows.map((row) => ({
     kind: 'attempt',
@@ -85,17 +122,23 @@ async function attemptRows(db: Kysely<Database>, scope: Scope, filter: CallFilte
     usage: row.usage,
     asked: row.held,
     free: null,
+    refusal: null,
     at: row.sent_at,
     resolvedAt: row.resolved_at,
   }))
 }
 
-async function refusalRows(db: Kysely<Database>, scope: Scope, filter: CallFilter): Promise<readonly StepRow[]> {
+async function refusalRows(
+  db: Kysely<Database>,
+  scope: Scope,
+  filter: CallFilter & { readonly seen: CallView },
+): Promise<readonly StepRow[]> {
   const rows = await db
     .selectFrom('refusal')
     .selectAll()
     .where('project_id', '=', scope.projectId)
     .where('run_id', '=', filter.runId)
+    .where('recorded_at', '<=', sql<Date>`coalesce(${filter.seen.upTo ?? null}::timestamptz, 'infinity')`)
     .execute()
   return rows.map((row) => ({
     kind: 'refusal',
@@ -107,6 +150,7 @@ async function refusalRows(db: Kysely<Database>, scope: Scope, filter: CallFilte
     usage: null,
     asked: row.asked,
     free: row.free,
+    refusal: row,
     at: row.recorded_at,
     resolvedAt: row.recorded_at,
   }))
@@ -117,7 +161,29 @@ function refusalReport(row: StepRow): AttemptReport {
   const { currency } = planSchema.parse(row.plan)
   const nothing = { held: 0n, captured: 0n, released: 0n, overage: 0n, corrected: 0n, charged: 0n }
   const report = attemptReport(row, { ...nothing, certainty: null, use: null, open: false, transfers: [] })
-  return { ...report, held: toAmount(row.asked, currency) }
+  const isMoney = row.refusal?.measure === 'money'
+  return {
+    ...report,
+    ...(isMoney ? { held: toAmount(row.asked, currency) } : { free: null }),
+    bound: boundOf(row.refusal),
+  }
+}
+
+function boundOf(row: RefusalRow | null): AttemptReport['bound'] {
+  if (!row) return null
+  const amount = (value: bigint) => (row.measure === 'money' ? formatNano(value) : value.toString())
+  const amountOrNull = (value: bigint | null) => (value === null ? null : amount(value))
+  return {
+    by: row.bound,
+    limitId: row.limit_id,
+    measure: row.measure,
+    needed: amount(row.asked),
+    free: amount(row.free),
+    cap: amountOrNull(row.cap),
+    spent: amountOrNull(row.spent),
+    held: amountOrNull(row.held),
+    resetsAt: row.resets_at?.toISOString() ?? null,
+  }
 }
 
 function attemptReport(row: StepRow, sums: AttemptSums): AttemptReport {
@@ -136,6 +202,7 @@ function attemptReport(row: StepRow, sums: AttemptSums): AttemptReport {
     message: attemptDetailSchema.parse(row.detail)?.message ?? null,
     held: money(sums.held),
     free: row.free === null ? null : money(row.free),
+    bound: null,
     captured: money(sums.captured),
     released: money(sums.released),
     overage: money(sums.overage),

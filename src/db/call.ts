@@ -36,6 +36,14 @@ export interface Step {
   readonly ownerAlive: boolean
   /** How long ago it was resolved, in milliseconds of the database's clock. */
   readonly sinceMs: number
+  /** For a refusal: what bound it. */
+  readonly bound: 'pocket' | 'parent' | 'wallet' | 'limit' | null
+  /** What a refusal's amounts count: money in nano, tokens or calls. */
+  readonly measure: 'money' | 'tokens' | 'calls'
+  /** The limit that bound, in words, such as `key limit per day`. */
+  readonly limit: string | null
+  /** When the window of that limit ends, in milliseconds from now by the database's clock; null for a life. */
+  readonly resetsInMs: number | null
 }
 
 export interface CallStory {
@@ -69,6 +77,22 @@ export async function openCall(db: Kysely<Database>, scope: Scope, call: NewCall
 
 /** The call with its answer and everything that used up an attempt number, in order. Undefined when there is no such call. */
 export async function loadCall(db: Kysely<Database>, scope: Scope, callId: string): Promise<CallStory | undefined> {
+  // The attempts first: an attempt that is seen to have answered has answered its call by then.
+  const { rows } = await sql<Step>`
+    select number, 'attempt' as kind, hold_id as "holdId", account_id as "accountId", instance_id as "instanceId", owner,
+      state, coalesce(outcome, 'lost') as outcome, held, null::bigint as free, plan, detail,
+      exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive",
+      coalesce(extract(epoch from clock_timestamp() - resolved_at) * 1000, 0)::float8 as "sinceMs",
+      null as bound, 'money' as measure, null as "limit", null::float8 as "resetsInMs"
+    from attempt a where call_id = ${callId} and project_id = ${scope.projectId}
+    union all
+    select r.attempt, 'refusal', r.hold_id, r.account_id, null, null, 'resolved', 'hold_refused', r.asked, r.free, r.plan,
+      null, true, 0, r.bound, r.measure,
+      l.scope || ' limit' || case l.period when 'life' then '' else ' per ' || l.period end,
+      extract(epoch from r.resets_at - clock_timestamp())::float8 * 1000
+    from refusal r left join usage_limit l on l.id = r.limit_id
+    where r.call_id = ${callId} and r.project_id = ${scope.projectId}
+    order by 1`.execute(db)
   const call = await db
     .selectFrom('call')
     .leftJoin('payload', 'payload.id', 'call.answer_id')
@@ -77,16 +101,6 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
     .where('call.id', '=', callId)
     .executeTakeFirst()
   if (!call) return undefined
-  const { rows } = await sql<Step>`
-    select number, 'attempt' as kind, hold_id as "holdId", account_id as "accountId", instance_id as "instanceId", owner,
-      state, coalesce(outcome, 'lost') as outcome, held, null::bigint as free, plan, detail,
-      exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive",
-      coalesce(extract(epoch from clock_timestamp() - resolved_at) * 1000, 0)::float8 as "sinceMs"
-    from attempt a where call_id = ${callId} and project_id = ${scope.projectId}
-    union all
-    select attempt, 'refusal', hold_id, account_id, null, null, 'resolved', 'hold_refused', asked, free, plan, null, true, 0
-    from refusal where call_id = ${callId} and project_id = ${scope.projectId}
-    order by 1`.execute(db)
   return {
     state: call.state,
     catalogVersion: call.catalog_version,

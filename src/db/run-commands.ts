@@ -36,7 +36,7 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
   const runId = newId(nowMs)
   const envelopeId = newId(nowMs)
   const fundings = fundingsOf(request.envelope.pockets, nowMs)
-  refuse(await openEnvelope(trx, scope, { envelopeId, runId, fundings }))
+  refuse(await openEnvelope(trx, scope, { envelopeId, runId, apiKeyId: run.keyId, fundings }))
   await trx
     .insertInto('run')
     .values({
@@ -70,9 +70,9 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
 /**
  * Moves more money into a run's envelope. A run that is paused for money goes on.
  *
- * Locks in the order of pausing and finishing: wallet, envelope, pockets, then the run.
+ * Locks in the order of pausing and finishing: wallet, the envelopes of the tree, their pockets, then the run.
  *
- * @throws Problem `run_finished`, `wallet_short`, `debt_outstanding`
+ * @throws Problem `run_finished`, `not_root`, `wallet_short`, `debt_outstanding`
  */
 export async function topUpRun(
   trx: Trx,
@@ -115,10 +115,10 @@ export async function cancelRun(
 }
 
 function fundingsOf(pockets: Pockets, nowMs: number): readonly Funding[] {
-  return pockets.map(({ balanceClass, amount }) => {
+  return pockets.map(({ balanceClass, amount, exchangeTo }) => {
     const parsed = parseDecimal(amount.amount)
     invariant(parsed.ok, 'amounts are checked where requests come in')
-    return { id: newId(nowMs), balanceClass, currency: amount.currency, amount: parsed.nano }
+    return { id: newId(nowMs), balanceClass, currency: amount.currency, amount: parsed.nano, exchangeTo }
   })
 }
 
@@ -136,6 +136,22 @@ function refuse(refusal: FundingRefusal | undefined): void {
           extra: { balanceClass, needed: money(asked), free: money(free) },
         },
       )
+    case 'no_quote':
+      throw new Problem('no_quote', `No quote for ${currency} is in force.`, {
+        remedy: 'Let an operator store one, or fund the envelope in the currency of its routes.',
+      })
+    case 'wrong_currency':
+      throw new Problem('invalid_request', `${currency} cannot be exchanged to itself.`, {
+        remedy: 'Leave exchangeTo out.',
+      })
+    case 'invalid_amount':
+      throw new Problem(
+        'invalid_amount',
+        `The amount in ${currency} is not between one nano and 1000000 after the exchange.`,
+        {
+          remedy: 'Exchange more, or less.',
+        },
+      )
     case 'no_wallet':
       throw new Problem('wallet_short', 'The project has no wallet.', {
         remedy: 'Let an operator make one and deposit into it.',
@@ -147,6 +163,10 @@ function refuse(refusal: FundingRefusal | undefined): void {
       })
     case 'envelope_closed':
       throw finished()
+    case 'not_root':
+      throw new Problem('not_root', 'The run is a child: its money comes from the run above it.', {
+        remedy: 'Top up the run at the root of the tree.',
+      })
     case 'unknown_envelope':
       throw new Error('a run always has an envelope')
   }

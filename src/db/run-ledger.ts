@@ -24,6 +24,8 @@ interface Row {
   readonly attempt: number | null
   readonly certainty: Certainty | null
   readonly use: Use | null
+  readonly lotId: string | null
+  readonly quoteId: string | null
   readonly balanceAfter: bigint | null
   readonly heldAfter: bigint | null
 }
@@ -39,7 +41,8 @@ export async function readLedger(
 ): Promise<{ readonly transfers: TransferView[]; readonly nextCursor: string | null }> {
   const { rows } = await sql<Row>`
     select t.id, t.seq, t.code, t.recorded_at as "recordedAt", t.currency, t.amount, t.released,
-      t.pending_id as "pendingId", t.call_id as "callId", t.attempt, t.certainty, t.use,
+      t.pending_id as "pendingId", t.call_id as "callId", t.attempt, t.certainty, t.use, t.lot_id as "lotId",
+      t.quote_id as "quoteId",
       d.id as "debitId", d.kind as "debitKind", d.balance_class as "debitClass",
       c.id as "creditId", c.kind as "creditKind", c.balance_class as "creditClass",
       case when d.kind = 'pocket' then t.debit_balance when c.kind = 'pocket' then t.credit_balance end as "balanceAfter",
@@ -47,7 +50,8 @@ export async function readLedger(
     from transfer t
     join account d on d.id = t.debit_account
     join account c on c.id = t.credit_account
-    where t.run_id = ${page.runId} and t.project_id = ${scope.projectId} and t.seq > ${page.after ?? '0'}::text::bigint
+    where t.envelope_id in (select e.id from envelope e where e.run_id = ${page.runId})
+      and t.project_id = ${scope.projectId} and t.seq > ${page.after ?? '0'}::text::bigint
     order by t.seq limit ${page.limit}`.execute(db)
   const last = rows.length === page.limit ? rows.at(-1) : undefined
   return { transfers: rows.map(viewOf), nextCursor: last ? last.seq.toString() : null }
@@ -68,6 +72,8 @@ function viewOf(row: Row): TransferView {
     attempt: row.attempt,
     certainty: row.certainty,
     use: row.use,
+    lotId: row.lotId,
+    quoteId: row.quoteId,
     balanceAfter: row.balanceAfter === null ? null : money(row.balanceAfter),
     heldAfter: row.heldAfter === null ? null : money(row.heldAfter),
   }

@@ -58,7 +58,7 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
       id: row.envelope_id,
       gate: row.gate,
       gateReason: row.gate_reason,
-      pockets: await pocketsOf(db, scope, row.envelope_id),
+      pockets: await pocketsOf(db, scope, row.id),
     },
     stop: stopOf(row.stop),
     output: row.output,
@@ -70,34 +70,53 @@ interface PocketRow {
   readonly currency: string
   readonly funded: bigint
   readonly returned: bigint
+  readonly inChildren: bigint
   readonly balance: bigint
   readonly held: bigint
 }
 
-/** What is not there any more and was not returned was spent: corrections are counted by themselves that way. */
-async function pocketsOf(
-  db: Kysely<Database>,
-  scope: Scope,
-  envelopeId: string,
-): Promise<RunView['envelope']['pockets']> {
+/**
+ * The pockets of the run's envelopes together. What is not there any more, was not returned and is not in children was
+ * spent: corrections are counted by themselves that way.
+ */
+async function pocketsOf(db: Kysely<Database>, scope: Scope, runId: string): Promise<RunView['envelope']['pockets']> {
   const { rows } = await sql<PocketRow>`
-    select a.balance_class as "balanceClass", a.currency, a.posted_credit - a.posted_debit as balance,
-      a.pending_debit as held,
-      coalesce(sum(t.amount) filter (where t.code = 'top_up'), 0)::bigint as funded,
-      coalesce(sum(t.amount) filter (where t.code = 'return'), 0)::bigint as returned
-    from account a
-    join envelope e on e.id = a.envelope_id
-    left join transfer t on t.run_id = e.run_id and t.code in ('top_up', 'return') and a.id in (t.debit_account, t.credit_account)
-    where a.project_id = ${scope.projectId} and a.kind = 'pocket' and a.envelope_id = ${envelopeId}
-    group by a.id order by a.balance_class desc, a.currency`.execute(db)
-  return rows.map(({ balanceClass, currency, funded, returned, balance, held }) => ({
+    with mine as materialized (
+      select a.* from envelope e join account a on a.kind = 'pocket' and a.envelope_id = e.id
+      where e.run_id = ${runId} and e.project_id = ${scope.projectId}
+    )
+    select mine.balance_class as "balanceClass", mine.currency,
+      sum(mine.posted_credit - mine.posted_debit)::bigint as balance, sum(mine.pending_debit)::bigint as held,
+      sum(given.funded - given.back)::bigint as funded, sum(taken.returned)::bigint as returned,
+      sum(taken.carved - given.back)::bigint as "inChildren"
+    from mine
+    cross join lateral (
+      select coalesce(sum(t.amount), 0) as funded, coalesce(sum(t.amount) filter (where t.code = 'return'), 0) as back
+      from (
+        select * from transfer where credit_account = mine.id and code in ('top_up', 'return')
+        union all
+        select * from transfer where credit_account = mine.id and code = 'carve'
+      ) t where t.debit_account not in (select id from mine)
+    ) given
+    cross join lateral (
+      select coalesce(sum(t.amount) filter (where t.code = 'carve'), 0) as carved,
+        coalesce(sum(t.amount) filter (where t.code = 'return'), 0) as returned
+      from (
+        select * from transfer where debit_account = mine.id and code = 'return'
+        union all
+        select * from transfer where debit_account = mine.id and code = 'carve'
+      ) t where t.credit_account not in (select id from mine)
+    ) taken
+    group by mine.balance_class, mine.currency order by mine.balance_class desc, mine.currency`.execute(db)
+  return rows.map(({ balanceClass, currency, funded, returned, inChildren, balance, held }) => ({
     balanceClass,
     currency,
     funded: toAmount(funded, currency),
-    spent: toAmount(funded - returned - balance, currency),
+    spent: toAmount(funded - returned - inChildren - balance, currency),
     held: toAmount(held, currency),
     free: toAmount(balance - held, currency),
     returned: toAmount(returned, currency),
+    inChildren: toAmount(inChildren, currency),
   }))
 }
 

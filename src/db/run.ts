@@ -10,8 +10,9 @@ import type {
 import { runOptionsSchema } from '#contracts/stored.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
+import { closeTree } from './envelope.ts'
 import { json } from './json.ts'
-import { closeEnvelope, setGate } from './ledger.ts'
+import { setGate } from './ledger.ts'
 import type { Database } from './schema.ts'
 
 /** What the engine must know of a run to execute its calls. */
@@ -97,14 +98,17 @@ function moneyDetail(stop: MoneyStop): string {
   return `${stop.limit} is exhausted: ${stop.needed} ${stop.currency} needed, ${stop.free} ${stop.currency} free`
 }
 
-/** Whether any hold that this call was refused would fit now, on a route that has not been tried since. */
-async function moneyHasCome(trx: Transaction<Database>, scope: Scope, refusalId: string): Promise<boolean> {
+/** Whether any hold that this call was refused may fit now, on a route that has not been tried since. */
+export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, refusalId: string): Promise<boolean> {
   const { rows } = await sql`
     select from refusal asked
     join refusal r on r.call_id = asked.call_id
     join account a on a.id = r.account_id
     where asked.hold_id = ${refusalId} and asked.project_id = ${scope.projectId}
-      and a.posted_credit - a.posted_debit - a.pending_debit >= r.asked
+      and case r.bound
+        when 'limit' then r.resets_at <= clock_timestamp()
+          or exists (select from usage_limit l where l.id = r.limit_id and (l.retired_at is not null or l.cap > r.cap))
+        else a.posted_credit - a.posted_debit - a.pending_debit >= r.asked end
       and not exists (
         select from attempt t
         where t.call_id = r.call_id and t.number > r.attempt and t.plan->>'route' = r.plan->>'route'
@@ -151,7 +155,7 @@ export async function standingOf(db: Kysely<Database>, scope: Scope, runId: stri
 }
 
 /**
- * Closes the envelope and writes the final state in one transaction, unless a hold is still open. The gate is set in a
+ * Closes the envelope, what is below it first, and writes the final state in one transaction, unless a hold is open. The gate is set in a
  * transaction of its own before: closing locks the wallet first, and the gate the envelope.
  */
 export async function finishRun(
@@ -165,7 +169,7 @@ export async function finishRun(
   const envelope = { envelopeId: row.envelope_id, reason: end.reason }
   await setGate(db, scope, { ...envelope, gate: 'closing' })
   return db.transaction().execute(async (trx) => {
-    const verdict = await closeEnvelope(trx, scope, envelope)
+    const verdict = await closeTree(trx, scope, envelope)
     if (verdict !== 'closed') return { finished: false }
     const from = await lockState(trx, scope, runId)
     if (isTerminal(from)) return { finished: true }
@@ -230,7 +234,7 @@ function standing(state: RunState, gate: string): RunStanding {
   return state === 'paused' || gate === 'frozen' ? 'paused' : 'running'
 }
 
-async function lockState(trx: Transaction<Database>, scope: Scope, runId: string): Promise<RunState> {
+export async function lockState(trx: Transaction<Database>, scope: Scope, runId: string): Promise<RunState> {
   const row = await trx
     .selectFrom('run')
     .select('state')

@@ -6,7 +6,9 @@ import type { Database } from './schema.ts'
 /** What an id in a path can name. */
 const TABLES = Object.freeze({
   project: { table: 'project', tenant: 'id' },
+  account: { table: 'account', tenant: 'project_id' },
   wallet: { table: 'wallet', tenant: 'project_id' },
+  deposit: { table: 'transfer', tenant: 'project_id' },
   run: { table: 'run', tenant: 'project_id' },
   call: { table: 'call', tenant: 'project_id' },
   corpus: { table: 'corpus', tenant: 'project_id' },

@@ -1,0 +1,32 @@
+import { answerSchema, planSchema } from '#contracts/stored.ts'
+import type { CallStory, Step } from '#db/call.ts'
+import { invariant } from '#domain/invariant.ts'
+import type { CallAnswer, CallResult } from './call.ts'
+
+/** The refusal that stands for all: what bound it, what it asked and what was free. */
+export function exhausted(callId: string, refused: Step): CallResult {
+  const plan = planSchema.parse(refused.plan)
+  return {
+    kind: 'exhausted',
+    callId,
+    refusal: {
+      id: refused.holdId,
+      route: plan.route,
+      limit: refused.limit ?? `${plan.balanceClass} ${refused.bound}`,
+      measure: refused.measure,
+      currency: plan.currency,
+      needed: refused.held,
+      free: refused.free ?? 0n,
+    },
+  }
+}
+
+export function answered(callId: string, story: CallStory): CallResult {
+  invariant(story.answerId !== null, 'an answered call has an answer')
+  const answer: CallAnswer = answerSchema.parse(story.answer)
+  return { kind: 'answered', callId, answerId: story.answerId, answer }
+}
+
+export function failed(callId: string, reason: string, detail: string): CallResult {
+  return { kind: 'failed', callId, reason, detail }
+}

@@ -1,0 +1,40 @@
+import type { Scope } from '#db/database.ts'
+import { billedShareOf } from '#db/lost-cost.ts'
+import type { Database } from '#db/schema.ts'
+import { ceilDivide } from '#domain/money.ts'
+import type { Kysely } from 'kysely'
+
+/**
+ * What an attempt is booked at whose answer died with its process. `maximum`: its whole hold. `estimate`: the share of its
+ * hold that the provider billed of others on the same route in the same run, once enough are known.
+ */
+export type LostCostPolicy = 'maximum' | 'estimate'
+
+export interface LostCost {
+  readonly amount: bigint
+  readonly certainty: 'unknown' | 'estimated'
+  /** On what the amount rests, kept with the attempt. */
+  readonly basis: string
+}
+
+/** Fewer attempts than these say nothing. */
+const MIN_ATTEMPTS = 5n
+
+export async function lostCostOf(
+  db: Kysely<Database>,
+  scope: Scope,
+  lost: {
+    readonly callId: string
+    readonly number: number
+    readonly held: bigint
+    readonly policy: LostCostPolicy
+  },
+): Promise<LostCost> {
+  const whole: LostCost = { amount: lost.held, certainty: 'unknown', basis: 'the whole hold' }
+  if (lost.policy === 'maximum') return whole
+  const share = await billedShareOf(db, scope, lost)
+  if (share.attempts < MIN_ATTEMPTS || share.held === 0n) return whole
+  const estimate = ceilDivide(lost.held * share.charged, share.held)
+  const basis = `${share.attempts} billed attempts of the run on its route: ${share.charged} of ${share.held} held`
+  return { amount: estimate < lost.held ? estimate : lost.held, certainty: 'estimated', basis }
+}
