@@ -25,7 +25,9 @@ const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i
 
 const NAMES = {
   project: 'project',
+  account: 'account',
   wallet: 'wallet',
+  deposit: 'deposit',
   run: 'run',
   call: 'call',
   corpus: 'corpus',

@@ -1,3 +1,4 @@
+import type { LostCostPolicy } from '#calls/lost-cost.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import type { SourceDocument, SplitDocument } from '#contracts/corpus.ts'
 import type { Database } from '#db/schema.ts'
@@ -17,6 +18,8 @@ export interface ApiDeps {
   /** Cuts an uploaded document into passages. */
   readonly splitDocument: (document: SourceDocument) => SplitDocument
   readonly nowMs: () => number
+  /** What an attempt is booked at whose answer died with its process. */
+  readonly lostCost: LostCostPolicy
   /** Standard output belongs to the ready line, so logs go elsewhere. */
   readonly log?: { readonly level: string; readonly stream: { write(line: string): void } }
 }

@@ -1,16 +1,23 @@
 import Fastify, { type FastifyInstance } from 'fastify'
 import { requireKey } from './access.ts'
 import type { ApiDeps } from './api-deps.ts'
+import { balanceRoutes } from './balance-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
+import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
+import { limitRoutes } from './limit-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
+import { quoteRoutes } from './quote-routes.ts'
+import { reconcileRoutes } from './reconcile-routes.ts'
+import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
 import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
+import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
 
@@ -50,6 +57,12 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         projectRoutes,
         keyRoutes,
         walletRoutes,
+        balanceRoutes,
+        limitRoutes,
+        depositRoutes,
+        refundRoutes,
+        quoteRoutes,
+        statementRoutes,
         catalogRoutes,
         corpusRoutes,
         passageRoutes,
@@ -58,6 +71,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         runReadRoutes,
         reportRoutes,
         eventRoutes,
+        reconcileRoutes,
       ]) {
         routes(scope.withTypeProvider(), deps)
       }

@@ -129,7 +129,8 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
       schema: {
         tags,
         summary: 'Revoke a key of a project',
-        description: 'At once and for good. Its open event streams end within 15 seconds.',
+        description:
+          'At once and for good. Its open event streams end within 15 seconds. Money set aside for its calls goes home.',
         params: idParams,
         response: { 204: z.undefined().describe('It opens nothing any more.') },
       },
@@ -137,7 +138,8 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
     async (request, reply) => {
       const { id } = request.params
       const scope = await tenantFor(db, request, { noun: 'api_key', id })
-      if (!(await revokeKey(db, scope, id))) throw notFound('key', id)
+      const isKnown = await db.transaction().execute((trx) => revokeKey(trx, scope, id))
+      if (!isKnown) throw notFound('key', id)
       reply.code(204)
     },
   )

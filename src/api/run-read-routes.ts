@@ -1,14 +1,17 @@
+import { reportQuerySchema } from '#contracts/api-balance.ts'
 import { pageQuerySchema } from '#contracts/api-page.ts'
 import { ledgerSchema, runListQuerySchema, runListSchema, runSchema } from '#contracts/api-run.ts'
 import { Problem } from '#contracts/codes.ts'
 import { callReportSchema, callStorySchema, reportSchema } from '#contracts/report.ts'
-import { readCallStory, readReport, readRunCalls } from '#db/report.ts'
+import type { ReportView } from '#db/report-view.ts'
+import { readCallStory, readReportAt, readRunCalls, type NoReport } from '#db/report.ts'
 import { readLedger } from '#db/run-ledger.ts'
 import { getRun, listRuns } from '#db/run-read.ts'
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
+import { badInstant } from './instant.ts'
 import { cursorId, cursorSeq, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
@@ -73,13 +76,23 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/report',
     {
-      config: { access: 'any' },
-      schema: { tags, summary: 'What a run cost', params: idParams, response: { 200: reportSchema } },
+      config: { access: 'any', problems: ['invalid_instant'] },
+      schema: {
+        tags,
+        summary: 'What a run cost',
+        description:
+          'Now, as of an instant, or as an earlier revision. Looking back, money, attempts and states are those of ' +
+          'then; usage that only a later correction told is left out.',
+        params: idParams,
+        querystring: reportQuerySchema,
+        response: { 200: reportSchema },
+      },
     },
     async (request) => {
       const { id } = request.params
-      const report = await readReport(db, await tenantFor(db, request, { noun: 'run', id }), id)
-      if (!report) throw notFound('run', id)
+      const scope = await tenantFor(db, request, { noun: 'run', id })
+      const report = await readReportAt(db, scope, { runId: id, view: viewOf(request.query) })
+      if (typeof report === 'string') throw noReport(report, { ...request.query, id })
       return report
     },
   )
@@ -124,6 +137,26 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
       return story
     },
   )
+}
+
+function viewOf({ asOf, revision }: z.infer<typeof reportQuerySchema>): ReportView {
+  if (revision !== undefined) return { revision }
+  return asOf === undefined ? 'now' : { asOf }
+}
+
+function noReport(reason: NoReport, asked: z.infer<typeof reportQuerySchema> & { readonly id: string }): Problem {
+  switch (reason) {
+    case 'unknown_run':
+      return notFound('run', asked.id)
+    case 'unknown_revision':
+      return new Problem('not_found', `The report has no revision ${asked.revision} yet.`, {
+        remedy: 'The newest one is in the report without a revision.',
+      })
+    case 'in_future':
+      return badInstant('query.asOf', `${asked.asOf} has not come yet`)
+    case 'before_run':
+      return badInstant('query.asOf', `${asked.asOf} lies before the start of the run`)
+  }
 }
 
 function projectToList(request: FastifyRequest, asked: string | undefined): string {

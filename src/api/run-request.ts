@@ -61,7 +61,8 @@ async function checkMoneyPath(db: Kysely<Database>, request: RunRequest): Promis
 
 function canPay(request: RunRequest, route: Route): boolean {
   return request.envelope.pockets.some(
-    ({ balanceClass, amount }) => balanceClass === route.balanceClass && amount.currency === route.currency,
+    ({ balanceClass, amount, exchangeTo }) =>
+      balanceClass === route.balanceClass && (exchangeTo ?? amount.currency) === route.currency,
   )
 }
 

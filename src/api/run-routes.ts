@@ -57,7 +57,10 @@ export function runChangeRoutes(app: Api, { db, nowMs, poke }: ApiDeps): void {
   app.post(
     '/runs/:id/top-up',
     {
-      config: { access: 'project', problems: ['invalid_amount', 'run_finished', 'wallet_short', 'debt_outstanding'] },
+      config: {
+        access: 'project',
+        problems: ['invalid_amount', 'run_finished', 'not_root', 'wallet_short', 'debt_outstanding'],
+      },
       schema: {
         tags,
         summary: "Move more money into a run's envelope",

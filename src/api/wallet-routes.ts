@@ -1,23 +1,17 @@
-import {
-  depositRequestSchema,
-  depositSchema,
-  walletSchema,
-  type DepositView,
-  type WalletView,
-} from '#contracts/api-project.ts'
+import { pageQuerySchema } from '#contracts/api-page.ts'
+import { lotListSchema, walletSchema, type LotView, type WalletView } from '#contracts/api-wallet.ts'
 import { Problem } from '#contracts/codes.ts'
 import type { Scope } from '#db/database.ts'
-import { newId } from '#db/ids.ts'
-import { deposit } from '#db/ledger.ts'
+import { listLots, type Lot } from '#db/lot.ts'
 import type { Database } from '#db/schema.ts'
-import { balancesOf, createWallet, debtsOf, getDeposit, getWallet, type Deposit, type Wallet } from '#db/wallet.ts'
-import { invariant } from '#domain/invariant.ts'
-import { parseDecimal, toAmount } from '#domain/money.ts'
+import { balancesOf, createWallet, debtsOf, getWallet, type Wallet } from '#db/wallet.ts'
+import { toAmount } from '#domain/money.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { notFound, tenantFor } from './access.ts'
+import { tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
+import { cursorId, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const noBody = z.strictObject({}).nullish()
@@ -61,40 +55,25 @@ export function walletRoutes(app: Api, deps: ApiDeps): void {
     },
   )
 
-  app.post(
-    '/deposits',
+  app.get(
+    '/wallets/:id/lots',
     {
-      config: { access: 'operator', problems: ['invalid_amount', 'reference_mismatch', 'not_found'] },
+      config: { access: 'any' },
       schema: {
         tags,
-        summary: 'Put money into a wallet',
-        description:
-          'The reference is unique within the project: the same deposit again is answered with the first one.',
-        body: depositRequestSchema,
-        response: { 200: depositSchema.describe('It was booked before.'), 201: depositSchema },
+        summary: "A wallet's lots of credit, newest first",
+        params: idParams,
+        querystring: pageQuerySchema,
+        response: { 200: lotListSchema },
       },
     },
-    (request, reply) =>
-      answerPost(db, { request, reply, schema: depositSchema }, async (trx) => {
-        const { walletId, balanceClass, amount, reference } = request.body
-        const scope = await tenantFor(trx, request, { noun: 'wallet', id: walletId })
-        const parsed = parseDecimal(amount.amount)
-        invariant(parsed.ok, 'the schema has checked the amount')
-        const money = { currency: amount.currency, amount: parsed.nano }
-        const id = newId(nowMs())
-        const { verdict, transferId } = await deposit(trx, scope, { id, walletId, balanceClass, ...money, reference })
-        if (verdict === 'reference_mismatch') throw mismatch(reference)
-        if (transferId === null) throw notFound('wallet', walletId)
-        const body = depositView(await getDeposit(trx, scope, transferId))
-        return { status: verdict === 'deposited' ? 201 : 200, body }
-      }),
+    async (request) => {
+      const scope = await tenantFor(db, request, { noun: 'wallet', id: request.params.id })
+      const { limit, cursor } = request.query
+      const { items, nextCursor } = pageOf(await listLots(db, scope, { limit, before: cursorId(cursor) }), limit)
+      return { lots: items.map(lotView), nextCursor }
+    },
   )
-}
-
-function mismatch(reference: string): Problem {
-  return new Problem('reference_mismatch', `The reference ${reference} stands for another deposit of this project.`, {
-    remedy: 'Use the reference of this payment, or repeat the first deposit with its own facts.',
-  })
 }
 
 async function walletView(db: Kysely<Database>, scope: Scope, wallet: Wallet): Promise<WalletView> {
@@ -104,24 +83,25 @@ async function walletView(db: Kysely<Database>, scope: Scope, wallet: Wallet): P
     id: wallet.id,
     projectId: scope.projectId,
     createdAt: wallet.createdAt.toISOString(),
-    balances: balances.map(({ balanceClass, currency, available, inEnvelopes }) => ({
+    balances: balances.map(({ balanceClass, currency, available, inLots, inEnvelopes }) => ({
       balanceClass,
       currency,
       available: toAmount(available, currency),
+      inLots: inLots === null ? null : toAmount(inLots, currency),
       inEnvelopes: toAmount(inEnvelopes, currency),
     })),
     debts: debts.map(({ amount, currency }) => toAmount(amount, currency)),
   }
 }
 
-function depositView(booked: Deposit): DepositView {
+function lotView(lot: Lot): LotView {
+  const { id, source, priority, expiresAt, free, currency, createdAt } = lot
   return {
-    id: booked.id,
-    walletId: booked.walletId,
-    balanceClass: booked.balanceClass,
-    amount: toAmount(booked.amount, booked.currency),
-    reference: booked.reference,
-    debtPaid: toAmount(booked.debtPaid, booked.currency),
-    recordedAt: booked.recordedAt.toISOString(),
+    id,
+    source,
+    priority,
+    expiresAt: expiresAt?.toISOString() ?? null,
+    free: toAmount(free, currency),
+    createdAt: createdAt.toISOString(),
   }
 }

@@ -34,7 +34,8 @@ const pocketSchema = z.object({
   spent: amountSchema,
   held: amountSchema,
   free: amountSchema,
-  returned: amountSchema.describe('What went back to the wallet when the envelope closed.'),
+  returned: amountSchema.describe('What went back, to the wallet or to the run above, when the envelope closed.'),
+  inChildren: amountSchema.describe('Carved for child runs, less what came back from them.'),
 })
 
 export const runSummarySchema = z
@@ -100,6 +101,8 @@ export const transferSchema = z
     attempt: z.int().nullable(),
     certainty: z.enum(CERTAINTIES).nullable(),
     use: z.enum(USES).nullable(),
+    lotId: z.uuid().nullable().describe('The lot of credit that it drew from, or gave back to.'),
+    quoteId: z.uuid().nullable().describe('The quote that it was exchanged at.'),
     balanceAfter: amountSchema.nullable().describe("The envelope's pocket right after it, held money included."),
     heldAfter: amountSchema.nullable(),
   })

@@ -1,0 +1,77 @@
+import { accountBalanceSchema, asOfQuerySchema, walletBalancesSchema } from '#contracts/api-balance.ts'
+import { accountBalance, walletBalances } from '#db/balance.ts'
+import { toAmount } from '#domain/money.ts'
+import { z } from 'zod'
+import { notFound, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { instantFor } from './instant.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Wallets']
+
+/** What there was at an instant. */
+export function balanceRoutes(app: Api, { db }: ApiDeps): void {
+  app.get(
+    '/wallets/:id/balances',
+    {
+      config: { access: 'any', problems: ['invalid_instant'] },
+      schema: {
+        tags,
+        summary: "A wallet's balances as of an instant",
+        params: idParams,
+        querystring: asOfQuerySchema,
+        response: { 200: walletBalancesSchema },
+      },
+    },
+    async (request) => {
+      const { id: walletId } = request.params
+      const scope = await tenantFor(db, request, { noun: 'wallet', id: walletId })
+      const { at, final } = await instantFor(db, request.query.asOf)
+      const balances = await walletBalances(db, scope, { walletId, at })
+      return {
+        walletId,
+        asOf: at,
+        final,
+        balances: balances.map(({ accountId, balanceClass, currency, available, inEnvelopes }) => ({
+          accountId,
+          balanceClass,
+          currency,
+          available: toAmount(available, currency),
+          inEnvelopes: toAmount(inEnvelopes, currency),
+        })),
+      }
+    },
+  )
+
+  app.get(
+    '/accounts/:id/balance',
+    {
+      config: { access: 'any', problems: ['invalid_instant'] },
+      schema: {
+        tags,
+        summary: "An account's balance as of an instant",
+        description:
+          'Any account that a ledger entry names: a wallet’s, an envelope’s pocket, or a counterparty. ' +
+          'Counterparties are folded from the journal, which takes longer the more there is to fold.',
+        params: idParams,
+        querystring: asOfQuerySchema,
+        response: { 200: accountBalanceSchema },
+      },
+    },
+    async (request) => {
+      const { id: accountId } = request.params
+      const scope = await tenantFor(db, request, { noun: 'account', id: accountId })
+      const { at, final } = await instantFor(db, request.query.asOf)
+      const found = await accountBalance(db, scope, { accountId, at })
+      if (!found) throw notFound('account', accountId)
+      return {
+        ...found,
+        asOf: at,
+        final,
+        posted: toAmount(found.posted, found.currency),
+        held: toAmount(found.held, found.currency),
+        version: found.version?.toString() ?? null,
+      }
+    },
+  )
+}

@@ -1,0 +1,156 @@
+import {
+  depositRequestSchema,
+  depositSchema,
+  reversalRequestSchema,
+  reversalSchema,
+  type DepositRequestBody,
+  type DepositView,
+  type ReversalView,
+} from '#contracts/api-wallet.ts'
+import { Problem } from '#contracts/codes.ts'
+import { newId } from '#db/ids.ts'
+import { deposit, type DepositRequest, type DepositVerdict } from '#db/ledger.ts'
+import { reverseDeposit, type ReversalVerdict } from '#db/reversal.ts'
+import { getDeposit, type Deposit } from '#db/wallet.ts'
+import { invariant } from '#domain/invariant.ts'
+import { parseDecimal, toAmount } from '#domain/money.ts'
+import { z } from 'zod'
+import { notFound, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { answerPost } from './idempotency.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Wallets']
+
+export function depositRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+  app.post(
+    '/deposits',
+    {
+      config: {
+        access: 'operator',
+        problems: ['invalid_amount', 'reference_mismatch', 'not_found', 'wrong_lot', 'lot_expired'],
+      },
+      schema: {
+        tags,
+        summary: 'Put money into a wallet',
+        description:
+          'The reference is unique within the project: the same deposit again is answered with the first one.',
+        body: depositRequestSchema,
+        response: { 200: depositSchema.describe('It was booked before.'), 201: depositSchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: depositSchema }, async (trx) => {
+        const { walletId } = request.body
+        const scope = await tenantFor(trx, request, { noun: 'wallet', id: walletId })
+        const answer = await deposit(trx, scope, depositRequest(request.body, nowMs()))
+        const body = depositView(await getDeposit(trx, scope, bookedId(answer, request.body)))
+        return { status: answer.verdict === 'deposited' ? 201 : 200, body }
+      }),
+  )
+
+  app.post(
+    '/deposits/:id/reversal',
+    {
+      config: { access: 'operator', problems: ['already_reversed', 'wallet_short', 'not_found'] },
+      schema: {
+        tags,
+        summary: 'Take a whole deposit back, once',
+        description:
+          'Out of the wallet; of credit, out of the lot that the deposit made. What is not there any more is refused, or owed.',
+        params: idParams,
+        body: reversalRequestSchema,
+        response: { 201: reversalSchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: reversalSchema }, async (trx) => {
+        const depositId = request.params.id
+        const scope = await tenantFor(trx, request, { noun: 'deposit', id: depositId })
+        const shortfall = request.body?.shortfall ?? 'refuse'
+        const answer = await reverseDeposit(trx, scope, { id: newId(nowMs()), depositId, shortfall })
+        if (answer.verdict === 'unknown_deposit') throw notFound('deposit', depositId)
+        return { status: 201, body: reversalView(await getDeposit(trx, scope, depositId), answer) }
+      }),
+  )
+}
+
+function reversalView(reversed: Deposit, { verdict, transferId, taken, owed }: ReversalVerdict): ReversalView {
+  const money = (nano: bigint) => toAmount(nano, reversed.currency)
+  if (verdict === 'wallet_short') {
+    throw new Problem('wallet_short', `Of the deposit ${money(taken).amount} ${reversed.currency} are still there.`, {
+      remedy: 'Send "shortfall": "owe" to let the project owe the rest.',
+      extra: { taken: money(taken), missing: money(owed) },
+    })
+  }
+  if (verdict === 'already_reversed' || transferId === null) {
+    throw new Problem('already_reversed', 'The deposit is reversed already.', { extra: { reversalId: transferId } })
+  }
+  return {
+    id: transferId,
+    depositId: reversed.id,
+    amount: money(reversed.amount),
+    taken: money(taken),
+    owed: money(owed),
+  }
+}
+
+function depositRequest(body: DepositRequestBody, nowMs: number): DepositRequest {
+  const { walletId, balanceClass, amount, reference, lot } = body
+  const parsed = parseDecimal(amount.amount)
+  invariant(parsed.ok, 'the schema has checked the amount')
+  return {
+    id: newId(nowMs),
+    walletId,
+    balanceClass,
+    currency: amount.currency,
+    amount: parsed.nano,
+    reference,
+    lot: lot && { ...lot, expiresAt: lot.expiresAt === undefined ? null : new Date(lot.expiresAt) },
+  }
+}
+
+/** The transfer that a deposit is, now or since before. */
+function bookedId({ verdict, transferId }: DepositVerdict, { walletId, reference }: DepositRequestBody): string {
+  switch (verdict) {
+    case 'deposited':
+    case 'replayed':
+      invariant(transferId !== null, 'what is booked has a transfer')
+      return transferId
+    case 'unknown_wallet':
+      throw notFound('wallet', walletId)
+    case 'reference_mismatch':
+      throw new Problem(
+        'reference_mismatch',
+        `The reference ${reference} stands for another deposit of this project.`,
+        {
+          remedy: 'Use the reference of this payment, or repeat the first deposit with its own facts.',
+        },
+      )
+    case 'wrong_lot':
+      throw new Problem('wrong_lot', 'Only credit is kept in lots, and the source `opening` is reserved.', {
+        remedy: 'Leave the lot out, or name another source.',
+      })
+    case 'lot_expired':
+      throw new Problem('lot_expired', 'The lot would be expired from the start.', {
+        remedy: 'Send an expiresAt that is still to come.',
+      })
+    case 'invalid_amount':
+    case 'invalid_reference':
+    case 'wrong_currency':
+      throw new Error(`the schema lets no ${verdict} through`)
+  }
+}
+
+function depositView(booked: Deposit): DepositView {
+  return {
+    id: booked.id,
+    walletId: booked.walletId,
+    balanceClass: booked.balanceClass,
+    amount: toAmount(booked.amount, booked.currency),
+    reference: booked.reference,
+    lotId: booked.lotId,
+    debtPaid: toAmount(booked.debtPaid, booked.currency),
+    recordedAt: booked.recordedAt.toISOString(),
+  }
+}

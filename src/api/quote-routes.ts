@@ -1,0 +1,93 @@
+import { pageQuerySchema } from '#contracts/api-page.ts'
+import { quoteListSchema, quoteRequestSchema, quoteSchema, type QuoteView } from '#contracts/api-wallet.ts'
+import { Problem } from '#contracts/codes.ts'
+import { createQuote, listQuotes, type Quote } from '#db/quote.ts'
+import { invariant } from '#domain/invariant.ts'
+import { parseDecimal, toAmount } from '#domain/money.ts'
+import { callerOfRequest } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { answerPost } from './idempotency.ts'
+import { cursorId, pageOf } from './page.ts'
+
+const tags = ['Quotes']
+
+export function quoteRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+  app.post(
+    '/quotes',
+    {
+      config: { access: 'operator', problems: ['invalid_amount'] },
+      schema: {
+        tags,
+        summary: 'Store an exchange rate',
+        description:
+          'For envelopes that are funded from now on: the newest rate that has begun and not expired is in force. ' +
+          'What comes back from an envelope uses the rate it was funded with. A quote never changes.',
+        body: quoteRequestSchema,
+        response: { 201: quoteSchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: quoteSchema }, async (trx) => {
+        const { sell, buy, source, effectiveAt, expiresAt } = request.body
+        if (sell.currency === buy.currency) throw wrong('body.buy.currency', 'is the currency that is sold')
+        const times = { effectiveAt: dateOf(effectiveAt), expiresAt: dateOf(expiresAt) }
+        if (times.expiresAt && times.expiresAt.getTime() <= Math.max(nowMs(), times.effectiveAt?.getTime() ?? 0)) {
+          throw wrong('body.expiresAt', 'is not after now and after effectiveAt')
+        }
+        const quote = await createQuote(trx, callerOfRequest(request).organisationId, {
+          sellCurrency: sell.currency,
+          sell: nanoOf(sell.amount),
+          buyCurrency: buy.currency,
+          buy: nanoOf(buy.amount),
+          source,
+          ...times,
+          nowMs: nowMs(),
+        })
+        return { status: 201, body: quoteView(quote) }
+      }),
+  )
+
+  app.get(
+    '/quotes',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Exchange rates, newest first',
+        querystring: pageQuerySchema,
+        response: { 200: quoteListSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor } = request.query
+      const found = await listQuotes(db, callerOfRequest(request).organisationId, { limit, before: cursorId(cursor) })
+      const { items, nextCursor } = pageOf(found, limit)
+      return { quotes: items.map(quoteView), nextCursor }
+    },
+  )
+}
+
+function wrong(path: string, message: string): Problem {
+  return new Problem('invalid_request', `${path}: ${message}`, { extra: { errors: [{ path, message }] } })
+}
+
+function dateOf(text: string | undefined): Date | null {
+  return text === undefined ? null : new Date(text)
+}
+
+function nanoOf(amount: string): bigint {
+  const parsed = parseDecimal(amount)
+  invariant(parsed.ok, 'the schema has checked the amount')
+  return parsed.nano
+}
+
+function quoteView({ id, sell, sellCurrency, buy, buyCurrency, source, effectiveAt, expiresAt }: Quote): QuoteView {
+  return {
+    id,
+    sell: toAmount(sell, sellCurrency),
+    buy: toAmount(buy, buyCurrency),
+    source,
+    effectiveAt: effectiveAt.toISOString(),
+    expiresAt: expiresAt?.toISOString() ?? null,
+  }
+}
