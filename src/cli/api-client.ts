@@ -42,6 +42,14 @@ export class ApiClient {
   }
 
   /** `isReplayed`: the effect was there already, from an earlier request with the same idempotency key. */
+  /** A long answer as it comes; it may take as long as it goes on. @throws when it is cut off */
+  async *download(path: string): AsyncGenerator<Uint8Array> {
+    const begun = new AbortController()
+    const timer = setTimeout(() => begun.abort(), REQUEST_TIMEOUT_MS)
+    const response = await this.#send(path, { method: 'GET', signal: begun.signal }).finally(() => clearTimeout(timer))
+    if (response.body) yield* response.body
+  }
+
   async post<Schema extends z.ZodType>(
     path: string,
     { body, schema, idempotencyKey }: Post<Schema>,

@@ -5,6 +5,7 @@ import { setUp } from './demo/set-up.ts'
 import { type Evidence, printText, printTitle, type Stage } from './demo/stage.ts'
 import type { Outputs, Screen } from './screen.ts'
 import { stayUp, withStack } from './up-session.ts'
+import { evidenceOfStack } from './verify-evidence.ts'
 import { printVerification, verifyDatabase } from './verify.ts'
 
 const USAGE = `Usage: purser demo [--question TEXT] [--sources FOLDER] [--json] [--stay]
@@ -42,7 +43,7 @@ export async function demo(args: readonly string[], { out, err }: Outputs): Prom
     const runs = await playScenes(stage)
     printTitle(screen, runs.length + 2, 'Verify')
     printText(screen, 'Everything that was ever written in this data folder, recomputed from the journal:')
-    const verification = await verifyDatabase(stack.databaseUrl)
+    const verification = await verifyDatabase(stack.databaseUrl, await evidenceOfStack(stack.dataDir))
     printVerification(screen, verification)
     if (values.json) out.line(JSON.stringify({ verify: { ok: verification.ok }, runs }, undefined, 2))
     printEnd(screen, stage, values.stay === true)

@@ -21,6 +21,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     load: async () => (await import('./run.ts')).run,
   },
   report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
+  reconcile: {
+    summary: 'resolve what dead processes left open, or take a lost cost back',
+    load: async () => (await import('./reconcile.ts')).reconcile,
+  },
+  statement: {
+    summary: "write a wallet's statement of a month, as CSV or JSON",
+    load: async () => (await import('./statement.ts')).statement,
+  },
   verify: { summary: 'recompute the whole ledger and compare', load: async () => (await import('./verify.ts')).verify },
 })
 

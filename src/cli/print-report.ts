@@ -98,8 +98,11 @@ function cellsOf(call: CallReport, index: number, attempt: AttemptReport): reado
 }
 
 function outcomeOf(attempt: AttemptReport): string {
-  const { outcome, kind, free, held, certainty, use } = attempt
-  if (kind === 'refusal') return `hold of ${held.amount} refused, ${free?.amount ?? '0'} free`
+  const { outcome, bound, certainty, use } = attempt
+  if (bound) {
+    const unit = bound.measure === 'money' ? '' : ` ${bound.measure}`
+    return `hold of ${bound.needed}${unit} refused by the ${bound.by}, ${bound.free} free`
+  }
   if (outcome === null) return 'in flight'
   const labels = [certainty, use].filter((label) => label !== null).join(', ')
   return `${inWords(outcome)}${labels === '' ? '' : ` · ${labels}`}${extrasOf(attempt)}`

@@ -1,4 +1,4 @@
-import { randomBytes } from 'node:crypto'
+import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { withFileLock } from './file-lock.ts'
@@ -37,4 +37,18 @@ export async function readOrMakeOperatorKey(
   const key = `purser_op_${randomBytes(KEY_BYTES).toString('base64url')}`
   await writePrivateFile(path, key)
   return { key, isNew: true }
+}
+
+/** The files by which this data folder's ledger is proved: beside its database, not in it. */
+export function sealFilesOf(dataDir: string): { readonly keyFile: string; readonly anchorFile: string } {
+  return { keyFile: join(dataDir, 'seal-key.pem'), anchorFile: join(dataDir, 'seal-anchor.jsonl') }
+}
+
+/** Makes the key that signs the heads of this data folder's journal, unless it is there. */
+export async function ensureSealKey(dataDir: string): Promise<void> {
+  const { keyFile } = sealFilesOf(dataDir)
+  const known = await readFile(keyFile, 'utf8').catch(() => undefined)
+  if (known !== undefined) return
+  const { privateKey } = generateKeyPairSync('ed25519')
+  await writePrivateFile(keyFile, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString().trimEnd())
 }

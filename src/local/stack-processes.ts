@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { TASK_QUEUE } from '#contracts/names.ts'
 import { type RunningProcess, startProcess } from './child-process.ts'
 import type { ProviderChoice } from './provider-choice.ts'
+import { ensureSealKey, sealFilesOf } from './stack-folder.ts'
 import { isPortFree } from './stack-ports.ts'
 import type { RunningSandbox } from './stack-sandbox.ts'
 import { writePrivateFile } from './stack-state.ts'
@@ -42,6 +43,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   const { dataDir, provider } = settings
   const catalogFile = join(dataDir, 'catalog.json')
   await writePrivateFile(catalogFile, JSON.stringify(provider.catalog, undefined, 2))
+  await ensureSealKey(dataDir)
   const shared = sharedEnvironment(settings)
   const starting = new Set<Promise<RunningProcess>>()
   const unexpectedEnd = Promise.withResolvers<string>()
@@ -92,10 +94,13 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
 
 function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
   const { env, dataDir, databaseUrl, isTemporalOurs } = settings
+  const { keyFile, anchorFile } = sealFilesOf(dataDir)
   const { OPENAI_API_KEY: _key, OPENAI_BASE_URL: _url, ...rest } = env // they are in PURSER_PROVIDERS
   return {
     ...rest,
     PURSER_DATABASE_URL: databaseUrl,
+    PURSER_SEAL_KEY_FILE: keyFile,
+    PURSER_SEAL_ANCHOR_FILE: anchorFile,
     PURSER_PROVIDERS: JSON.stringify([providerOf(settings)]),
     PURSER_TASK_QUEUE: env['PURSER_TASK_QUEUE'] ?? (isTemporalOurs ? TASK_QUEUE : ownQueue(dataDir)),
   }

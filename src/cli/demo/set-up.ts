@@ -1,5 +1,5 @@
 import { modelListSchema } from '#contracts/api-catalog.ts'
-import { walletSchema } from '#contracts/api-project.ts'
+import { walletSchema } from '#contracts/api-wallet.ts'
 import { collectFolder, collectInstalled } from '#tools/sources.ts'
 import { withProgress } from '#local/progress.ts'
 import type { Stack } from '#local/stack.ts'
