@@ -1,0 +1,121 @@
+import { randomBytes } from 'node:crypto'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { connectDatabase } from '#db/database.ts'
+import { migrate } from '#db/migrate.ts'
+import { verifyLedger, type Verification } from '#db/verify.ts'
+import { cacheFolder } from '#local/cache.ts'
+import { startPostgres } from '#local/postgres.ts'
+import pg from 'pg'
+import { makeScratchFolder } from '../support/scratch-folder.ts'
+
+/** A Postgres of the bench's own, as the local stack starts it, with databases that are migrated. */
+export interface BenchServer {
+  create(name: string): Promise<BenchDatabase>
+  /** Nobody may be connected to the source. */
+  clone(source: BenchDatabase, name: string): Promise<BenchDatabase>
+}
+
+export interface BenchDatabase {
+  readonly name: string
+  /** As the application's role. */
+  readonly appUrl: string
+  /** As the superuser. */
+  readonly adminUrl: string
+  drop(): Promise<void>
+}
+
+const FOR_DURABILITY = ['fsync', 'synchronous_commit', 'full_page_writes'] as const
+
+export async function withServer<Result>(work: (server: BenchServer) => Promise<Result>): Promise<Result> {
+  const folder = await makeScratchFolder('bench')
+  const server = await startPostgres({
+    cacheDir: cacheFolder(process.env),
+    dataDir: folder,
+    logFile: join(folder, 'postgres.log'),
+    durable: true,
+  })
+  try {
+    return await work(serverAt(server.adminUrl))
+  } finally {
+    await server.stop()
+    await rm(folder, { recursive: true, force: true })
+  }
+}
+
+function serverAt(adminUrl: string): BenchServer {
+  const passwords = { ownerPassword: randomBytes(12).toString('hex'), appPassword: randomBytes(12).toString('hex') }
+
+  async function described(name: string): Promise<BenchDatabase> {
+    const database = {
+      name,
+      appUrl: urlOf(adminUrl, { pathname: `/${name}`, username: 'purser_app', password: passwords.appPassword }),
+      adminUrl: urlOf(adminUrl, { pathname: `/${name}` }),
+      drop: () => runAll(adminUrl, [`drop database ${name} with (force)`]),
+    }
+    await requireDurable(database.appUrl)
+    return database
+  }
+
+  return {
+    async create(name) {
+      await runAll(adminUrl, [`create database ${name}`])
+      await migrate({ adminUrl: urlOf(adminUrl, { pathname: `/${name}` }), ...passwords })
+      return described(name)
+    },
+    async clone(source, name) {
+      await runAll(adminUrl, [
+        `create database ${name} template ${source.name}`,
+        // Rights on the database itself are not cloned with it.
+        `grant connect on database ${name} to purser_app`,
+      ])
+      return described(name)
+    },
+  }
+}
+
+/** A ledger that may lose what it acknowledged is fast for nothing. */
+export async function requireDurable(url: string): Promise<void> {
+  const client = new pg.Client(url)
+  await client.connect()
+  try {
+    for (const setting of FOR_DURABILITY) {
+      const { rows } = await client.query<{ value: string }>('select current_setting($1) as value', [setting])
+      if (rows[0]?.value !== 'on') {
+        throw new Error(`The bench does not run: ${setting} is ${rows[0]?.value ?? 'unknown'}, and must be on.`)
+      }
+    }
+  } finally {
+    await client.end()
+  }
+}
+
+/** Runs every check of the ledger, and throws when one finds a row that is wrong. */
+export async function verifyClean(database: BenchDatabase): Promise<Verification> {
+  const db = connectDatabase({ url: database.appUrl, maxConnections: 1, patience: 'unlimited' })
+  try {
+    const verification = await verifyLedger(db)
+    const wrong = verification.checks.filter((check) => !check.ok)
+    if (!verification.ok) {
+      const found = wrong.map((check) => `${check.name}: ${check.firstWrong}`).join('; ')
+      throw new Error(`The bench's figures do not count, its ledger is wrong: ${found}`)
+    }
+    return verification
+  } finally {
+    await db.destroy()
+  }
+}
+
+export async function runAll(url: string, statements: readonly string[]): Promise<void> {
+  const client = new pg.Client(url)
+  await client.connect()
+  try {
+    for (const statement of statements) await client.query(statement)
+  } finally {
+    await client.end()
+  }
+}
+
+function urlOf(adminUrl: string, change: Partial<Pick<URL, 'pathname' | 'username' | 'password'>>): string {
+  return Object.assign(new URL(adminUrl), change).href
+}
