@@ -98,7 +98,10 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         catalogFile: undefined,
         providers: [{ name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
         temporal: { address, namespace: 'default', taskQueue },
+        lostCost: 'maximum',
+        retention: { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
         worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000 },
+        seals: { keyFile: undefined, anchorFile: undefined },
       })
       workers.add(worker)
       return worker

@@ -70,6 +70,8 @@ function transfer(code: TransferView['code'], amount: string, change: Partial<Tr
     attempt: 1,
     certainty: null,
     use: null,
+    lotId: null,
+    quoteId: null,
     balanceAfter: null,
     heldAfter: null,
     ...change,

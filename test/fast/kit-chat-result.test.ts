@@ -48,15 +48,31 @@ describe('what a workflow sees of a call', () => {
     const refusal = {
       id: 'h',
       route: 'steady',
-      balanceClass: 'direct',
+      limit: 'direct pocket',
+      measure: 'money',
       currency: 'USD',
-      neededNano: 2_350_000n,
-      freeNano: 1n,
-    }
+      needed: 2_350_000n,
+      free: 1n,
+    } as const
     expect(toChatResult({ kind: 'exhausted', callId: 'c', refusal }, { schema: undefined, nowMs })).toEqual({
       kind: 'exhausted',
       callId: 'c',
       stop: { refusalId: 'h', limit: 'direct pocket', needed: '0.002350', free: '0.000000001', currency: 'USD' },
+    })
+  })
+
+  test('has what a limit of tokens measures as whole numbers of tokens', () => {
+    const refusal = {
+      id: 'h',
+      route: 'steady',
+      limit: 'key limit per day',
+      measure: 'tokens',
+      currency: 'USD',
+      needed: 5_000n,
+      free: 12n,
+    } as const
+    expect(toChatResult({ kind: 'exhausted', callId: 'c', refusal }, { schema: undefined, nowMs })).toMatchObject({
+      stop: { limit: 'key limit per day', needed: '5000', free: '12', currency: 'tokens' },
     })
   })
 

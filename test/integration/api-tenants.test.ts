@@ -6,10 +6,13 @@ interface Ids {
   readonly project: string
   readonly key: string
   readonly wallet: string
+  readonly deposit: string
   readonly run: string
   readonly call: string
+  readonly attempt: string
   readonly corpus: string
   readonly passage: string
+  readonly limit: string
 }
 
 const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
@@ -24,12 +27,16 @@ const routes = {
       ['DELETE', `/keys/${ids.key}`],
       ['POST', `/projects/${ids.project}/wallet`, {}],
       ['GET', `/projects/${ids.project}/wallet`],
+      ['POST', `/deposits/${ids.deposit}/reversal`],
+      ['POST', `/wallets/${ids.wallet}/refunds`, { amount: usd('1'), reference: newId(Date.now()) }],
       [
         'POST',
         '/deposits',
         { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
       ],
       ['GET', `/runs?projectId=${ids.project}`],
+      ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
+      ...limits(ids),
       ...reads(ids),
     ] as const,
   project: (ids: Ids) =>
@@ -37,6 +44,7 @@ const routes = {
       ['GET', `/projects/${ids.project}`],
       ['GET', `/projects/${ids.project}/wallet`],
       ['GET', `/runs?projectId=${ids.project}`],
+      ...limits(ids),
       ...reads(ids),
       ['POST', `/runs/${ids.run}/top-up`, { pockets }],
       ['POST', `/runs/${ids.run}/cancel`, {}],
@@ -44,8 +52,19 @@ const routes = {
     ] as const,
 }
 
+function limits(ids: Ids) {
+  return [
+    ['POST', '/limits', { scope: 'run', subjectId: ids.run, measure: 'calls', period: 'day', cap: 1 }],
+    ['GET', `/limits?projectId=${ids.project}`],
+    ['PATCH', `/limits/${ids.limit}`, { cap: 7 }],
+    ['DELETE', `/limits/${ids.limit}`],
+  ] as const
+}
+
 function reads(ids: Ids) {
   return [
+    ['GET', `/limits/${ids.limit}`],
+    ['GET', `/wallets/${ids.wallet}/lots`],
     ['GET', `/runs/${ids.run}`],
     ['GET', `/runs/${ids.run}/calls`],
     ['GET', `/runs/${ids.run}/report`],
@@ -70,6 +89,10 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     .where('corpus_id', '=', corpus)
     .executeTakeFirstOrThrow()
   const row = await api.db.selectFrom('run').selectAll().where('id', '=', run).executeTakeFirstOrThrow()
+  const limit = await api.make('/api/v1/limits', {
+    key: tenant.key,
+    body: { scope: 'run', subjectId: run, measure: 'calls', period: 'day', cap: 5 },
+  })
   const call = newId(Date.now())
   await api.db
     .insertInto('call')
@@ -86,26 +109,47 @@ async function makeEverything(api: TestApi): Promise<Ids> {
       request_id: newId(Date.now()),
     })
     .execute()
+  const deposit = await api.db
+    .selectFrom('transfer')
+    .select('id')
+    .where('project_id', '=', tenant.projectId)
+    .where('code', '=', 'deposit')
+    .executeTakeFirstOrThrow()
   return {
     project: tenant.projectId,
     key: tenant.keyId,
     wallet: tenant.walletId,
+    deposit: deposit.id,
     run,
     call,
+    attempt: '1',
     corpus,
     passage: passage.id,
+    limit: text(limit, 'id'),
   }
 }
 
 function unknownIds(): Ids {
   const id = () => newId(Date.now())
-  return { project: id(), key: id(), wallet: id(), run: id(), call: id(), corpus: id(), passage: id() }
+  const ids = {
+    project: id(),
+    key: id(),
+    wallet: id(),
+    deposit: id(),
+    run: id(),
+    call: id(),
+    corpus: id(),
+    passage: id(),
+    limit: id(),
+  }
+  return { ...ids, attempt: '1' }
 }
 
 /** The answer without the id that was asked for. */
 async function refusal(api: TestApi, key: string, route: readonly [string, string, unknown?]) {
   const [method, path, body] = route
-  if (method !== 'GET' && method !== 'POST' && method !== 'DELETE') throw new Error(`no such method ${method}`)
+  if (method !== 'GET' && method !== 'POST' && method !== 'PATCH' && method !== 'DELETE')
+    throw new Error(`no such method ${method}`)
   const answer = await api.ask(method, `/api/v1${path}`, { key, body })
   const said = JSON.stringify(answer.body).replaceAll(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, '<id>')
   return [path.replaceAll(/[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}/g, '<id>'), answer.status, said]
@@ -186,10 +230,13 @@ test('the walk above knows every address that has an id in it', async () => {
     project: '{id}',
     key: '{id}',
     wallet: '{id}',
+    deposit: '{id}',
     run: '{id}',
     call: '{id}',
+    attempt: '{number}',
     corpus: '{id}',
     passage: '{passageId}',
+    limit: '{id}',
   }
   const walked = new Set(
     [...routes.operator(named), ...routes.project(named)].map(

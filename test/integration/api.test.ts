@@ -135,6 +135,7 @@ describe('health', () => {
       poke: () => {},
       isTemporalUp: () => Promise.resolve(true),
       splitDocument,
+      lostCost: 'maximum',
       nowMs: () => Date.now(),
     })
     onTestFinished(async () => {

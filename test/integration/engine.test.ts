@@ -117,7 +117,7 @@ test('a refused attempt stays refused after a crash and a top-up, the next one i
   const run = await world.openRun({ direct: 1_000n })
   const crashed = await world.startEngine()
   const denied = await executeCall(crashed, run.request('one', PASSAGE))
-  expect(denied).toMatchObject({ kind: 'exhausted', refusal: { balanceClass: 'direct', freeNano: 1_000n } })
+  expect(denied).toMatchObject({ kind: 'exhausted', refusal: { limit: 'direct pocket', free: 1_000n } })
   await crashed.stop()
   const refusal = await topUpEnvelope(world.db, world.scope, {
     envelopeId: run.envelopeId,
@@ -136,6 +136,7 @@ test('a refused attempt stays refused after a crash and a top-up, the next one i
       runId: run.runId,
       envelopeId: run.envelopeId,
       amount: 1n,
+      tokens: 1n,
       owner: newId(Date.now()),
       plan: {},
     },

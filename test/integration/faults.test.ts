@@ -5,24 +5,14 @@ import { topUpEnvelope } from '#db/ledger.ts'
 import { pauseForMoney } from '#db/run.ts'
 import { verifyLedger } from '#db/verify.ts'
 import { formatNano, parseDecimal } from '#domain/money.ts'
-import pg from 'pg'
 import { expect, test } from 'vitest'
+import { asAdmin } from '../support/admin.ts'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 import { createWorld, requestsSeen, type World } from '../support/world.ts'
 
 async function billOf(world: World): Promise<bigint> {
   const amounts = (await requestsSeen(world.sandbox)).map((request) => parseDecimal(request.billed))
   return amounts.reduce((sum, each) => sum + (each.ok ? each.nano : 0n), 0n)
-}
-
-async function asAdmin(world: World, work: (client: pg.Client) => Promise<unknown>): Promise<void> {
-  const client = new pg.Client(world.database.adminUrl)
-  await client.connect()
-  try {
-    await work(client)
-  } finally {
-    await client.end()
-  }
 }
 
 test('connections that are cut in the middle of everything lose no answer and send nothing twice', async () => {
@@ -132,8 +122,8 @@ test('a run whose refused route has been tried since stays paused: money for it 
   await world.sandbox.control('PUT', '/faults/sandbox-economy', { serverError: true })
   const again = await ask()
   if (again.kind !== 'exhausted') throw new Error(again.kind)
-  const { id, balanceClass, currency } = again.refusal
-  const stop = { refusalId: id, limit: balanceClass, needed: '0', free: '0', currency }
+  const { id, limit, currency } = again.refusal
+  const stop = { refusalId: id, limit, needed: '0', free: '0', currency }
   expect(await pauseForMoney(world.db, world.scope, { runId: run.runId, stop })).toBe('paused')
   await topUpEnvelope(world.db, world.scope, {
     envelopeId: run.envelopeId,

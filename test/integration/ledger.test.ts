@@ -108,6 +108,7 @@ test('of many envelopes at once, only those that the wallet covers are opened', 
           const refusal = await openEnvelope(trx, world.scope, {
             envelopeId: newId(Date.now()),
             runId: newId(Date.now()),
+            apiKeyId: newId(Date.now()),
             fundings: [{ id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount }],
           })
           if (refusal) throw new Error(refusal.reason)

@@ -1,6 +1,6 @@
 import { executeCall } from '#calls/execute.ts'
 import { takeOver } from '#calls/lost.ts'
-import { ledgerId, settlementOf } from '#calls/charge.ts'
+import { settlementOf } from '#calls/charge.ts'
 import { correct, settle } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { closeEnvelope, deposit, setGate, topUpEnvelope } from '#db/ledger.ts'
@@ -14,11 +14,11 @@ test('settling again with the same facts replays, with another amount is refused
   const world = await createWorld()
   const { attempt, pocket, controller, call, run } = await withOpenAttempt(world)
   const item = resolution(attempt, 100n)
-  const once = await settle(world.db, pocket, { items: [item], mode: 'owner' })
-  const again = await settle(world.db, pocket, { items: [item], mode: 'owner' })
-  const other = await settle(world.db, pocket, { items: [{ ...item, amount: 99n }], mode: 'owner' })
-  const foreign = await settle(world.db, { ...pocket, projectId: newId(Date.now()) }, { items: [item], mode: 'owner' })
-  expect([once, again, other, foreign].map(([answer]) => answer?.verdict)).toEqual([
+  const once = await settle(world.db, pocket, { item, mode: 'owner' })
+  const again = await settle(world.db, pocket, { item, mode: 'owner' })
+  const other = await settle(world.db, pocket, { item: { ...item, amount: 99n }, mode: 'owner' })
+  const foreign = await settle(world.db, { ...pocket, projectId: newId(Date.now()) }, { item, mode: 'owner' })
+  expect([once, again, other, foreign].map((answer) => answer.verdict)).toEqual([
     'settled',
     'replayed',
     'mismatch',
@@ -60,11 +60,15 @@ test.each([
     await setGate(world.db, world.scope, { envelopeId: run.envelopeId, gate: 'closing', reason: 'test' })
     expect(await closeEnvelope(world.db, world.scope, { envelopeId: run.envelopeId, reason: 'test' })).toBe('closed')
   }
+  // The late owner says what it knows first: a gate that closes ends its request as well.
+  controller.abort()
+  await call.catch(() => {})
   const truth = {
     holdId: attempt.holdId,
-    correctionId: ledgerId(attempt, 'correction'),
-    debtId: ledgerId(attempt, 'debt'),
+    correctionId: newId(Date.now()),
+    debtId: newId(Date.now()),
     amount: 40n,
+    tokens: 4n,
     certainty: 'estimated' as const,
     usage: null,
     detail: null,
@@ -76,8 +80,6 @@ test.each([
   const report = await readReport(world.db, world.scope, run.runId)
   expect(report?.totals[0]?.spent.amount).toBe('0.00000004')
   expect(report?.envelope.pockets[0]?.free.amount).toBe(closed ? '0.000000' : '0.99999996')
-  controller.abort()
-  await call.catch(() => {})
   await expectVerified(world)
 })
 
@@ -90,8 +92,8 @@ test('what a provider bills above the hold takes free money first, the rest is a
     .where('id', '=', pocket.accountId)
     .executeTakeFirstOrThrow()
   const funded = account.posted_credit
-  const [answer] = await settle(world.db, pocket, { items: [resolution(attempt, funded + 50n)], mode: 'owner' })
-  expect(answer?.verdict).toBe('settled')
+  const answer = await settle(world.db, pocket, { item: resolution(attempt, funded + 50n), mode: 'owner' })
+  expect(answer.verdict).toBe('settled')
   const { rows } = await sql<{ debt: bigint }>`select project_debt(${world.scope.projectId}, 'USD') as debt`.execute(
     world.db,
   )
@@ -129,7 +131,8 @@ test('an envelope with an open hold does not close, and a hold that does not fit
   const run = await world.openRun({ direct: probe.attempt.held + 1n })
   const calls = ['a', 'b', 'c'].map((path) => executeCall(engine, run.request(path, QUESTION)))
   const results = await Promise.all(calls)
-  expect(results[0]?.kind).toBe('answered')
+  // Which of them comes first is not said: each reads its catalog on its way.
+  expect(results.some((result) => result.kind === 'answered')).toBe(true)
   expect(results.every((result) => result.kind === 'answered' || result.kind === 'exhausted')).toBe(true)
   await expectVerified(world)
 })

@@ -7,7 +7,7 @@ import { migrate } from '#db/migrate.ts'
 import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
 import { ensureTemporal, startTemporal } from '#local/temporal.ts'
-import { makeScratchFolder } from './scratch.ts'
+import { makeScratchFolder } from './scratch-folder.ts'
 
 /** The services that the global setup started, for `inject('postgres')` and `inject('temporal')`. */
 export interface PostgresService {

@@ -10,7 +10,7 @@ import { requestsSeen, type TestRun, type World } from './world.ts'
 export const QUESTION =
   '<passage id="p1">The mill of Orvane burnt down in 1711.</passage> When did the mill of Orvane burn down?'
 
-export async function expectVerified(world: World) {
+export async function expectVerified(world: Pick<World, 'db'>) {
   const { checks } = await verifyLedger(world.db)
   expect(checks.filter((check) => !check.ok)).toEqual([])
 }
@@ -45,10 +45,13 @@ export function resolution(
   const key = { runId: attempt.runId, callId: attempt.callId, number: attempt.number }
   return {
     holdId: attempt.holdId,
+    callId: attempt.callId,
+    attempt: attempt.number,
     resolutionId: ledgerId(key, 'resolution'),
     overageId: ledgerId(key, 'overage'),
     debtId: ledgerId(key, 'debt'),
     amount,
+    tokens: null,
     certainty: amount === null ? null : 'estimated',
     outcome: 'aborted',
     detail: null,

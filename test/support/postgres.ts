@@ -14,8 +14,22 @@ export interface TestDatabase {
 }
 
 /** A database of its own for one test or file: a clone of the migrated template, made in well under a second. */
-export async function createTestDatabase(): Promise<TestDatabase> {
-  const { adminUrl, ownerPassword, appPassword, templateName } = inject('postgres')
+export function createTestDatabase(): Promise<TestDatabase> {
+  return createDatabase(inject('postgres').templateName)
+}
+
+/** A database in which nothing is migrated yet. */
+export async function createEmptyDatabase(): Promise<TestDatabase> {
+  const database = await createDatabase('template0')
+  await runAll(database.adminUrl, [
+    'grant all on schema public to purser_owner',
+    'grant usage on schema public to purser_app',
+  ])
+  return database
+}
+
+async function createDatabase(templateName: string): Promise<TestDatabase> {
+  const { adminUrl, ownerPassword, appPassword } = inject('postgres')
   const name = `test_${randomBytes(6).toString('hex')}`
   await runAll(adminUrl, [
     `create database ${name} template ${templateName}`,

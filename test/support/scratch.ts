@@ -1,18 +1,6 @@
 import { rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
 import { onTestFinished } from 'vitest'
-import { cacheFolder, makeFolder } from '#local/cache.ts'
-import { removeAbandoned, temporaryPath } from '#local/temporary-path.ts'
-
-/** A fresh folder inside the cache, which the user Postgres runs as can enter wherever the checkout is. */
-export async function makeScratchFolder(name: string): Promise<string> {
-  const base = join(cacheFolder(process.env), 'test', name)
-  await makeFolder(dirname(base))
-  await removeAbandoned(base)
-  const folder = temporaryPath(base)
-  await makeFolder(folder)
-  return folder
-}
+import { makeScratchFolder } from './scratch-folder.ts'
 
 /** A scratch folder that goes with the test. */
 export async function useScratchFolder(): Promise<string> {

@@ -6,7 +6,7 @@ import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
 import { json } from '#db/json.ts'
-import { deposit, openEnvelope } from '#db/ledger.ts'
+import { deposit, openEnvelope, type Funding } from '#db/ledger.ts'
 import type { Database } from '#db/schema.ts'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import { sql, type Kysely } from 'kysely'
@@ -22,8 +22,8 @@ export interface World {
   readonly sandbox: TestSandbox
   /** Another process would have its own: engines share nothing but the database. */
   startEngine(): Promise<RunningEngine>
-  /** A run with an envelope, without a workflow. Amounts in nano. */
-  openRun(pockets: Partial<Record<BalanceClass, bigint>>): Promise<TestRun>
+  /** A run with an envelope, without a workflow. Amounts in nano of USD; `others` in whatever they say. */
+  openRun(pockets: Partial<Record<BalanceClass, bigint>>, others?: readonly Funding[]): Promise<TestRun>
   /** What the provider began to answer, by call key. */
   providerAnswers(): Promise<ReadonlyMap<string, number>>
 }
@@ -66,24 +66,31 @@ function route(name: string, balanceClass: BalanceClass): Catalog['models'][numb
   }
 }
 
-export async function createWorld(options: { readonly catalog?: Catalog } = {}): Promise<World> {
-  const database = await createTestDatabase()
+export async function createWorld(
+  options: { readonly catalog?: Catalog; readonly database?: TestDatabase } = {},
+): Promise<World> {
+  const database = options.database ?? (await createTestDatabase())
+  const scope = { projectId: newId(Date.now()) }
+  const world = worldOn({ database, scope, sandbox: await useSandbox() })
+  await importCatalog(world.db, options.catalog ?? testCatalog)
+  await fundTenant(world.db, scope)
+  return world
+}
+
+/** A tenant that a database has already. */
+export function worldOn({ database, scope, sandbox }: Pick<World, 'database' | 'scope' | 'sandbox'>): World {
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
   onTestFinished(async () => {
     await db.destroy()
     await database.drop()
   })
-  const scope = { projectId: newId(Date.now()) }
-  const sandbox = await useSandbox()
-  await importCatalog(db, options.catalog ?? testCatalog)
-  await fundTenant(db, scope)
   return {
     database,
     db,
     scope,
     sandbox,
     startEngine: () => startTestEngine(db, database.appUrl, sandbox.url),
-    openRun: (pockets) => openTestRun(db, scope, pockets),
+    openRun: (pockets, others = []) => openTestRun(db, scope, [...dollars(pockets), ...others]),
     async providerAnswers() {
       const answers = new Map<string, number>()
       for (const request of await requestsSeen(sandbox)) {
@@ -144,19 +151,18 @@ async function startTestEngine(db: Kysely<Database>, databaseUrl: string, baseUr
   return engine
 }
 
-async function openTestRun(
-  db: Kysely<Database>,
-  scope: Scope,
-  pockets: Partial<Record<BalanceClass, bigint>>,
-): Promise<TestRun> {
-  const runId = newId(Date.now())
-  const envelopeId = newId(Date.now())
-  const apiKeyId = newId(Date.now())
-  const fundings = (['direct', 'credit'] as const).flatMap((balanceClass) => {
+function dollars(pockets: Partial<Record<BalanceClass, bigint>>): readonly Funding[] {
+  return (['direct', 'credit'] as const).flatMap((balanceClass) => {
     const amount = pockets[balanceClass]
     return amount === undefined ? [] : [{ id: newId(Date.now()), balanceClass, currency: 'USD', amount }]
   })
-  const refusal = await openEnvelope(db, scope, { envelopeId, runId, fundings })
+}
+
+async function openTestRun(db: Kysely<Database>, scope: Scope, fundings: readonly Funding[]): Promise<TestRun> {
+  const runId = newId(Date.now())
+  const envelopeId = newId(Date.now())
+  const apiKeyId = newId(Date.now())
+  const refusal = await openEnvelope(db, scope, { envelopeId, runId, apiKeyId, fundings })
   if (refusal) throw new Error(`the envelope was refused: ${refusal.reason}`)
   await db
     .insertInto('run')

@@ -1,0 +1,133 @@
+import { executeCall } from '#calls/execute.ts'
+import { refillLeases } from '#db/hold.ts'
+import { newId } from '#db/ids.ts'
+import { setGate } from '#db/ledger.ts'
+import { changeLimitCap, getLimit } from '#db/limit.ts'
+import { resumeLimitedRuns } from '#db/limited-run.ts'
+import { readReport } from '#db/report.ts'
+import { pauseForMoney } from '#db/run.ts'
+import { expect, test } from 'vitest'
+import { createLimitWorld, type LimitWorld } from '#test/support/limits.ts'
+import { expectVerified, QUESTION } from '../support/open-attempt.ts'
+import { requestsSeen } from '../support/world.ts'
+
+const operator = (world: LimitWorld) => ({
+  keyId: newId(Date.now()),
+  organisationId: world.organisationId,
+  projectId: null,
+})
+
+test('a call that a limit stops says which, its report proves it, and a raised cap lets it go on', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const change = {
+    scope: 'run',
+    subjectId: run.runId,
+    measure: 'calls',
+    currency: null,
+    period: 'life',
+    cap: 1n,
+  } as const
+  const limitId = await world.limit(change)
+  expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
+  const stopped = await executeCall(engine, run.request('two', QUESTION))
+  expect(stopped).toMatchObject({
+    kind: 'exhausted',
+    refusal: { limit: 'run limit', measure: 'calls', needed: 1n, free: 0n },
+  })
+  expect(await requestsSeen(world.sandbox)).toHaveLength(1)
+  const report = await readReport(world.db, world.scope, run.runId)
+  expect(report?.calls[1]?.attempts).toMatchObject([
+    {
+      kind: 'refusal',
+      free: null,
+      bound: { by: 'limit', limitId, measure: 'calls', cap: '1', spent: '1', needed: '1' },
+    },
+  ])
+  if (stopped.kind !== 'exhausted') throw new Error('it was not stopped')
+  const { id, limit } = stopped.refusal
+  const stop = { refusalId: id, limit, needed: '1', free: '0', currency: 'calls' }
+  await changeLimitCap(world.db, operator(world), { limitId, cap: 2n })
+  expect(await pauseForMoney(world.db, world.scope, { runId: run.runId, stop })).toBe('running')
+  expect(await executeCall(engine, run.request('two', QUESTION))).toMatchObject({ kind: 'answered' })
+  await expectVerified(world)
+})
+
+test('a call that a short window stops waits for the next one', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const limitId = await world.limit({ measure: 'tokens', currency: null, period: 'hour', cap: 1n })
+  const result = await executeCall(engine, run.request('one', QUESTION))
+  const limit = await getLimit(world.db, operator(world), limitId)
+  if (result.kind !== 'waiting') throw new Error(`it was ${result.kind}`)
+  expect(Math.abs(result.untilMs - (limit?.endsAt?.getTime() ?? 0))).toBeLessThan(5_000)
+  expect(await requestsSeen(world.sandbox)).toEqual([])
+  await expectVerified(world)
+})
+
+test('calls of many runs count the tokens and the money that the provider billed, and not more', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const wide = { scope: 'organisation', subjectId: world.organisationId, period: 'month' } as const
+  const money = await world.limit({ ...wide, cap: 1_000_000_000_000n })
+  const tokens = await world.limit({ ...wide, measure: 'tokens', currency: null, cap: 1_000_000n })
+  const calls = await world.limit({ ...wide, measure: 'calls', currency: null, cap: 12n })
+  const runs = await Promise.all([1, 2, 3].map(() => world.openRun({ direct: 1_000_000_000n })))
+  const results = await Promise.all(
+    runs.flatMap((run) => [1, 2, 3, 4, 5].map((index) => executeCall(engine, run.request(`c${index}`, QUESTION)))),
+  )
+  const kinds = results.map(({ kind }) => kind).toSorted()
+  expect(kinds).toEqual([...Array.from({ length: 12 }, () => 'answered'), 'exhausted', 'exhausted', 'exhausted'])
+  const attempts = await world.db.selectFrom('attempt').select(['usage', 'tokens_used']).execute()
+  const billed = await world.db.selectFrom('transfer').select('amount').where('code', '=', 'capture').execute()
+  const spent = async (limitId: string) => (await getLimit(world.db, operator(world), limitId))?.spent
+  const sum = (values: readonly bigint[]) => values.reduce((total, value) => total + value, 0n)
+  expect(await spent(calls)).toBe(12n)
+  expect(await spent(money)).toBe(sum(billed.map(({ amount }) => amount)))
+  expect(await spent(tokens)).toBe(sum(attempts.map((attempt) => attempt.tokens_used ?? -1n)))
+  expect(await requestsSeen(world.sandbox)).toHaveLength(12)
+  await expectVerified(world)
+})
+
+test('many who ask for one hold that a limit refuses write one refusal, and a closed gate is said first', async () => {
+  const world = await createLimitWorld()
+  await world.limit({ cap: 5n })
+  const envelope = await world.openEnvelope()
+  const refused = await envelope.hold({ amount: 6n })
+  const pocket = { projectId: world.scope.projectId, accountId: envelope.accountId }
+  const call = await envelope.hold({ amount: 5n })
+  const next = { ...call.item, callId: refused.item.callId, attempt: 2, holdId: newId(Date.now()), amount: 7n }
+  const answers = await Promise.all(Array.from({ length: 8 }, () => refillLeases(world.db, pocket, next)))
+  expect(new Set(answers)).toEqual(new Set(['exhausted']))
+  expect(await world.db.selectFrom('refusal').selectAll().execute()).toHaveLength(2)
+  expect(await refillLeases(world.db, pocket, call.item)).toBe('again')
+  expect(await refillLeases(world.db, { ...pocket, projectId: newId(Date.now()) }, next)).toBe('again')
+  await setGate(world.db, world.scope, { envelopeId: envelope.id, gate: 'frozen', reason: 'test' })
+  expect(await refillLeases(world.db, pocket, { ...next, holdId: newId(Date.now()), attempt: 3 })).toBe('frozen')
+  await expectVerified(world)
+})
+
+test('a run that a limit paused goes on once the cap is raised, told once however many look', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const limitId = await world.limit({ measure: 'calls', currency: null, period: 'life', cap: 0n })
+  const stopped = await executeCall(engine, run.request('one', QUESTION))
+  if (stopped.kind !== 'exhausted') throw new Error(stopped.kind)
+  const { id, limit } = stopped.refusal
+  const stop = { refusalId: id, limit, needed: '1', free: '0', currency: 'calls' }
+  expect(await pauseForMoney(world.db, world.scope, { runId: run.runId, stop })).toBe('paused')
+  expect(await resumeLimitedRuns(world.db, Date.now())).toBe(0)
+  await changeLimitCap(world.db, operator(world), { limitId, cap: 1n })
+  const resumed = await Promise.all(Array.from({ length: 4 }, () => resumeLimitedRuns(world.db, Date.now())))
+  // The engine's own housekeeping may have been first.
+  expect(resumed.reduce((sum, each) => sum + each, 0)).toBeLessThanOrEqual(1)
+  const row = await world.db.selectFrom('run').select('state').where('id', '=', run.runId).executeTakeFirstOrThrow()
+  expect(row.state).toBe('running')
+  const commands = await world.db.selectFrom('command').select('kind').where('run_id', '=', run.runId).execute()
+  expect(commands).toEqual([{ kind: 'resume' }])
+  expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
+  await expectVerified(world)
+})

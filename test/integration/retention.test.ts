@@ -1,0 +1,97 @@
+import { executeCall } from '#calls/execute.ts'
+import { openAttempts } from '#db/call.ts'
+import { purgeExpired } from '#db/retention.ts'
+import { beginClosing, finishRun } from '#db/run.ts'
+import { sql } from 'kysely'
+import { expect, test } from 'vitest'
+import { expectVerified, QUESTION, withOpenAttempt } from '../support/open-attempt.ts'
+import { asAdmin } from '../support/wallets.ts'
+import { createWorld, type World } from '../support/world.ts'
+
+const A_DAY = { refusalsDays: 1, idempotencyDays: 1, instancesDays: 1 }
+const FOR_EVER = { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 }
+const NOTHING = { refusals: 0, idempotency: 0, instances: 0 }
+
+/** A run whose one call was refused for money. */
+async function refusedRun(world: World) {
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 10n })
+  const { kind } = await executeCall(engine, run.request('one', QUESTION))
+  expect(kind).toBe('exhausted')
+  return { run, engine }
+}
+
+const countOf = async (world: World, table: 'refusal' | 'idempotency' | 'instance') => {
+  const { rows } = await sql<{ rows: number }>`select count(*)::integer as rows from ${sql.table(table)}`.execute(
+    world.db,
+  )
+  return rows[0]?.rows
+}
+
+test('refusals go when their run has been over for as long as they are kept, and not before', async () => {
+  const world = await createWorld()
+  const { run } = await refusedRun(world)
+  await asAdmin(world, `update refusal set recorded_at = recorded_at - interval '9 days'`)
+  expect(await purgeExpired(world.db, A_DAY)).toEqual(NOTHING)
+  const end = { state: 'cancelled', reason: 'cancelled', detail: 'by a person' } as const
+  await beginClosing(world.db, world.scope, {
+    runId: run.runId,
+    from: 'any',
+    reason: 'cancelled',
+    detail: 'by a person',
+  })
+  await finishRun(world.db, world.scope, { runId: run.runId, end, output: null })
+  expect(await purgeExpired(world.db, A_DAY)).toEqual(NOTHING)
+  await asAdmin(world, `update run set finished_at = finished_at - interval '2 days'`)
+  expect(await purgeExpired(world.db, FOR_EVER)).toEqual(NOTHING)
+  const [one, two] = await Promise.all([purgeExpired(world.db, A_DAY), purgeExpired(world.db, A_DAY)])
+  expect(one.refusals + two.refusals).toBe(1)
+  expect(await countOf(world, 'refusal')).toBe(0)
+  await expectVerified(world)
+})
+
+test('old answers to idempotency keys go, and young ones stay', async () => {
+  const world = await createWorld()
+  const add = (key: string, days: number) =>
+    asAdmin(
+      world,
+      `insert into idempotency (scope, key, digest, status, body, created_at)
+        select uuidv7(), $1 || n, '', 201, '{}', clock_timestamp() - make_interval(days => $2::integer)
+        from generate_series(1, 1500) n`,
+      [key, String(days)],
+    )
+  await add('old', 2)
+  await add('young', 0)
+  const turns = [
+    await purgeExpired(world.db, A_DAY),
+    await purgeExpired(world.db, A_DAY),
+    await purgeExpired(world.db, A_DAY),
+  ]
+  expect(turns.map(({ idempotency }) => idempotency)).toEqual([1000, 500, 0])
+  expect(await countOf(world, 'idempotency')).toBe(1500)
+})
+
+test('a process goes when it is long dead and has left nothing open', async () => {
+  const world = await createWorld()
+  const { run, controller, call, engine } = await withOpenAttempt(world)
+  const other = await world.startEngine()
+  await other.stop()
+  const age = (id: string) =>
+    asAdmin(world, `update instance set lease_until = lease_until - interval '3 days' where id = $1`, [id])
+  await age(engine.instance.id)
+  await age(other.instance.id)
+  const before = await countOf(world, 'instance')
+  expect(await purgeExpired(world.db, { ...A_DAY, refusalsDays: 0 })).toEqual({ ...NOTHING, instances: 1 })
+  expect(await countOf(world, 'instance')).toBe((before ?? 0) - 1)
+  expect(await openAttempts(world.db, world.scope, run.runId)).toHaveLength(1)
+  controller.abort()
+  await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('the application deletes by these functions only', async () => {
+  const world = await createWorld()
+  for (const table of ['refusal', 'idempotency', 'instance', 'transfer', 'event', 'payload']) {
+    await expect(sql`delete from ${sql.table(table)}`.execute(world.db)).rejects.toThrow('permission denied')
+  }
+})
