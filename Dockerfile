@@ -8,5 +8,7 @@ COPY migrations ./migrations
 COPY activities ./activities
 COPY workflows ./workflows
 COPY src ./src
+# A volume that is mounted here takes its owner over: the anchor of the sealed blocks is written to it.
+RUN mkdir --parents /var/lib/purser && chown node:node /var/lib/purser
 USER node
 CMD ["node", "src/server.ts"]
