@@ -107,6 +107,11 @@ export function unsentSettlementOf(key: AttemptKey, evidence: Readonly<Record<st
   return { ...bareSettlement(key, 'lost'), amount: null, certainty: null, outcome: 'not_sent', detail: evidence }
 }
 
+/** What is written for an attempt whose process died, when a person knows that the provider did not bill it. */
+export function voidedSettlementOf(key: AttemptKey, evidence: Readonly<Record<string, unknown>>): SettleItem {
+  return { ...bareSettlement(key, 'lost'), amount: null, certainty: null, outcome: 'lost', detail: evidence }
+}
+
 function bareSettlement(key: AttemptKey, phase: 'resolution' | 'lost') {
   return {
     holdId: ledgerId(key, 'hold'),

@@ -3,7 +3,7 @@ import { correct, settle } from '#db/hold.ts'
 import { attemptsOfTheDead, lostAttempt } from '#db/orphan.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
-import { ledgerId, unsentSettlementOf } from './charge.ts'
+import { ledgerId, voidedSettlementOf } from './charge.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
 import { lostSettlement } from './lost.ts'
 
@@ -52,18 +52,21 @@ export async function voidLost(
   request: { readonly callId: string; readonly number: number; readonly by: string; readonly reason: string },
 ): Promise<VoidVerdict> {
   const { callId, number, by, reason } = request
-  const attempt = await lostAttempt(db, scope, { callId, number })
+  let attempt = await lostAttempt(db, scope, { callId, number })
   if (!attempt) return 'unknown'
   const pocket = { ...scope, accountId: attempt.accountId }
   const key = { runId: attempt.runId, callId, number }
   const evidence = { voidedBy: by, voidedBecause: reason }
   if (attempt.state === 'sent') {
-    const item = { ...unsentSettlementOf(key, evidence), outcome: 'lost' as const }
+    const item = voidedSettlementOf(key, evidence)
     const { verdict } = await settle(db, pocket, { item, mode: 'take_over' })
     if (verdict === 'owner_alive') return 'owner_alive'
-    return verdict === 'settled' ? 'voided' : 'not_lost'
+    if (verdict === 'settled') return 'voided'
+    // Somebody else resolved it at the same moment: now it is looked at as they left it.
+    attempt = await lostAttempt(db, scope, { callId, number })
   }
-  if (attempt.outcome !== 'lost' || attempt.isBilled) return 'not_lost'
+  if (attempt?.outcome !== 'lost' || attempt.isBilled) return 'not_lost'
+  if (attempt.isVoid) return 'replayed'
   const verdict = await correct(db, pocket, {
     holdId: attempt.holdId,
     correctionId: ledgerId(key, 'void'),

@@ -48,6 +48,8 @@ export interface LostAttempt {
   readonly outcome: string | null
   /** Whether the truth about it came later. */
   readonly isBilled: boolean
+  /** Whether its hold was given back whole. */
+  readonly isVoid: boolean
 }
 
 export async function lostAttempt(
@@ -60,7 +62,8 @@ export async function lostAttempt(
       exists (
         select from transfer t where t.envelope_id = a.envelope_id and t.call_id = a.call_id and t.attempt = a.number
           and t.certainty = 'billed'
-      ) as "isBilled"
+      ) as "isBilled",
+      exists (select from transfer t where t.pending_id = a.hold_id and t.code = 'void') as "isVoid"
     from attempt a where call_id = ${key.callId} and number = ${key.number} and project_id = ${scope.projectId}`.execute(
     db,
   )

@@ -27,7 +27,8 @@ export const tableChecks: readonly TableCheck[] = [
           when h.amount <> a.held or h.debit_account <> a.account_id then 'its hold is another'
           when (h.run_id, h.call_id, h.attempt, h.envelope_id) is distinct from
             (a.run_id, a.call_id, a.number, a.envelope_id) then 'its hold names another attempt'
-          when a.outcome = 'lost' and r.certainty is distinct from 'unknown' then 'is lost, and its cost is known'
+          when a.outcome = 'lost' and r.certainty = 'billed' then 'is lost, and its cost is known'
+          when r.certainty = 'unknown' and r.amount <> h.amount then 'its cost is unknown, and less than its hold'
           when (a.state = 'resolved') <> (r.id is not null) then 'is ' || a.state || ' and its hold is not'
           when a.state = 'sent' and exists (
             select from attempt o where o.call_id = a.call_id and o.state = 'sent' and o.number < a.number

@@ -6,6 +6,8 @@ interface Ids {
   readonly project: string
   readonly key: string
   readonly wallet: string
+  readonly account: string
+  readonly month: string
   readonly deposit: string
   readonly run: string
   readonly call: string
@@ -65,6 +67,9 @@ function reads(ids: Ids) {
   return [
     ['GET', `/limits/${ids.limit}`],
     ['GET', `/wallets/${ids.wallet}/lots`],
+    ['GET', `/wallets/${ids.wallet}/balances`],
+    ['GET', `/wallets/${ids.wallet}/statements/${ids.month}`],
+    ['GET', `/accounts/${ids.account}/balance`],
     ['GET', `/runs/${ids.run}`],
     ['GET', `/runs/${ids.run}/calls`],
     ['GET', `/runs/${ids.run}/report`],
@@ -111,7 +116,7 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     .execute()
   const deposit = await api.db
     .selectFrom('transfer')
-    .select('id')
+    .select(['id', 'credit_account'])
     .where('project_id', '=', tenant.projectId)
     .where('code', '=', 'deposit')
     .executeTakeFirstOrThrow()
@@ -119,6 +124,8 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     project: tenant.projectId,
     key: tenant.keyId,
     wallet: tenant.walletId,
+    account: deposit.credit_account,
+    month: thisMonth(),
     deposit: deposit.id,
     run,
     call,
@@ -135,6 +142,7 @@ function unknownIds(): Ids {
     project: id(),
     key: id(),
     wallet: id(),
+    account: id(),
     deposit: id(),
     run: id(),
     call: id(),
@@ -142,7 +150,11 @@ function unknownIds(): Ids {
     passage: id(),
     limit: id(),
   }
-  return { ...ids, attempt: '1' }
+  return { ...ids, attempt: '1', month: thisMonth() }
+}
+
+function thisMonth(): string {
+  return new Date().toISOString().slice(0, 7)
 }
 
 /** The answer without the id that was asked for. */
@@ -230,6 +242,8 @@ test('the walk above knows every address that has an id in it', async () => {
     project: '{id}',
     key: '{id}',
     wallet: '{id}',
+    account: '{id}',
+    month: '{month}',
     deposit: '{id}',
     run: '{id}',
     call: '{id}',

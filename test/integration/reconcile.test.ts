@@ -87,6 +87,50 @@ test('a lost attempt is estimated from what was billed beside it, once enough is
   expect(await lostCostOf(world.db, world.scope, { ...lost, policy: 'maximum' })).toMatchObject({ amount: 1_000n })
 })
 
+test('by choice a dead process leaves an estimate, with what it rests on, and the books are right', async () => {
+  const world = await createWorld()
+  const { engine, attempt, run, controller, call } = await withOpenAttempt(world)
+  await world.sandbox.control('DELETE', '/faults/sandbox-steady')
+  await Promise.all(
+    Array.from({ length: 5 }, (_, index) => executeCall(engine, run.request(`more/${index}`, QUESTION))),
+  )
+  await engine.instance.stop()
+  const organisationId = await organisationOf(world)
+  const [lost] = await reconcile(world.db, { organisationId, policy: 'estimate', by: 'a test' })
+  expect(lost).toMatchObject({ callId: attempt.callId, certainty: 'estimated' })
+  expect(lost?.charged).toBeLessThan(attempt.held)
+  const row = await world.db
+    .selectFrom('attempt')
+    .select(['outcome', 'detail'])
+    .where('call_id', '=', attempt.callId)
+    .executeTakeFirstOrThrow()
+  expect(row).toMatchObject({ outcome: 'lost', detail: { basis: expect.stringContaining('5 billed attempts') } })
+  const report = await readReport(world.db, world.scope, run.runId)
+  expect(report?.calls.find(({ id }) => id === attempt.callId)?.attempts[0]).toMatchObject({ certainty: 'estimated' })
+  controller.abort()
+  await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('what a dead process left open is voided by hand, and what its owner says later is booked', async () => {
+  const world = await createWorld()
+  const { engine, attempt, run, controller, call } = await withOpenAttempt(world)
+  await engine.instance.stop()
+  const request = { callId: attempt.callId, number: attempt.number, by: 'key 7', reason: 'no such request there' }
+  const verdicts = await Promise.all(Array.from({ length: 4 }, () => voidLost(world.db, world.scope, request)))
+  expect(verdicts.toSorted()).toEqual(['replayed', 'replayed', 'replayed', 'voided'])
+  const report = await readReport(world.db, world.scope, run.runId)
+  expect(report?.totals[0]?.spent.amount).toBe('0.000000')
+  const row = await world.db.selectFrom('attempt').select(['outcome', 'detail']).executeTakeFirstOrThrow()
+  expect(row).toMatchObject({ outcome: 'lost', detail: { voidedBy: 'key 7' } })
+  controller.abort()
+  expect(await call).toMatchObject({ kind: 'failed' })
+  const later = await readReport(world.db, world.scope, run.runId)
+  expect(later?.calls[0]?.attempts[0]).toMatchObject({ certainty: 'estimated' })
+  expect(later?.totals[0]?.spent.amount).not.toBe('0.000000')
+  await expectVerified(world)
+})
+
 test('operators reconcile by hand; what does not exist is not found, and nothing is reconciled twice', async () => {
   const api = await useApi()
   const done = await api.ask('POST', '/api/v1/reconciliations', { key: api.operatorKey })

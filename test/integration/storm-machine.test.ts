@@ -18,6 +18,7 @@ import {
   type Process,
   type StormCall,
 } from '../support/storm.ts'
+import { pollUntil } from '../support/poll.ts'
 import { createWorld, type TestRun, type World } from '../support/world.ts'
 
 const WORKERS = 20
@@ -172,18 +173,26 @@ async function depositMore({ world }: Machine, { db }: Process, random: Dice): P
   return (await deposit(db, world.scope, request)).verdict
 }
 
-/** Closes an envelope if it can be closed, and opens another one in its place. */
-async function replace({ world, runs }: Machine, { db }: Process, random: Dice): Promise<string> {
+/** Ends an envelope, once nothing is held of it any more, and opens another one in its place. */
+async function replace({ world, runs, held }: Machine, { db, queue }: Process, random: Dice): Promise<string> {
   const place = random(runs.length)
   const { envelopeId } = runs[place] ?? raise('no run')
-  const verdict = await closeTree(db, world.scope, { envelopeId, reason: 'storm' })
-  if (verdict !== 'closed') return verdict
+  await setGate(db, world.scope, { envelopeId, gate: 'closing', reason: 'storm' })
+  await pollUntil(
+    async () => {
+      const mine = held.filter(({ call }) => call.envelopeId === envelopeId)
+      for (const each of mine) held.splice(held.indexOf(each), 1)
+      await Promise.all(mine.map(({ call, pocket }) => queue.settle(pocket, settlementOf(call, null))))
+      return (await closeTree(db, world.scope, { envelopeId, reason: 'storm' })) === 'closed'
+    },
+    { what: 'what others hold of a closing envelope is settled' },
+  )
   const next = await world.openRun({ direct: 6_000n, credit: 6_000n }).catch((error: unknown) => {
     if (error instanceof Error && error.message.includes('debt_outstanding')) return undefined
     throw error
   })
   if (next) runs[place] = next
-  return verdict
+  return 'closed'
 }
 
 async function toggle({ world, runs }: Machine, { db }: Process, random: Dice): Promise<string> {
