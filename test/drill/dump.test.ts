@@ -22,7 +22,7 @@ beforeAll(async () => {
 })
 
 test(
-  'a pg_dump of a busy database, restored into a new cluster as docs/operations.md says, is verified, closed to the application, and its runs go on',
+  'a pg_dump of a busy database, restored into a new cluster as docs/ledger.md says, is verified, closed to the application, and its runs go on',
   async () => {
     const source = await useCluster(await useScratchFolder())
     await execute(source.adminUrl, AGE)
