@@ -160,7 +160,8 @@ insert into allowed_movement (debit_kind, credit_kind, code) values
 create trigger allowed_movement_is_closed before insert or update or delete on allowed_movement
   for each row execute function refuse_change();
 
-create function check_movements() returns trigger language plpgsql as $$
+-- Rows are looked up by key, one by one, whatever the planner believes of the tables' sizes.
+create function check_movements() returns trigger language plpgsql set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
   v_wrong text;
 begin
@@ -168,9 +169,12 @@ begin
       || coalesce(c.kind, 'an account of another project or currency')
     into v_wrong
   from posted t
-  left join account d on d.id = t.debit_account and d.project_id = t.project_id and d.currency = t.currency
-  left join account c on c.id = t.credit_account and c.project_id = t.project_id and c.currency = t.currency
-  left join allowed_movement k on k.code = t.code and k.debit_kind = d.kind and k.credit_kind = c.kind
+  left join lateral (select d.kind from account d
+    where d.id = t.debit_account and d.project_id = t.project_id and d.currency = t.currency limit 1) d on true
+  left join lateral (select c.kind from account c
+    where c.id = t.credit_account and c.project_id = t.project_id and c.currency = t.currency limit 1) c on true
+  left join lateral (select k.code from allowed_movement k
+    where k.code = t.code and k.debit_kind = d.kind and k.credit_kind = c.kind limit 1) k on true
   where k.code is null limit 1;
   if found then raise exception 'no such movement is allowed: %', v_wrong using errcode = 'check_violation'; end if;
   return null;

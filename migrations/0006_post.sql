@@ -24,6 +24,27 @@ $$;
 
 create trigger lease_is_measured before insert on lease for each row execute function measure_lease();
 
+-- A settlement that is plain, with what its pocket has after it.
+create type plain_settlement as (
+  ord integer, project_id uuid, account_id uuid, cost uuid, currency text, balance_class text, hold_id uuid, call_id uuid,
+  attempt integer, envelope_id uuid, run_id uuid, route text, resolution_id uuid, amount bigint, released bigint,
+  tokens_held bigint, tokens_used bigint, leases uuid[], certainty text, outcome text, detail jsonb, usage jsonb,
+  answer_id uuid, answer jsonb, version bigint, balance bigint, held bigint
+);
+
+-- A hold that fits, with what its pocket has after it.
+create type granted_hold as (
+  project_id uuid, account_id uuid, cost uuid, currency text, hold_id uuid, call_id uuid, attempt integer, envelope_id uuid,
+  run_id uuid, owner uuid, amount bigint, tokens bigint, plan jsonb, leases uuid[], version bigint, balance bigint,
+  held bigint
+);
+
+-- A hold that never fits, with what was free when it was asked for.
+create type refused_hold as (
+  project_id uuid, account_id uuid, currency text, balance_class text, hold_id uuid, call_id uuid, attempt integer,
+  envelope_id uuid, run_id uuid, amount bigint, plan jsonb, free bigint
+);
+
 -- Settles, then holds, in the order given, all in one commit. The caller sends no call twice in one batch.
 -- p_settles: [{ord, project_id, account_id, hold_id, call_id, attempt, resolution_id, amount, tokens, certainty, outcome,
 --   detail, usage, answer_id, answer}]; amount null = nothing was used (void).
@@ -33,24 +54,31 @@ create trigger lease_is_measured before insert on lease for each row execute fun
 --   closes this attempt for ever) | frozen | closing | closed | answered | owner_dead | unknown_pocket | unknown_call |
 --   invalid_amount; and of those that do not fit, with nothing written: busy (fits once open holds come back), short
 --   (ask find_money), lease_short (ask refill_leases), behind (first in first out: somebody in front waits).
--- Every lookup is a lateral one by its key: a plan made while the tables were small must not scan them when they have
--- grown.
+-- Answers the settlements first; `ord` says which.
+-- Every plan must stay good when the tables grow a thousandfold between two analyses: a row is looked up by its key in a
+-- lateral subquery, or changed by `id = any(…)` with its values taken out of arrays. A join with the changed table could
+-- be turned round, and was: each hold then read all leases there were.
 create function post(p_instance uuid, p_accounts uuid[], p_settles json, p_reserves json)
-returns table (hold_id uuid, verdict text, replayed boolean)
+returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql security definer set search_path = public, pg_temp
-set enable_hashjoin = off set enable_mergejoin = off set enable_seqscan = off set enable_bitmapscan = off
-set enable_memoize = off set jit = off set plan_cache_mode = force_generic_plan
+set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off set jit = off
+set plan_cache_mode = force_generic_plan
 as $$
-#variable_conflict use_column
 declare
   v_now timestamptz;
   v_ahead boolean;
+  v_envelopes uuid[];
+  v_leases uuid[];
 begin
-  select bool_or(p.moved_at > clock_timestamp() + clock_tolerance()) into v_ahead from (
-    select moved_at from account where id = any(p_accounts) and envelope_id is not null order by id for no key update
+  select bool_or(p.moved_at > clock_timestamp() + clock_tolerance()), array_agg(p.envelope_id) into v_ahead, v_envelopes
+  from (
+    select a.moved_at, a.envelope_id from account a where a.id = any(p_accounts) and a.envelope_id is not null order by a.id
+    for no key update
   ) p;
-  perform from lease l where l.envelope_id = any(array(select a.envelope_id from account a where a.id = any(p_accounts)))
-    order by l.id for no key update;
+  v_leases := array(select l.id from lease l where l.envelope_id = any(v_envelopes));
+  if cardinality(v_leases) > 0 then
+    perform from lease l where l.id = any(v_leases) order by l.id for no key update;
+  end if;
   if v_ahead then
     raise exception 'the clock of the database stands behind the last movement of a pocket'
       using errcode = 'PU001', hint = 'Set the clock right, or wait until it has caught up.';
@@ -58,118 +86,177 @@ begin
   v_now := clock_timestamp();
   if p_settles is not null then return query select * from post_settles(p_accounts, p_settles, v_now); end if;
   if p_reserves is not null then
-    return query select * from post_reserves(p_instance, p_accounts, p_reserves, v_now);
+    return query select * from post_reserves(p_instance, p_accounts, v_leases, p_reserves, v_now);
   end if;
 end
 $$;
 
 create function post_settles(p_accounts uuid[], p_items json, p_now timestamptz)
-returns table (hold_id uuid, verdict text, replayed boolean)
+returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql as $$
 #variable_conflict use_column
+declare
+  item record;
+  v_plain plain_settlement[] := '{}';
+  v_calls uuid[] := '{}';
+  v_answered uuid[];
+  -- The pockets that are changed, and the place of the last settlement of each.
+  v_pockets uuid[] := '{}';
+  v_last integer[] := '{}';
+  -- What the settlements of the pocket at hand have moved so far.
+  v_moves bigint;
+  v_charged bigint;
+  v_released bigint;
+  v_leases uuid[];
+  v_held bigint[];
+  v_used bigint[];
 begin
-  return query
-  with item as materialized (
-    select i.* from json_to_recordset(p_items) as i(ord integer, project_id uuid, account_id uuid, hold_id uuid,
-      call_id uuid, attempt integer, resolution_id uuid, amount bigint, tokens bigint, certainty text, outcome text,
-      detail jsonb, usage jsonb, answer_id uuid, answer jsonb)
-  ), pocket as materialized (
-    select p.*, k.id as cost from unnest(p_accounts) as x(id)
-    cross join lateral (select * from account a where a.id = x.id and a.envelope_id is not null limit 1) p
+  replayed := false;
+  for item in
+    with pocket as materialized (
+      select a.id, a.project_id, a.currency, a.balance_class, a.version, a.posted_credit - a.posted_debit as balance,
+        a.pending_debit as held, k.id as cost
+      from unnest(p_accounts) as x(id)
+      cross join lateral (select * from account a where a.id = x.id and a.envelope_id is not null limit 1) a
+      left join lateral (
+        select k.id from account k where k.project_id = a.project_id and k.kind = 'provider_cost'
+          and k.currency = a.currency and k.kind not in ('wallet', 'pocket') limit 1
+      ) k on true
+    )
+    select i.*, p.currency, p.balance_class, p.version, p.balance, p.held, p.cost, a.held as released, a.envelope_id, a.run_id,
+      a.tokens as tokens_held, a.leases, a.plan->>'route' as route
+    from json_to_recordset(p_items) as i(ord integer, project_id uuid, account_id uuid, hold_id uuid, call_id uuid,
+      attempt integer, resolution_id uuid, amount bigint, tokens bigint, certainty text, outcome text, detail jsonb,
+      usage jsonb, answer_id uuid, answer jsonb)
+    left join pocket p on p.id = i.account_id and p.project_id = i.project_id
     left join lateral (
-      select k.id from account k where k.project_id = p.project_id and k.kind = 'provider_cost'
-        and k.currency = p.currency and k.kind not in ('wallet', 'pocket') limit 1
-    ) k on true
-  ), plain as materialized (
-    select i.*, coalesce(i.amount, 0) as charge, coalesce(i.tokens, a.tokens) as tokens_used, p.currency,
-      p.balance_class, p.version, p.posted_credit - p.posted_debit as balance, p.pending_debit as held, p.cost,
-      a.held as hold_amount, a.envelope_id, a.run_id, a.leases, a.tokens as tokens_held, a.plan->>'route' as route,
-      row_number() over w as nth, sum(coalesce(i.amount, 0)) over w as charged, sum(a.held) over w as released
-    from item i
-    join pocket p on p.id = i.account_id and p.project_id = i.project_id
-    cross join lateral (
       select * from attempt a where a.call_id = i.call_id and a.number = i.attempt and a.hold_id = i.hold_id
-        and a.account_id = i.account_id and a.state = 'sent' limit 1
-    ) a
-    where coalesce(i.amount, 0) between 0 and a.held and coalesce(i.tokens, 0) between 0 and 1000000000000000
-    window w as (partition by i.account_id order by i.ord)
-  ), answering as (
-    insert into payload (id, project_id, run_id, kind, body)
-    select answer_id, project_id, run_id, 'answer', answer from plain where answer_id is not null
-    on conflict do nothing
-  ), answered as (
-    update call c set state = 'answered', answer_id = s.answer_id, answer_attempt = s.attempt, answered_at = p_now,
-      stop_reason = null, stop_detail = null
-    from plain s where c.id = s.call_id and c.state = 'open' and s.answer_id is not null
+        and a.account_id = p.id and a.state = 'sent' and coalesce(i.amount, 0) between 0 and a.held
+        and coalesce(i.tokens, 0) between 0 and 1000000000000000 limit 1
+    ) a on true
+    order by i.account_id, i.ord
+  loop
+    ord := item.ord;
+    hold_id := item.hold_id;
+    verdict := case when item.released is null then 'apart' else 'settled' end;
+    return next;
+    continue when item.released is null;
+    if v_pockets[cardinality(v_pockets)] is distinct from item.account_id then
+      v_pockets := array_append(v_pockets, item.account_id);
+      v_moves := 0;
+      v_charged := 0;
+      v_released := 0;
+    end if;
+    v_moves := v_moves + 1;
+    v_charged := v_charged + coalesce(item.amount, 0);
+    v_released := v_released + item.released;
+    v_calls := array_append(v_calls, item.call_id);
+    v_plain := array_append(v_plain, row(item.ord, item.project_id, item.account_id, item.cost, item.currency,
+      item.balance_class, item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.route,
+      item.resolution_id, item.amount, item.released, item.tokens_held,
+      case when item.amount is null then 0 else coalesce(item.tokens, item.tokens_held) end, item.leases, item.certainty,
+      item.outcome, item.detail, item.usage, item.answer_id, item.answer, item.version + v_moves, item.balance - v_charged,
+      item.held - v_released)::plain_settlement);
+    v_last[cardinality(v_pockets)] := cardinality(v_plain);
+  end loop;
+  if cardinality(v_plain) = 0 then return; end if;
+
+  insert into payload (id, project_id, run_id, kind, body)
+    select s.answer_id, s.project_id, s.run_id, 'answer', s.answer from unnest(v_plain) s where s.answer_id is not null
+    on conflict do nothing;
+  with answered as (
+    update call c set state = 'answered', answer_id = (v_plain[array_position(v_calls, c.id)]).answer_id,
+      answer_attempt = (v_plain[array_position(v_calls, c.id)]).attempt, answered_at = p_now, stop_reason = null,
+      stop_detail = null
+    where c.id = any(v_calls) and c.state = 'open' and (v_plain[array_position(v_calls, c.id)]).answer_id is not null
     returning c.id
-  ), moved as (
-    update account a set posted_debit = a.posted_debit + s.charge, pending_debit = a.pending_debit - s.released,
-      version = a.version + s.moves, moved_at = p_now
-    from (select account_id, sum(charge) as charge, sum(hold_amount) as released, count(*) as moves
-      from plain group by account_id) s
-    where a.id = s.account_id
-  ), posted as (
-    insert into transfer (id, recorded_at, project_id, code, debit_account, credit_account, currency, amount, released,
+  ) select array_agg(id) into v_answered from answered;
+  insert into transfer (id, recorded_at, project_id, code, debit_account, credit_account, currency, amount, released,
       pending_id, envelope_id, run_id, call_id, attempt, certainty, use, debit_version, debit_balance, debit_held)
     select s.resolution_id, p_now, s.project_id, case when s.amount is null then 'void' else 'capture' end, s.account_id,
-      s.cost, s.currency, s.charge, s.hold_amount, s.hold_id, s.envelope_id, s.run_id, s.call_id, s.attempt,
+      s.cost, s.currency, coalesce(s.amount, 0), s.released, s.hold_id, s.envelope_id, s.run_id, s.call_id, s.attempt,
       case when s.amount is not null then s.certainty end,
-      case when s.amount is not null then case when c.id is null then 'wasted' else 'useful' end end,
-      s.version + s.nth, s.balance - s.charged, s.held - s.released
-    from plain s left join answered c on c.id = s.call_id
-    order by s.ord
-  ), resolved as (
-    update attempt a set state = 'resolved', outcome = s.outcome, detail = s.detail, usage = s.usage, resolved_at = p_now,
-      tokens_used = case when s.amount is null then 0 else s.tokens_used end
-    from plain s where a.call_id = s.call_id and a.number = s.attempt
-  ), leased as (
-    update lease l set held = l.held - s.held, used = l.used + s.used,
-      leased = greatest(l.leased, l.used + s.used + l.held - s.held)
-    from (
-      select y.id, limit_need(y.measure, c.held_amount, c.held_tokens, c.held_calls) as held,
-        limit_need(y.measure, c.used_amount, c.used_tokens, c.used_calls) as used
-      from (
-        select x.id, sum(p.hold_amount) as held_amount, sum(p.tokens_held) as held_tokens, count(*) as held_calls,
-          sum(p.charge) as used_amount, sum(case when p.amount is not null then p.tokens_used else 0 end) as used_tokens,
-          count(p.amount) as used_calls
-        from plain p cross join lateral unnest(p.leases) as x(id) group by x.id
-      ) c cross join lateral (select y.id, y.measure from lease y where y.id = c.id limit 1) y
-    ) s where l.id = s.id
-  ), told as (
-    insert into event (project_id, run_id, kind, data)
-    select project_id, run_id, 'attempt.settled', jsonb_build_object('callId', call_id, 'attempt', attempt, 'route', route,
-      'balanceClass', balance_class, 'currency', currency, 'outcome', outcome, 'heldNano', hold_amount::text,
-      'chargedNano', charge::text, 'certainty', certainty)
-    from plain where run_id is not null order by ord
-  )
-  select i.hold_id, case when p.hold_id is null then 'apart' else 'settled' end, false
-  from item i left join plain p on p.ord = i.ord order by i.ord;
+      case when s.amount is not null then case when s.call_id = any(v_answered) then 'useful' else 'wasted' end end,
+      s.version, s.balance, s.held
+    from unnest(v_plain) s;
+  update account a set posted_debit = a.posted_credit - (v_plain[v_last[array_position(v_pockets, a.id)]]).balance,
+      pending_debit = (v_plain[v_last[array_position(v_pockets, a.id)]]).held,
+      version = (v_plain[v_last[array_position(v_pockets, a.id)]]).version, moved_at = p_now
+    where a.id = any(v_pockets);
+  update attempt a set state = 'resolved', outcome = (v_plain[array_position(v_calls, a.call_id)]).outcome,
+      detail = (v_plain[array_position(v_calls, a.call_id)]).detail,
+      usage = (v_plain[array_position(v_calls, a.call_id)]).usage,
+      tokens_used = (v_plain[array_position(v_calls, a.call_id)]).tokens_used, resolved_at = p_now
+    where a.call_id = any(v_calls) and a.state = 'sent';
+  select array_agg(s.id), array_agg(limit_need(l.measure, s.held_amount, s.held_tokens, s.held_calls)),
+      array_agg(limit_need(l.measure, s.used_amount, s.used_tokens, s.used_calls))
+    into v_leases, v_held, v_used
+  from (
+    select x.id, sum(s.released) as held_amount, sum(s.tokens_held) as held_tokens, count(*) as held_calls,
+      sum(coalesce(s.amount, 0)) as used_amount, sum(s.tokens_used) as used_tokens, count(s.amount) as used_calls
+    from unnest(v_plain) s cross join lateral unnest(s.leases) as x(id) group by x.id
+  ) s cross join lateral (select y.measure from lease y where y.id = s.id limit 1) l;
+  update lease l set held = l.held - v_held[array_position(v_leases, l.id)],
+      used = l.used + v_used[array_position(v_leases, l.id)],
+      leased = greatest(l.leased, l.used + v_used[array_position(v_leases, l.id)]
+        + l.held - v_held[array_position(v_leases, l.id)])
+    where l.id = any(v_leases);
+  insert into event (project_id, run_id, kind, data)
+    select s.project_id, s.run_id, 'attempt.settled', jsonb_build_object('callId', s.call_id, 'attempt', s.attempt,
+      'route', s.route, 'balanceClass', s.balance_class, 'currency', s.currency, 'outcome', s.outcome,
+      'heldNano', s.released::text, 'chargedNano', coalesce(s.amount, 0)::text, 'certainty', s.certainty)
+    from unnest(v_plain) s where s.run_id is not null;
 end
 $$;
 
-create function post_reserves(p_instance uuid, p_accounts uuid[], p_items json, p_now timestamptz)
-returns table (hold_id uuid, verdict text, replayed boolean)
+-- `p_leases`: those that are locked; one that came since is not counted on.
+create function post_reserves(p_instance uuid, p_accounts uuid[], p_leases uuid[], p_items json, p_now timestamptz)
+returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql as $$
 #variable_conflict use_column
 declare
   v_alive boolean := exists (select from instance where id = p_instance and lease_until > p_now);
+  item record;
+  v_granted granted_hold[] := '{}';
+  v_refused refused_hold[] := '{}';
+  -- The pockets that holds are asked of, and the place of the last one that each has granted.
+  v_pockets uuid[] := '{}';
+  v_last integer[] := '{}';
+  -- Of the pocket at hand: whether somebody waits, and what was granted so far.
+  v_waits boolean;
+  v_moves bigint;
+  v_taken bigint;
+  -- Leases that were looked at, and what was granted of each so far.
+  v_leases uuid[] := '{}';
+  v_lent bigint[] := '{}';
+  -- Of the item at hand: its leases, their places there, and what it needs of each.
+  v_mine uuid[];
+  v_places integer[];
+  v_needs bigint[];
 begin
-  return query
-  with item as materialized (
-    select i.* from json_to_recordset(p_items) as i(ord integer, project_id uuid, account_id uuid, hold_id uuid,
-      call_id uuid, attempt integer, run_id uuid, envelope_id uuid, amount bigint, tokens bigint, owner uuid, plan jsonb)
-  ), pocket as materialized (
-    select p.*, k.id as cost, e.kind as envelope_kind, e.parent_id, e.subjects from unnest(p_accounts) as x(id)
-    cross join lateral (select * from account a where a.id = x.id and a.envelope_id is not null limit 1) p
-    cross join lateral (select e.kind, e.parent_id, e.subjects from envelope e where e.id = p.envelope_id limit 1) e
-    left join lateral (
-      select k.id from account k where k.project_id = p.project_id and k.kind = 'provider_cost'
-        and k.currency = p.currency and k.kind not in ('wallet', 'pocket') limit 1
-    ) k on true
-  ), seen as materialized (
-    select i.*, p.currency, p.balance_class, p.version, p.posted_credit - p.posted_debit as balance,
-      p.pending_debit as held, p.cost, p.envelope_kind as kind, p.parent_id, c.path,
-      old.call_id is not null or r.hold_id is not null as replayed,
+  for item in
+    with pocket as materialized (
+      select a.id, a.project_id, a.envelope_id, a.currency, a.balance_class, a.gate, a.version,
+        a.posted_credit - a.posted_debit as balance, a.pending_debit as held, k.id as cost, e.kind, e.parent_id,
+        b.leases, b.rooms, b.measures, b.steps
+      from unnest(p_accounts) as x(id)
+      cross join lateral (select * from account a where a.id = x.id and a.envelope_id is not null limit 1) a
+      cross join lateral (select e.kind, e.parent_id, e.subjects from envelope e where e.id = a.envelope_id limit 1) e
+      left join lateral (
+        select k.id from account k where k.project_id = a.project_id and k.kind = 'provider_cost'
+          and k.currency = a.currency and k.kind not in ('wallet', 'pocket') limit 1
+      ) k on true
+      cross join lateral (
+        select array_agg(l.id) as leases, array_agg(l.leased - l.used - l.held) as rooms, array_agg(u.measure) as measures,
+          array_agg(u.step) as steps
+        from (select * from usage_limit u where u.subject_id = any(e.subjects) and u.retired_at is null offset 0) u
+        left join (select * from lease l where l.envelope_id = a.envelope_id offset 0) l
+          on l.limit_id = u.id and l.starts_at = window_start(u.period, u.time_zone, p_now) and l.id = any(p_leases)
+        where u.currency is null or u.currency = a.currency
+      ) b
+    )
+    select i.*, p.currency, p.balance_class, p.version, p.balance, p.held, p.cost, p.kind, p.leases, p.rooms, p.measures,
+      p.steps, c.path, old.call_id is not null or r.hold_id is not null as replayed,
       case
         when old.call_id is not null then case
           when old.hold_id <> i.hold_id or old.owner <> i.owner or old.state <> 'sent' then 'taken'
@@ -184,8 +271,12 @@ begin
         when c.id is null then 'unknown_call'
         when c.state = 'answered' then 'answered'
         when o.call_id is not null then 'taken'
+        when i.amount > p.balance and p.kind <> 'standing' and p.parent_id is null and not exists (
+          select from envelope e where e.parent_id = p.envelope_id and e.gate <> 'closed' and e.kind = 'child'
+        ) then 'exhausted'
       end as known
-    from item i
+    from json_to_recordset(p_items) as i(ord integer, project_id uuid, account_id uuid, hold_id uuid, call_id uuid,
+      attempt integer, run_id uuid, envelope_id uuid, amount bigint, tokens bigint, owner uuid, plan jsonb)
     left join pocket p on p.id = i.account_id and p.project_id = i.project_id and p.envelope_id = i.envelope_id
     left join lateral (
       select c.id, c.state, c.path from call c where c.id = i.call_id and c.project_id = i.project_id
@@ -200,96 +291,101 @@ begin
     left join lateral (
       select r.hold_id from refusal r where r.hold_id = i.hold_id and r.project_id = i.project_id limit 1
     ) r on true
-  ), bound as materialized (
-    select p.id as account_id, u.step, u.measure, l.id, l.leased - l.used - l.held as room
-    from pocket p
-    cross join lateral (
-      select * from usage_limit u where u.subject_id = any(p.subjects) and u.retired_at is null
-        and (u.currency is null or u.currency = p.currency) offset 0
-    ) u
-    left join lateral (
-      select * from lease l where l.envelope_id = p.envelope_id and l.limit_id = u.id
-        and l.starts_at = window_start(u.period, u.time_zone, p_now) limit 1
-    ) l on true
-  ), need as (
-    select s.ord, b.id, b.room,
-      sum(limit_need(b.measure, s.amount, s.tokens, 1)) over (partition by b.id order by s.ord) as needed
-    from seen s
-    join bound b on b.account_id = s.account_id and (b.step is null or s.path = b.step or starts_with(s.path, b.step || '/'))
-    where s.known is null and s.amount <= s.balance
-  ), lent as materialized (
-    select ord, bool_or(id is null or needed > room) as short, array_agg(id) as leases from need group by ord
-  ), sized as materialized (
-    select s.*, coalesce(l.short, false) as lease_short, l.leases,
-      sum(s.amount) filter (where s.known is null and s.amount <= s.balance)
-        over (partition by s.account_id order by s.ord) as asked
-    from seen s left join lent l on l.ord = s.ord
-  ), judged as materialized (
-    select s.*, case
-        when s.known is not null then s.known
-        when s.amount > s.balance then case
-          when s.kind = 'standing' or s.parent_id is not null or exists (
-            select from envelope e where e.parent_id = s.envelope_id and e.gate <> 'closed' and e.kind = 'child'
-          ) then 'short' else 'exhausted' end
-        when s.asked > s.balance - s.held then case when s.kind = 'standing' then 'short' else 'busy' end
-        when s.lease_short then 'lease_short'
-      end as verdict
-    from sized s
-  ), queued as materialized (
-    select j.*, case
-        when j.verdict is not null then j.verdict
-        when bool_or(j.verdict in ('busy', 'short', 'lease_short')) over (partition by j.account_id order by j.ord) then
-          'behind'
-        else 'fits' end as final
-    from judged j
-  ), granted as materialized (
-    select q.*, row_number() over w as nth, sum(q.amount) over w as taken
-    from queued q where q.final = 'fits' window w as (partition by q.account_id order by q.ord)
-  ), refused as (
-    insert into refusal (hold_id, project_id, run_id, envelope_id, account_id, call_id, attempt, bound, asked, free, plan,
-      recorded_at)
-    select q.hold_id, q.project_id, q.run_id, q.envelope_id, q.account_id, q.call_id, q.attempt, 'pocket', q.amount,
-      q.balance - q.held - coalesce((
-        select sum(g.amount) from granted g where g.account_id = q.account_id and g.ord < q.ord
-      ), 0), q.plan, p_now
-    from queued q where q.final = 'exhausted' and not q.replayed order by q.hold_id
-    returning hold_id, project_id, run_id, call_id, attempt, account_id, asked, free, plan
-  ), told as (
-    insert into event (project_id, run_id, kind, data)
-    select r.project_id, r.run_id, 'attempt.refused', jsonb_build_object('callId', r.call_id, 'attempt', r.attempt,
-      'route', r.plan->>'route', 'balanceClass', a.balance_class, 'currency', a.currency, 'askedNano', r.asked::text,
-      'freeNano', r.free::text)
-    from refused r join account a on a.id = r.account_id where r.run_id is not null
-  ), held as (
-    update account a set pending_debit = a.pending_debit + g.amount, version = a.version + g.moves, moved_at = p_now
-    from (select account_id, sum(amount) as amount, count(*) as moves from granted group by account_id) g
-    where a.id = g.account_id
-  ), posted as (
-    insert into transfer (id, recorded_at, project_id, code, debit_account, credit_account, currency, amount, envelope_id,
-      run_id, call_id, attempt, debit_version, debit_balance, debit_held)
-    select hold_id, p_now, project_id, 'hold', account_id, cost, currency, amount, envelope_id, run_id, call_id, attempt,
-      version + nth, balance, held + taken
-    from granted order by ord
-  ), sent as (
-    -- By call, not by turn: whoever holds the same calls on other pockets waits for the first of them, and never each for
-    -- the other. Postgres runs this before `posted`: the last of the parts that write begins.
-    insert into attempt (call_id, number, project_id, run_id, envelope_id, account_id, hold_id, instance_id, owner, held,
+    order by i.account_id, i.ord
+  loop
+    if v_pockets[cardinality(v_pockets)] is distinct from item.account_id then
+      v_pockets := array_append(v_pockets, item.account_id);
+      v_last := array_append(v_last, null);
+      v_waits := false;
+      v_moves := 0;
+      v_taken := 0;
+    end if;
+    v_mine := '{}';
+    v_places := '{}';
+    v_needs := '{}';
+    verdict := case
+      when item.known is not null then item.known
+      when v_waits then 'behind'
+      when item.amount > item.balance then 'short'
+      when v_taken + item.amount > item.balance - item.held then case when item.kind = 'standing' then 'short' else 'busy' end
+    end;
+    for place in 1 .. coalesce(cardinality(item.leases), 0) loop
+      exit when verdict is not null;
+      continue when item.path <> item.steps[place] and not starts_with(item.path, item.steps[place] || '/');
+      if item.leases[place] is null then
+        verdict := 'lease_short';
+        exit;
+      end if;
+      if item.leases[place] <> all(v_leases) then
+        v_leases := array_append(v_leases, item.leases[place]);
+        v_lent := array_append(v_lent, 0);
+      end if;
+      v_mine := array_append(v_mine, item.leases[place]);
+      v_places := array_append(v_places, array_position(v_leases, item.leases[place]));
+      v_needs := array_append(v_needs, limit_need(item.measures[place], item.amount, item.tokens, 1));
+      if v_needs[cardinality(v_needs)] > item.rooms[place] - v_lent[v_places[cardinality(v_places)]] then
+        verdict := 'lease_short';
+      end if;
+    end loop;
+    if verdict is null then
+      verdict := 'granted';
+      v_moves := v_moves + 1;
+      v_taken := v_taken + item.amount;
+      for each in 1 .. cardinality(v_places) loop
+        v_lent[v_places[each]] := v_lent[v_places[each]] + v_needs[each];
+      end loop;
+      v_granted := array_append(v_granted, row(item.project_id, item.account_id, item.cost, item.currency, item.hold_id,
+        item.call_id, item.attempt, item.envelope_id, item.run_id, item.owner, item.amount, item.tokens, item.plan, v_mine,
+        item.version + v_moves, item.balance, item.held + v_taken)::granted_hold);
+      v_last[cardinality(v_last)] := cardinality(v_granted);
+    elsif verdict = 'exhausted' and not item.replayed then
+      v_refused := array_append(v_refused, row(item.project_id, item.account_id, item.currency, item.balance_class,
+        item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.amount, item.plan,
+        item.balance - item.held - v_taken)::refused_hold);
+    end if;
+    v_waits := v_waits or verdict in ('busy', 'short', 'lease_short');
+    ord := item.ord;
+    hold_id := item.hold_id;
+    replayed := item.replayed;
+    return next;
+  end loop;
+
+  if cardinality(v_refused) > 0 then perform refuse_holds(v_refused, p_now); end if;
+  if cardinality(v_granted) = 0 then return; end if;
+  -- First, and by call: whoever holds the same calls on other pockets waits for the first of them, and never each for the
+  -- other.
+  insert into attempt (call_id, number, project_id, run_id, envelope_id, account_id, hold_id, instance_id, owner, held,
       plan, leases, tokens, sent_at)
-    select call_id, attempt, project_id, run_id, envelope_id, account_id, hold_id, p_instance, owner, amount, plan,
-      coalesce(leases, '{}'), tokens, p_now
-    from granted order by call_id
-  ), leased as (
-    update lease l set held = l.held + s.held
-    from (
-      select y.id, limit_need(y.measure, c.amount, c.tokens, c.calls) as held
-      from (
-        select x.id, sum(g.amount) as amount, sum(g.tokens) as tokens, count(*) as calls
-        from granted g cross join lateral unnest(g.leases) as x(id) group by x.id
-      ) c cross join lateral (select y.id, y.measure from lease y where y.id = c.id limit 1) y
-    ) s where l.id = s.id
-  )
-  select q.hold_id, case q.final when 'fits' then 'granted' else q.final end, q.replayed from queued q order by q.ord;
+    select g.call_id, g.attempt, g.project_id, g.run_id, g.envelope_id, g.account_id, g.hold_id, p_instance, g.owner,
+      g.amount, g.plan, g.leases, g.tokens, p_now
+    from unnest(v_granted) g order by g.call_id;
+  insert into transfer (id, recorded_at, project_id, code, debit_account, credit_account, currency, amount, envelope_id,
+      run_id, call_id, attempt, debit_version, debit_balance, debit_held)
+    select g.hold_id, p_now, g.project_id, 'hold', g.account_id, g.cost, g.currency, g.amount, g.envelope_id, g.run_id,
+      g.call_id, g.attempt, g.version, g.balance, g.held
+    from unnest(v_granted) g;
+  update account a set pending_debit = (v_granted[v_last[array_position(v_pockets, a.id)]]).held,
+      version = (v_granted[v_last[array_position(v_pockets, a.id)]]).version, moved_at = p_now
+    where a.id = any(v_pockets) and v_last[array_position(v_pockets, a.id)] is not null;
+  if cardinality(v_leases) > 0 then
+    update lease l set held = l.held + v_lent[array_position(v_leases, l.id)] where l.id = any(v_leases);
+  end if;
 end
+$$;
+
+-- Stores holds that never fit: what closes their attempts for ever. By hold, so that nobody waits for each other.
+create function refuse_holds(p_refused refused_hold[], p_now timestamptz) returns void
+language sql as $$
+  insert into refusal (hold_id, project_id, run_id, envelope_id, account_id, call_id, attempt, bound, asked, free, plan,
+      recorded_at)
+    select f.hold_id, f.project_id, f.run_id, f.envelope_id, f.account_id, f.call_id, f.attempt, 'pocket', f.amount, f.free,
+      f.plan, p_now
+    from unnest(p_refused) f order by f.hold_id;
+  insert into event (project_id, run_id, kind, data)
+    select f.project_id, f.run_id, 'attempt.refused', jsonb_build_object('callId', f.call_id, 'attempt', f.attempt,
+      'route', f.plan->>'route', 'balanceClass', f.balance_class, 'currency', f.currency, 'askedNano', f.amount::text,
+      'freeNano', f.free::text)
+    from unnest(p_refused) f where f.run_id is not null
 $$;
 
 -- How much of a limit something takes, by what the limit measures.
@@ -394,88 +490,5 @@ begin
 end
 $$;
 
--- Truth that comes after an attempt was resolved by estimate: stores the answer if the call has none, and books truth
--- minus what was charged. The money goes back to the pocket, or to the wallet once the envelope is closed.
--- p_item: {hold_id, correction_id, debt_id, amount, tokens, certainty, usage, detail, answer_id, answer}.
--- Verdicts: corrected | replayed | mismatch (these ids with another truth) | unresolved | unknown_hold | invalid_amount.
-create or replace function correct(p_project uuid, p_account uuid, p_item jsonb) returns text
-language plpgsql security definer set search_path = public, pg_temp as $$
-declare
-  item record;
-  v_pocket account;
-  v_home account;
-  v_hold transfer;
-  v_attempt attempt;
-  v_seq bigint;
-  v_charged bigint;
-  v_delta bigint;
-  v_taken bigint;
-  v_tags jsonb;
-  v_answers boolean;
-  v_wallet uuid;
-  v_lot uuid;
-  v_draw record;
-  v_id uuid;
-begin
-  select i.* into item from jsonb_to_record(p_item) as i(hold_id uuid, correction_id uuid, debt_id uuid, amount bigint,
-    tokens bigint, certainty text, usage jsonb, detail jsonb, answer_id uuid, answer jsonb);
-  if item.amount not between 0 and 1000000000000000 or item.tokens not between 0 and 1000000000000000 then
-    return 'invalid_amount';
-  end if;
-  select wallet_account(p_project, e.wallet_id, p.balance_class, p.currency) into v_wallet
-    from account p join envelope e on e.id = p.envelope_id
-    where p.id = p_account and p.project_id = p_project and p.kind = 'pocket';
-  select * into v_home from account where id = v_wallet;
-  select * into v_pocket from account where id = p_account and project_id = p_project and kind = 'pocket'
-    for no key update;
-  select * into v_hold from transfer t where t.id = item.hold_id and t.project_id = p_project and t.code = 'hold'
-    and t.debit_account = p_account;
-  if not found then return 'unknown_hold'; end if;
-  if not exists (select from transfer t where t.pending_id = item.hold_id) then return 'unresolved'; end if;
-  select max(t.seq) into v_seq from transfer k join transfer t on t.xid = k.xid and t.code = 'correction'
-    and t.call_id = v_hold.call_id and t.attempt = v_hold.attempt
-    where k.id in (item.correction_id, item.debt_id) and k.code = 'correction';
-  select coalesce(sum(case when t.credit_account = v_hold.credit_account then t.amount else -t.amount end), 0)
-    into v_charged
-    from transfer t where t.envelope_id = v_hold.envelope_id and t.call_id = v_hold.call_id
-      and t.attempt = v_hold.attempt and t.code in ('capture', 'overage', 'correction') and (v_seq is null or t.seq <= v_seq);
-  if v_seq is not null then return case when v_charged = item.amount then 'replayed' else 'mismatch' end; end if;
-  select * into v_attempt from attempt a where a.call_id = v_hold.call_id and a.number = v_hold.attempt;
-  -- Before the call, as `post` has them: it may be answering another attempt of it.
-  perform from lease where id = any(v_attempt.leases) order by id for no key update;
-  v_answers := store_answer(v_hold, item.answer_id, item.answer);
-  v_delta := item.amount - v_charged;
-  v_tags := jsonb_build_object('envelope_id', v_hold.envelope_id, 'run_id', v_hold.run_id, 'call_id', v_hold.call_id,
-    'attempt', v_hold.attempt, 'certainty', item.certainty, 'use', case when v_answers then 'useful' else 'wasted' end);
-  if v_pocket.gate <> 'closed' then v_home := v_pocket; end if;
-  if v_delta <= 0 then
-    v_lot := lot_give(v_home.id, -v_delta, lot_of_pocket(p_account));
-    perform post_transfer(item.correction_id, p_project, 'correction', v_hold.credit_account, v_home.id, -v_delta,
-      v_tags || jsonb_build_object('lot_id', v_lot));
-  else
-    v_taken := least(v_delta, v_home.posted_credit - v_home.posted_debit - v_home.pending_debit);
-    v_id := item.correction_id;
-    for v_draw in select * from lot_take(v_home.id, v_taken) loop
-      perform post_transfer(v_id, p_project, 'correction', v_home.id, v_hold.credit_account, v_draw.amount,
-        v_tags || jsonb_build_object('lot_id', v_draw.lot_id));
-      v_id := uuidv7();
-    end loop;
-    if v_delta > v_taken then
-      perform post_transfer(item.debt_id, p_project, 'correction', counterparty(p_project, 'overage', v_pocket.currency),
-        v_hold.credit_account, v_delta - v_taken, v_tags);
-    end if;
-  end if;
-  perform settle_leases(v_attempt.leases, 0, 0, 0, v_delta, coalesce(item.tokens - v_attempt.tokens_used, 0), 0);
-  update attempt a set usage = item.usage, detail = coalesce(a.detail, '{}') || coalesce(item.detail, '{}'),
-    tokens_used = coalesce(item.tokens, a.tokens_used) where a.call_id = v_hold.call_id and a.number = v_hold.attempt;
-  if v_hold.run_id is not null then
-    insert into event (project_id, run_id, kind, data) values (p_project, v_hold.run_id, 'attempt.corrected',
-      jsonb_build_object('callId', v_hold.call_id, 'attempt', v_hold.attempt, 'currency', v_hold.currency,
-        'deltaNano', v_delta::text, 'answered', v_answers));
-  end if;
-  return 'corrected';
-end
-$$;
-
 grant execute on function post, settle to purser_app;
-revoke execute on function post, post_settles, post_reserves, limit_need, measure_lease, settle, settle_leases from public;
+revoke execute on function post, post_settles, post_reserves, refuse_holds, limit_need, measure_lease, settle, settle_leases from public;

@@ -69,7 +69,7 @@ grant select on limit_change, folded_lease to purser_app;
 -- idle of the envelope's own lease; what may be recalled from others' leases.
 create type lease_plan as (
   limit_id uuid, starts_at timestamptz, ends_at timestamptz, measure text, cap bigint, spent bigint, held bigint,
-  lent bigint, lease_id uuid, idle bigint, need bigint, recallable bigint
+  lent bigint, leases bigint, lease_id uuid, idle bigint, need bigint, recallable bigint
 );
 
 -- `p_leases`: the leases that are locked, and so may be recalled.
@@ -77,14 +77,14 @@ create function plan_leases(p_limits uuid[], p_envelope uuid, p_leases uuid[], p
   p_at timestamptz) returns setof lease_plan
 language sql stable as $$
   select u.id, w.starts_at, w.ends_at, u.measure, u.cap, (w.used + f.late + s.used)::bigint, s.held::bigint,
-    (w.used + f.late + s.leased)::bigint, own.id, coalesce(own.leased - own.used - own.held, 0),
+    (w.used + f.late + s.leased)::bigint, s.leases, own.id, coalesce(own.leased - own.used - own.held, 0),
     limit_need(u.measure, p_amount, p_tokens, 1), s.recallable::bigint
   from usage_limit u
   join limit_window w on w.limit_id = u.id and w.starts_at = window_start(u.period, u.time_zone, p_at)
   left join lease own on own.envelope_id = p_envelope and own.limit_id = u.id and own.starts_at = w.starts_at
   cross join lateral (
     select coalesce(sum(l.used), 0) as used, coalesce(sum(l.held), 0) as held, coalesce(sum(l.leased), 0) as leased,
-      coalesce(sum(l.leased - l.used - l.held) filter (where l.id = any(p_leases) and l.envelope_id <> p_envelope), 0)
+      count(*) as leases, coalesce(sum(l.leased - l.used - l.held) filter (where l.id = any(p_leases) and l.envelope_id <> p_envelope), 0)
         as recallable
     from lease l where l.limit_id = u.id and l.starts_at = w.starts_at
   ) s
@@ -178,11 +178,14 @@ end
 $$;
 
 -- How much to lend of what is available to an envelope that needs some. Until a lease is used up, the envelope's holds
--- lock nothing but itself: so four times the need, and a 64th of what is there if that is more. Less means that a refill,
--- which waits for the window, comes every few calls; more means that others soon find the cap lent out and recall. It is
--- a share of the rest and not of the cap: slices shrink as the cap comes near, and late envelopes still find something.
-create function lease_slice(p_need bigint, p_available bigint) returns bigint
-language sql immutable as $$ select greatest(0, least(p_available, greatest(4 * p_need, p_available / 64))) $$;
+-- lock nothing but itself: so four times the need, and if that is more a 64th of what is there, less the more leases the
+-- window has. Smaller slices mean that a refill, which waits for the window, comes every few calls; larger ones that
+-- others soon find the cap lent out and recall. It is a share of the rest and not of the cap: slices shrink as the cap
+-- comes near. With a constant share the thousandth envelope would find a ten-millionth of the cap; so it finds a sixth.
+create function lease_slice(p_need bigint, p_available bigint, p_leases bigint) returns bigint
+language sql immutable as $$
+  select greatest(0, least(p_available, greatest(4 * p_need, p_available / (64 + 2 * p_leases))))
+$$;
 
 -- Writes what `refill_leases` has found to fit. What was never lent goes first, then others' idle parts, largest first.
 create function lend(p_pocket account, p_plans lease_plan[], p_leases uuid[]) returns void
@@ -192,7 +195,7 @@ declare
 begin
   for item in
     select s.*, s.cap - s.lent as room, lease_slice(s.need,
-      s.cap - s.lent + case when s.idle + s.cap - s.lent < s.need then s.recallable else 0 end) as slice
+      s.cap - s.lent + case when s.idle + s.cap - s.lent < s.need then s.recallable else 0 end, s.leases) as slice
     from unnest(p_plans) s where s.lease_id is null or s.idle < s.need
   loop
     if item.need > item.idle and item.slice > item.room then

@@ -15,6 +15,7 @@ const files = [
   '0009_limits',
   '0010_seals',
   '0011_statements',
+  '0012_corrections',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -114,19 +114,24 @@ export async function post(
   const { settles, reserves } = batch
   const accounts = [...new Set([...settles, ...reserves].map((each) => each.pocket.accountId))]
   const { rows } = await sql<PostRow>`
-    /* prepared: post */ select hold_id as "holdId", verdict, replayed
+    /* prepared: post */ select ord, hold_id as "holdId", verdict, replayed
     from post(${batch.instanceId}, ${accounts}, ${listOf(settles, settleRow)}::json,
       ${listOf(reserves, reserveRow)}::json)`
     .execute(db)
     .catch(namingTheClock)
   if (rows.length !== settles.length + reserves.length) throw new Error('the ledger answered for other items')
   return {
-    settles: rows.slice(0, settles.length).map((row) => settledOrApart(row)),
-    reserves: rows.slice(settles.length).map((row) => reserveAnswer(row)),
+    settles: inOrder(rows.slice(0, settles.length)).map((row) => settledOrApart(row)),
+    reserves: inOrder(rows.slice(settles.length)).map((row) => reserveAnswer(row)),
   }
 }
 
+function inOrder(rows: readonly PostRow[]): readonly PostRow[] {
+  return rows.toSorted((one, other) => one.ord - other.ord)
+}
+
 interface PostRow {
+  readonly ord: number
   readonly holdId: string
   readonly verdict: ReserveVerdict | 'settled' | 'apart'
   readonly replayed: boolean

@@ -117,7 +117,7 @@ export class LedgerModel {
   }
 
   #open({ envelope, direct, credit }: ActionOf<'open'>): string {
-    if (direct <= 0n || credit <= 0n) return 'invalid_amount'
+    if ([direct, credit].some((amount) => amount <= 0n || amount > MOST)) return 'invalid_amount'
     if (this.debt > 0n) return 'debt_outstanding'
     if (direct > this.wallet.direct || credit > this.wallet.credit) return 'wallet_short'
     this.envelopes.set(envelope, { gate: 'open', pockets: new Map() })
