@@ -53,7 +53,8 @@ create type refused_hold as (
 --   Verdicts: granted | taken (another executor's) | mismatch (granted before with another amount or pocket) | exhausted (stored;
 --   closes this attempt for ever) | frozen | closing | closed | answered | owner_dead | unknown_pocket | unknown_call |
 --   invalid_amount; and of those that do not fit, with nothing written: busy (fits once open holds come back), short
---   (ask find_money), lease_short (ask refill_leases), behind (first in first out: somebody in front waits).
+--   (ask find_money), lease_short (ask refill_leases), behind (first in first out: somebody in front waits for the same
+--   pocket or the same limit).
 -- Answers the settlements first; `ord` says which.
 -- Every plan must stay good when the tables grow a thousandfold between two analyses: a row is looked up by its key in a
 -- lateral subquery, or changed by `id = any(…)` with its values taken out of arrays. A join with the changed table could
@@ -84,14 +85,15 @@ begin
       using errcode = 'PU001', hint = 'Set the clock right, or wait until it has caught up.';
   end if;
   v_now := clock_timestamp();
-  if p_settles is not null then return query select * from post_settles(p_accounts, p_settles, v_now); end if;
+  if p_settles is not null then return query select * from post_settles(p_accounts, v_leases, p_settles, v_now); end if;
   if p_reserves is not null then
     return query select * from post_reserves(p_instance, p_accounts, v_leases, p_reserves, v_now);
   end if;
 end
 $$;
 
-create function post_settles(p_accounts uuid[], p_items json, p_now timestamptz)
+-- `p_leases`: those that are locked. Who held one that was folded since is settled apart.
+create function post_settles(p_accounts uuid[], p_leases uuid[], p_items json, p_now timestamptz)
 returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql as $$
 #variable_conflict use_column
@@ -132,7 +134,7 @@ begin
     left join lateral (
       select * from attempt a where a.call_id = i.call_id and a.number = i.attempt and a.hold_id = i.hold_id
         and a.account_id = p.id and a.state = 'sent' and coalesce(i.amount, 0) between 0 and a.held
-        and coalesce(i.tokens, 0) between 0 and 1000000000000000 limit 1
+        and coalesce(i.tokens, 0) between 0 and 1000000000000000 and a.leases <@ p_leases limit 1
     ) a on true
     order by i.account_id, i.ord
   loop
@@ -222,8 +224,9 @@ declare
   -- The pockets that holds are asked of, and the place of the last one that each has granted.
   v_pockets uuid[] := '{}';
   v_last integer[] := '{}';
-  -- Of the pocket at hand: whether somebody waits, and what was granted so far.
+  -- Of the pocket at hand: whether somebody waits for its money, or for which limits, and what was granted so far.
   v_waits boolean;
+  v_short uuid[];
   v_moves bigint;
   v_taken bigint;
   -- Leases that were looked at, and what was granted of each so far.
@@ -238,7 +241,7 @@ begin
     with pocket as materialized (
       select a.id, a.project_id, a.envelope_id, a.currency, a.balance_class, a.gate, a.version,
         a.posted_credit - a.posted_debit as balance, a.pending_debit as held, k.id as cost, e.kind, e.parent_id,
-        b.leases, b.rooms, b.measures, b.steps
+        b.limits, b.leases, b.rooms, b.measures, b.steps
       from unnest(p_accounts) as x(id)
       cross join lateral (select * from account a where a.id = x.id and a.envelope_id is not null limit 1) a
       cross join lateral (select e.kind, e.parent_id, e.subjects from envelope e where e.id = a.envelope_id limit 1) e
@@ -247,16 +250,17 @@ begin
           and k.currency = a.currency and k.kind not in ('wallet', 'pocket') limit 1
       ) k on true
       cross join lateral (
-        select array_agg(l.id) as leases, array_agg(l.leased - l.used - l.held) as rooms, array_agg(u.measure) as measures,
-          array_agg(u.step) as steps
-        from (select * from usage_limit u where u.subject_id = any(e.subjects) and u.retired_at is null offset 0) u
+        select array_agg(u.id) as limits, array_agg(l.id) as leases, array_agg(l.leased - l.used - l.held) as rooms,
+          array_agg(u.measure) as measures, array_agg(u.step) as steps
+        from (select * from usage_limit u where u.subject_id = any(e.subjects) and u.retired_at is null
+          and u.organisation_id = e.subjects[1] and (u.project_id is null or u.project_id = a.project_id) offset 0) u
         left join (select * from lease l where l.envelope_id = a.envelope_id offset 0) l
           on l.limit_id = u.id and l.starts_at = window_start(u.period, u.time_zone, p_now) and l.id = any(p_leases)
         where u.currency is null or u.currency = a.currency
       ) b
     )
-    select i.*, p.currency, p.balance_class, p.version, p.balance, p.held, p.cost, p.kind, p.leases, p.rooms, p.measures,
-      p.steps, c.path, old.call_id is not null or r.hold_id is not null as replayed,
+    select i.*, p.currency, p.balance_class, p.version, p.balance, p.held, p.cost, p.kind, p.limits, p.leases, p.rooms,
+      p.measures, p.steps, c.path, old.call_id is not null or r.hold_id is not null as replayed,
       case
         when old.call_id is not null then case
           when old.hold_id <> i.hold_id or old.owner <> i.owner or old.state <> 'sent' then 'taken'
@@ -297,6 +301,7 @@ begin
       v_pockets := array_append(v_pockets, item.account_id);
       v_last := array_append(v_last, null);
       v_waits := false;
+      v_short := '{}';
       v_moves := 0;
       v_taken := 0;
     end if;
@@ -312,8 +317,12 @@ begin
     for place in 1 .. coalesce(cardinality(item.leases), 0) loop
       exit when verdict is not null;
       continue when item.path <> item.steps[place] and not starts_with(item.path, item.steps[place] || '/');
-      if item.leases[place] is null then
+      if item.limits[place] = any(v_short) then
+        verdict := 'behind';
+        exit;
+      elsif item.leases[place] is null then
         verdict := 'lease_short';
+        v_short := array_append(v_short, item.limits[place]);
         exit;
       end if;
       if item.leases[place] <> all(v_leases) then
@@ -325,6 +334,7 @@ begin
       v_needs := array_append(v_needs, limit_need(item.measures[place], item.amount, item.tokens, 1));
       if v_needs[cardinality(v_needs)] > item.rooms[place] - v_lent[v_places[cardinality(v_places)]] then
         verdict := 'lease_short';
+        v_short := array_append(v_short, item.limits[place]);
       end if;
     end loop;
     if verdict is null then
@@ -343,7 +353,7 @@ begin
         item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.amount, item.plan,
         item.balance - item.held - v_taken)::refused_hold);
     end if;
-    v_waits := v_waits or verdict in ('busy', 'short', 'lease_short');
+    v_waits := v_waits or verdict in ('busy', 'short');
     ord := item.ord;
     hold_id := item.hold_id;
     replayed := item.replayed;

@@ -52,6 +52,11 @@ export interface ReserveAnswer {
   readonly replayed: boolean
 }
 
+/** Whether a hold was not answered for good: it fits once money or a limit's room is there, or another has gone first. */
+export function hasToWait({ verdict }: ReserveAnswer): boolean {
+  return verdict === 'busy' || verdict === 'behind' || verdict === 'short' || verdict === 'lease_short'
+}
+
 /** Everything that is written when an attempt is over. */
 export interface SettleItem {
   readonly holdId: string

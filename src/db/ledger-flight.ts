@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises'
 import type { Kysely } from 'kysely'
 import { isStoreUnavailable } from './database.ts'
 import {
+  hasToWait,
   post,
   settle,
   type OfPocket,
@@ -57,7 +58,16 @@ async function flyApart(db: Kysely<Database>, instanceId: string, flight: Flight
   const settles: Landed<SettleAnswer>[] = []
   for (const entry of flight.settles) settles.push(await settleAlone(db, entry))
   const reserves: Landed<ReserveAnswer>[] = []
-  for (const entry of flight.reserves) reserves.push(await reserveAlone(db, instanceId, entry))
+  // Behind one that waits for its pocket nobody is asked: the order holds here too.
+  const waiting = new Set<string>()
+  for (const entry of flight.reserves) {
+    const { pocket, item } = entry
+    const landed: Landed<ReserveAnswer> = waiting.has(pocket.accountId)
+      ? { answer: { holdId: item.holdId, verdict: 'behind', replayed: false } }
+      : await reserveAlone(db, instanceId, entry)
+    if ('answer' in landed && hasToWait(landed.answer)) waiting.add(pocket.accountId)
+    reserves.push(landed)
+  }
   return { settles, reserves }
 }
 
