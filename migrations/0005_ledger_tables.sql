@@ -168,7 +168,7 @@ begin
   select t.id || ': ' || t.code || ' from ' || coalesce(d.kind, 'an account of another project or currency') || ' to '
       || coalesce(c.kind, 'an account of another project or currency')
     into v_wrong
-  from posted t
+  from (select distinct on (debit_account, credit_account, code, project_id, currency) * from posted) t
   left join lateral (select d.kind from account d
     where d.id = t.debit_account and d.project_id = t.project_id and d.currency = t.currency limit 1) d on true
   left join lateral (select c.kind from account c

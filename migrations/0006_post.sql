@@ -24,12 +24,22 @@ $$;
 
 create trigger lease_is_measured before insert on lease for each row execute function measure_lease();
 
+create type settle_item as (
+  ord integer, project_id uuid, account_id uuid, hold_id uuid, call_id uuid, attempt integer, resolution_id uuid,
+  amount bigint, tokens bigint, certainty text, outcome text, detail jsonb, usage jsonb, answer_id uuid, answer jsonb
+);
+
+create type reserve_item as (
+  ord integer, project_id uuid, account_id uuid, hold_id uuid, call_id uuid, attempt integer, run_id uuid,
+  envelope_id uuid, amount bigint, tokens bigint, owner uuid, plan jsonb
+);
+
 -- A settlement that is plain, with what its pocket has after it.
 create type plain_settlement as (
   ord integer, project_id uuid, account_id uuid, cost uuid, currency text, balance_class text, hold_id uuid, call_id uuid,
   attempt integer, envelope_id uuid, run_id uuid, route text, resolution_id uuid, amount bigint, released bigint,
   tokens_held bigint, tokens_used bigint, leases uuid[], certainty text, outcome text, detail jsonb, usage jsonb,
-  answer_id uuid, answer jsonb, version bigint, balance bigint, held bigint
+  answer_id uuid, version bigint, balance bigint, held bigint
 );
 
 -- A hold that fits, with what its pocket has after it.
@@ -45,20 +55,25 @@ create type refused_hold as (
   envelope_id uuid, run_id uuid, amount bigint, plan jsonb, free bigint
 );
 
+-- What a pocket has after all that a batch does to it, and what a batch adds to a lease.
+create type moved_pocket as (id uuid, version bigint, balance bigint, held bigint);
+create type moved_lease as (id uuid, held bigint, used bigint);
+
 -- Settles, then holds, in the order given, all in one commit. The caller sends no call twice in one batch.
--- p_settles: [{ord, project_id, account_id, hold_id, call_id, attempt, resolution_id, amount, tokens, certainty, outcome,
---   detail, usage, answer_id, answer}]; amount null = nothing was used (void).
+-- p_settles: [settle_item]; amount null = nothing was used (void).
 --   Verdicts: settled | apart (not as plain as that: `settle` says what it is).
--- p_reserves: [{ord, project_id, account_id, hold_id, call_id, attempt, run_id, envelope_id, amount, tokens, owner, plan}].
+-- p_reserves: [reserve_item].
 --   Verdicts: granted | taken (another executor's) | mismatch (granted before with another amount or pocket) | exhausted (stored;
 --   closes this attempt for ever) | frozen | closing | closed | answered | owner_dead | unknown_pocket | unknown_call |
 --   invalid_amount; and of those that do not fit, with nothing written: busy (fits once open holds come back), short
 --   (ask find_money), lease_short (ask refill_leases), behind (first in first out: somebody in front waits for the same
 --   pocket or the same limit).
 -- Answers the settlements first; `ord` says which.
--- Every plan must stay good when the tables grow a thousandfold between two analyses: a row is looked up by its key in a
--- lateral subquery, or changed by `id = any(…)` with its values taken out of arrays. A join with the changed table could
--- be turned round, and was: each hold then read all leases there were.
+-- Every plan must stay good when the tables grow a thousandfold between two analyses. So a row is looked up by its key in
+-- a lateral subquery with a limit, which cannot be turned round, and changed by the place where that found it. (A join of
+-- a few new values with the table to be changed was turned round: each hold read all leases there were.) `limit
+-- cardinality(…)` lets the planner expect one row and begin with the values. Who looks a value up in an array by its place
+-- copies the array each time, so arrays are unnested.
 create function post(p_instance uuid, p_accounts uuid[], p_settles json, p_reserves json)
 returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql security definer set search_path = public, pg_temp
@@ -66,11 +81,17 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off se
 set plan_cache_mode = force_generic_plan
 as $$
 declare
+  v_settles settle_item[];
+  v_reserves reserve_item[];
   v_now timestamptz;
   v_ahead boolean;
   v_envelopes uuid[];
   v_leases uuid[];
 begin
+  -- What needs no lock comes before the locks: meanwhile another batch may have the same pockets.
+  select array_agg(i) into v_settles from json_populate_recordset(null::settle_item, p_settles) i;
+  select array_agg(i) into v_reserves from json_populate_recordset(null::reserve_item, p_reserves) i;
+  if v_settles is not null then perform post_answers(v_settles); end if;
   select bool_or(p.moved_at > clock_timestamp() + clock_tolerance()), array_agg(p.envelope_id) into v_ahead, v_envelopes
   from (
     select a.moved_at, a.envelope_id from account a where a.id = any(p_accounts) and a.envelope_id is not null order by a.id
@@ -85,15 +106,27 @@ begin
       using errcode = 'PU001', hint = 'Set the clock right, or wait until it has caught up.';
   end if;
   v_now := clock_timestamp();
-  if p_settles is not null then return query select * from post_settles(p_accounts, v_leases, p_settles, v_now); end if;
-  if p_reserves is not null then
-    return query select * from post_reserves(p_instance, p_accounts, v_leases, p_reserves, v_now);
+  if v_settles is not null then return query select * from post_settles(p_accounts, v_settles, v_now); end if;
+  if v_reserves is not null then
+    return query select * from post_reserves(p_instance, p_accounts, v_reserves, v_now);
   end if;
 end
 $$;
 
--- `p_leases`: those that are locked. Who held one that was folded since is settled apart.
-create function post_settles(p_accounts uuid[], p_leases uuid[], p_items json, p_now timestamptz)
+-- Stores answers of attempts that are open. By id, so that nobody waits for each other.
+create function post_answers(p_items settle_item[]) returns void
+language sql as $$
+  insert into payload (id, project_id, run_id, kind, body)
+    select s.answer_id, s.project_id, a.run_id, 'answer', s.answer
+    from unnest(p_items) s
+    cross join lateral (
+      select a.run_id from attempt a where a.call_id = s.call_id and a.number = s.attempt and a.hold_id = s.hold_id
+        and a.project_id = s.project_id and a.state = 'sent' limit 1
+    ) a where s.answer_id is not null order by s.answer_id
+    on conflict do nothing
+$$;
+
+create function post_settles(p_accounts uuid[], p_items settle_item[], p_now timestamptz)
 returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql as $$
 #variable_conflict use_column
@@ -102,16 +135,13 @@ declare
   v_plain plain_settlement[] := '{}';
   v_calls uuid[] := '{}';
   v_answered uuid[];
-  -- The pockets that are changed, and the place of the last settlement of each.
-  v_pockets uuid[] := '{}';
-  v_last integer[] := '{}';
-  -- What the settlements of the pocket at hand have moved so far.
+  v_pockets moved_pocket[] := '{}';
+  v_leases moved_lease[];
+  -- Of the pocket at hand: what was settled so far.
+  v_pocket uuid;
   v_moves bigint;
   v_charged bigint;
   v_released bigint;
-  v_leases uuid[];
-  v_held bigint[];
-  v_used bigint[];
 begin
   replayed := false;
   for item in
@@ -127,14 +157,12 @@ begin
     )
     select i.*, p.currency, p.balance_class, p.version, p.balance, p.held, p.cost, a.held as released, a.envelope_id, a.run_id,
       a.tokens as tokens_held, a.leases, a.plan->>'route' as route
-    from json_to_recordset(p_items) as i(ord integer, project_id uuid, account_id uuid, hold_id uuid, call_id uuid,
-      attempt integer, resolution_id uuid, amount bigint, tokens bigint, certainty text, outcome text, detail jsonb,
-      usage jsonb, answer_id uuid, answer jsonb)
+    from unnest(p_items) i
     left join pocket p on p.id = i.account_id and p.project_id = i.project_id
     left join lateral (
       select * from attempt a where a.call_id = i.call_id and a.number = i.attempt and a.hold_id = i.hold_id
         and a.account_id = p.id and a.state = 'sent' and coalesce(i.amount, 0) between 0 and a.held
-        and coalesce(i.tokens, 0) between 0 and 1000000000000000 and a.leases <@ p_leases limit 1
+        and coalesce(i.tokens, 0) between 0 and 1000000000000000 limit 1
     ) a on true
     order by i.account_id, i.ord
   loop
@@ -143,8 +171,9 @@ begin
     verdict := case when item.released is null then 'apart' else 'settled' end;
     return next;
     continue when item.released is null;
-    if v_pockets[cardinality(v_pockets)] is distinct from item.account_id then
-      v_pockets := array_append(v_pockets, item.account_id);
+    if v_pocket is distinct from item.account_id then
+      v_pocket := item.account_id;
+      v_pockets := array_append(v_pockets, null);
       v_moves := 0;
       v_charged := 0;
       v_released := 0;
@@ -152,57 +181,54 @@ begin
     v_moves := v_moves + 1;
     v_charged := v_charged + coalesce(item.amount, 0);
     v_released := v_released + item.released;
-    v_calls := array_append(v_calls, item.call_id);
+    v_pockets[cardinality(v_pockets)] := row(v_pocket, item.version + v_moves, item.balance - v_charged,
+      item.held - v_released)::moved_pocket;
+    if item.answer_id is not null then v_calls := array_append(v_calls, item.call_id); end if;
     v_plain := array_append(v_plain, row(item.ord, item.project_id, item.account_id, item.cost, item.currency,
       item.balance_class, item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.route,
       item.resolution_id, item.amount, item.released, item.tokens_held,
       case when item.amount is null then 0 else coalesce(item.tokens, item.tokens_held) end, item.leases, item.certainty,
-      item.outcome, item.detail, item.usage, item.answer_id, item.answer, item.version + v_moves, item.balance - v_charged,
+      item.outcome, item.detail, item.usage, item.answer_id, item.version + v_moves, item.balance - v_charged,
       item.held - v_released)::plain_settlement);
-    v_last[cardinality(v_pockets)] := cardinality(v_plain);
   end loop;
   if cardinality(v_plain) = 0 then return; end if;
 
-  insert into payload (id, project_id, run_id, kind, body)
-    select s.answer_id, s.project_id, s.run_id, 'answer', s.answer from unnest(v_plain) s where s.answer_id is not null
-    on conflict do nothing;
+  -- Calls are locked first: two attempts of one, on two pockets, may be answering it.
+  perform from call c where c.id = any(v_calls) order by c.id for no key update;
   with answered as (
-    update call c set state = 'answered', answer_id = (v_plain[array_position(v_calls, c.id)]).answer_id,
-      answer_attempt = (v_plain[array_position(v_calls, c.id)]).attempt, answered_at = p_now, stop_reason = null,
-      stop_detail = null
-    where c.id = any(v_calls) and c.state = 'open' and (v_plain[array_position(v_calls, c.id)]).answer_id is not null
-    returning c.id
+    update call c set state = 'answered', answer_id = s.answer_id, answer_attempt = s.attempt, answered_at = p_now,
+      stop_reason = null, stop_detail = null
+    from (select * from unnest(v_plain) where answer_id is not null limit cardinality(v_plain)) s
+    cross join lateral (select x.ctid as place from call x where x.id = s.call_id and x.state = 'open' limit 1) t
+    where c.ctid = t.place returning c.id
   ) select array_agg(id) into v_answered from answered;
   insert into transfer (id, recorded_at, project_id, code, debit_account, credit_account, currency, amount, released,
       pending_id, envelope_id, run_id, call_id, attempt, certainty, use, debit_version, debit_balance, debit_held)
     select s.resolution_id, p_now, s.project_id, case when s.amount is null then 'void' else 'capture' end, s.account_id,
       s.cost, s.currency, coalesce(s.amount, 0), s.released, s.hold_id, s.envelope_id, s.run_id, s.call_id, s.attempt,
       case when s.amount is not null then s.certainty end,
-      case when s.amount is not null then case when s.call_id = any(v_answered) then 'useful' else 'wasted' end end,
+      case when s.amount is not null then case when c.id is null then 'wasted' else 'useful' end end,
       s.version, s.balance, s.held
-    from unnest(v_plain) s;
-  update account a set posted_debit = a.posted_credit - (v_plain[v_last[array_position(v_pockets, a.id)]]).balance,
-      pending_debit = (v_plain[v_last[array_position(v_pockets, a.id)]]).held,
-      version = (v_plain[v_last[array_position(v_pockets, a.id)]]).version, moved_at = p_now
-    where a.id = any(v_pockets);
-  update attempt a set state = 'resolved', outcome = (v_plain[array_position(v_calls, a.call_id)]).outcome,
-      detail = (v_plain[array_position(v_calls, a.call_id)]).detail,
-      usage = (v_plain[array_position(v_calls, a.call_id)]).usage,
-      tokens_used = (v_plain[array_position(v_calls, a.call_id)]).tokens_used, resolved_at = p_now
-    where a.call_id = any(v_calls) and a.state = 'sent';
-  select array_agg(s.id), array_agg(limit_need(l.measure, s.held_amount, s.held_tokens, s.held_calls)),
-      array_agg(limit_need(l.measure, s.used_amount, s.used_tokens, s.used_calls))
-    into v_leases, v_held, v_used
+    from unnest(v_plain) s left join unnest(v_answered) as c(id) on c.id = s.call_id order by s.account_id, s.ord;
+  update account a set posted_debit = a.posted_credit - m.balance, pending_debit = m.held, version = m.version,
+      moved_at = p_now
+    from (select * from unnest(v_pockets) limit cardinality(v_pockets)) m
+    cross join lateral (select x.ctid as place from account x where x.id = m.id limit 1) t where a.ctid = t.place;
+  update attempt a set state = 'resolved', outcome = s.outcome, detail = s.detail, usage = s.usage,
+      tokens_used = s.tokens_used, resolved_at = p_now
+    from (select * from unnest(v_plain) limit cardinality(v_plain)) s
+    cross join lateral (
+      select x.ctid as place from attempt x where x.call_id = s.call_id and x.number = s.attempt limit 1
+    ) t where a.ctid = t.place;
+  select array_agg(row(s.id, -limit_need(l.measure, s.held_amount, s.held_tokens, s.held_calls),
+      limit_need(l.measure, s.used_amount, s.used_tokens, s.used_calls))::moved_lease)
+    into v_leases
   from (
     select x.id, sum(s.released) as held_amount, sum(s.tokens_held) as held_tokens, count(*) as held_calls,
       sum(coalesce(s.amount, 0)) as used_amount, sum(s.tokens_used) as used_tokens, count(s.amount) as used_calls
     from unnest(v_plain) s cross join lateral unnest(s.leases) as x(id) group by x.id
-  ) s cross join lateral (select y.measure from lease y where y.id = s.id limit 1) l;
-  update lease l set held = l.held - v_held[array_position(v_leases, l.id)],
-      used = l.used + v_used[array_position(v_leases, l.id)],
-      leased = greatest(l.leased, l.used + v_used[array_position(v_leases, l.id)]
-        + l.held - v_held[array_position(v_leases, l.id)])
-    where l.id = any(v_leases);
+  ) s left join lateral (select y.measure from lease y where y.id = s.id limit 1) l on true;
+  if v_leases is not null then perform post_leases(v_leases); end if;
   insert into event (project_id, run_id, kind, data)
     select s.project_id, s.run_id, 'attempt.settled', jsonb_build_object('callId', s.call_id, 'attempt', s.attempt,
       'route', s.route, 'balanceClass', s.balance_class, 'currency', s.currency, 'outcome', s.outcome,
@@ -211,8 +237,25 @@ begin
 end
 $$;
 
--- `p_leases`: those that are locked; one that came since is not counted on.
-create function post_reserves(p_instance uuid, p_accounts uuid[], p_leases uuid[], p_items json, p_now timestamptz)
+-- Counts on leases that the caller has locked. One that is not there was folded meanwhile, or came since: then the whole
+-- batch is given up, and its items go one by one.
+create function post_leases(p_leases moved_lease[]) returns void
+language plpgsql as $$
+declare
+  v_rows integer;
+begin
+  update lease l set held = l.held + m.held, used = l.used + m.used,
+      leased = greatest(l.leased, l.used + m.used + l.held + m.held)
+    from (select * from unnest(p_leases) limit cardinality(p_leases)) m
+    cross join lateral (select x.ctid as place from lease x where x.id = m.id limit 1) t where l.ctid = t.place;
+  get diagnostics v_rows = row_count;
+  if v_rows <> cardinality(p_leases) then
+    raise exception 'a lease of the batch is not there any more' using errcode = 'PU002';
+  end if;
+end
+$$;
+
+create function post_reserves(p_instance uuid, p_accounts uuid[], p_items reserve_item[], p_now timestamptz)
 returns table (ord integer, hold_id uuid, verdict text, replayed boolean)
 language plpgsql as $$
 #variable_conflict use_column
@@ -221,18 +264,19 @@ declare
   item record;
   v_granted granted_hold[] := '{}';
   v_refused refused_hold[] := '{}';
-  -- The pockets that holds are asked of, and the place of the last one that each has granted.
-  v_pockets uuid[] := '{}';
-  v_last integer[] := '{}';
+  v_pockets moved_pocket[] := '{}';
+  v_leases moved_lease[] := '{}';
   -- Of the pocket at hand: whether somebody waits for its money, or for which limits, and what was granted so far.
+  v_pocket uuid;
   v_waits boolean;
   v_short uuid[];
   v_moves bigint;
   v_taken bigint;
-  -- Leases that were looked at, and what was granted of each so far.
-  v_leases uuid[] := '{}';
-  v_lent bigint[] := '{}';
-  -- Of the item at hand: its leases, their places there, and what it needs of each.
+  -- Of the envelope at hand: what was granted so far of each of its leases.
+  v_envelope uuid;
+  v_known uuid[];
+  v_lent bigint[];
+  -- Of the item at hand: its leases, their places among the known, and what it needs of each.
   v_mine uuid[];
   v_places integer[];
   v_needs bigint[];
@@ -255,7 +299,7 @@ begin
         from (select * from usage_limit u where u.subject_id = any(e.subjects) and u.retired_at is null
           and u.organisation_id = e.subjects[1] and (u.project_id is null or u.project_id = a.project_id) offset 0) u
         left join (select * from lease l where l.envelope_id = a.envelope_id offset 0) l
-          on l.limit_id = u.id and l.starts_at = window_start(u.period, u.time_zone, p_now) and l.id = any(p_leases)
+          on l.limit_id = u.id and l.starts_at = window_start(u.period, u.time_zone, p_now)
         where u.currency is null or u.currency = a.currency
       ) b
     )
@@ -279,8 +323,7 @@ begin
           select from envelope e where e.parent_id = p.envelope_id and e.gate <> 'closed' and e.kind = 'child'
         ) then 'exhausted'
       end as known
-    from json_to_recordset(p_items) as i(ord integer, project_id uuid, account_id uuid, hold_id uuid, call_id uuid,
-      attempt integer, run_id uuid, envelope_id uuid, amount bigint, tokens bigint, owner uuid, plan jsonb)
+    from unnest(p_items) i
     left join pocket p on p.id = i.account_id and p.project_id = i.project_id and p.envelope_id = i.envelope_id
     left join lateral (
       select c.id, c.state, c.path from call c where c.id = i.call_id and c.project_id = i.project_id
@@ -295,59 +338,61 @@ begin
     left join lateral (
       select r.hold_id from refusal r where r.hold_id = i.hold_id and r.project_id = i.project_id limit 1
     ) r on true
-    order by i.account_id, i.ord
+    order by i.envelope_id, i.account_id, i.ord
   loop
-    if v_pockets[cardinality(v_pockets)] is distinct from item.account_id then
-      v_pockets := array_append(v_pockets, item.account_id);
-      v_last := array_append(v_last, null);
+    if v_envelope is distinct from item.envelope_id then
+      v_envelope := item.envelope_id;
+      v_known := '{}';
+      v_lent := '{}';
+    end if;
+    if v_pocket is distinct from item.account_id then
+      v_pocket := item.account_id;
       v_waits := false;
       v_short := '{}';
       v_moves := 0;
       v_taken := 0;
     end if;
-    v_mine := '{}';
-    v_places := '{}';
-    v_needs := '{}';
     verdict := case
       when item.known is not null then item.known
       when v_waits then 'behind'
       when item.amount > item.balance then 'short'
       when v_taken + item.amount > item.balance - item.held then case when item.kind = 'standing' then 'short' else 'busy' end
     end;
-    for place in 1 .. coalesce(cardinality(item.leases), 0) loop
+    v_mine := '{}';
+    v_places := '{}';
+    v_needs := '{}';
+    for place in 1 .. coalesce(cardinality(item.limits), 0) loop
       exit when verdict is not null;
       continue when item.path <> item.steps[place] and not starts_with(item.path, item.steps[place] || '/');
       if item.limits[place] = any(v_short) then
         verdict := 'behind';
         exit;
-      elsif item.leases[place] is null then
-        verdict := 'lease_short';
-        v_short := array_append(v_short, item.limits[place]);
-        exit;
       end if;
-      if item.leases[place] <> all(v_leases) then
-        v_leases := array_append(v_leases, item.leases[place]);
+      if item.leases[place] is not null and array_position(v_known, item.leases[place]) is null then
+        v_known := array_append(v_known, item.leases[place]);
         v_lent := array_append(v_lent, 0);
       end if;
       v_mine := array_append(v_mine, item.leases[place]);
-      v_places := array_append(v_places, array_position(v_leases, item.leases[place]));
+      v_places := array_append(v_places, array_position(v_known, item.leases[place]));
       v_needs := array_append(v_needs, limit_need(item.measures[place], item.amount, item.tokens, 1));
-      if v_needs[cardinality(v_needs)] > item.rooms[place] - v_lent[v_places[cardinality(v_places)]] then
-        verdict := 'lease_short';
-        v_short := array_append(v_short, item.limits[place]);
-      end if;
+      if v_needs[cardinality(v_needs)] <= item.rooms[place] - v_lent[v_places[cardinality(v_places)]] then continue; end if;
+      verdict := 'lease_short';
+      v_short := array_append(v_short, item.limits[place]);
     end loop;
     if verdict is null then
       verdict := 'granted';
       v_moves := v_moves + 1;
       v_taken := v_taken + item.amount;
-      for each in 1 .. cardinality(v_places) loop
+      for each in 1 .. cardinality(v_mine) loop
         v_lent[v_places[each]] := v_lent[v_places[each]] + v_needs[each];
+        v_leases := array_append(v_leases, row(v_mine[each], v_needs[each], 0)::moved_lease);
       end loop;
       v_granted := array_append(v_granted, row(item.project_id, item.account_id, item.cost, item.currency, item.hold_id,
         item.call_id, item.attempt, item.envelope_id, item.run_id, item.owner, item.amount, item.tokens, item.plan, v_mine,
         item.version + v_moves, item.balance, item.held + v_taken)::granted_hold);
-      v_last[cardinality(v_last)] := cardinality(v_granted);
+      if v_moves = 1 then v_pockets := array_append(v_pockets, null); end if;
+      v_pockets[cardinality(v_pockets)] := row(v_pocket, item.version + v_moves, item.balance,
+        item.held + v_taken)::moved_pocket;
     elsif verdict = 'exhausted' and not item.replayed then
       v_refused := array_append(v_refused, row(item.project_id, item.account_id, item.currency, item.balance_class,
         item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.amount, item.plan,
@@ -374,11 +419,13 @@ begin
     select g.hold_id, p_now, g.project_id, 'hold', g.account_id, g.cost, g.currency, g.amount, g.envelope_id, g.run_id,
       g.call_id, g.attempt, g.version, g.balance, g.held
     from unnest(v_granted) g;
-  update account a set pending_debit = (v_granted[v_last[array_position(v_pockets, a.id)]]).held,
-      version = (v_granted[v_last[array_position(v_pockets, a.id)]]).version, moved_at = p_now
-    where a.id = any(v_pockets) and v_last[array_position(v_pockets, a.id)] is not null;
+  update account a set pending_debit = m.held, version = m.version, moved_at = p_now
+    from (select * from unnest(v_pockets) limit cardinality(v_pockets)) m
+    cross join lateral (select x.ctid as place from account x where x.id = m.id limit 1) t where a.ctid = t.place;
   if cardinality(v_leases) > 0 then
-    update lease l set held = l.held + v_lent[array_position(v_leases, l.id)] where l.id = any(v_leases);
+    perform post_leases(array(
+      select row(l.id, sum(l.held), 0)::moved_lease from unnest(v_leases) l group by l.id
+    ));
   end if;
 end
 $$;
@@ -501,4 +548,4 @@ end
 $$;
 
 grant execute on function post, settle to purser_app;
-revoke execute on function post, post_settles, post_reserves, refuse_holds, limit_need, measure_lease, settle, settle_leases from public;
+revoke execute on function post, post_answers, post_settles, post_reserves, post_leases, refuse_holds, limit_need, measure_lease, settle, settle_leases from public;
