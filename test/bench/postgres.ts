@@ -3,7 +3,7 @@ import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { connectDatabase } from '#db/database.ts'
 import { migrate } from '#db/migrate.ts'
-import { verifyLedger, type Verification } from '#db/verify.ts'
+import { verifyLedger, type Verification, type VerifyOptions } from '#db/verify.ts'
 import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
 import pg from 'pg'
@@ -91,10 +91,10 @@ export async function requireDurable(url: string): Promise<void> {
 }
 
 /** Runs every check of the ledger, and throws when one finds a row that is wrong. */
-export async function verifyClean(database: BenchDatabase): Promise<Verification> {
+export async function verifyClean(database: BenchDatabase, options: VerifyOptions = {}): Promise<Verification> {
   const db = connectDatabase({ url: database.appUrl, maxConnections: 1, patience: 'unlimited' })
   try {
-    const verification = await verifyLedger(db)
+    const verification = await verifyLedger(db, options)
     const wrong = verification.checks.filter((check) => !check.ok)
     if (!verification.ok) {
       const found = wrong.map((check) => `${check.name}: ${check.firstWrong}`).join('; ')
