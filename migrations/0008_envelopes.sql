@@ -78,7 +78,7 @@ $$;
 create function find_money(p_project uuid, p_account uuid, p_item jsonb) returns text
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
-  v_amount bigint := (p_item->>'amount')::bigint;
+  v_amount bigint;
   v_pocket account;
   v_root envelope;
   v_wallet account;
@@ -89,9 +89,12 @@ declare
 begin
   select * into v_pocket from account where id = p_account and project_id = p_project and kind = 'pocket'
     and envelope_id = (p_item->>'envelope_id')::uuid;
-  if not found or v_amount is null then
-    raise exception 'account % is not a pocket that the hold may ask', p_account using errcode = 'check_violation';
-  end if;
+  -- `post` says by name what is wrong with it.
+  if not found or not coalesce((p_item->>'amount')::numeric between 0 and 1000000000000000, false) or not exists (
+    select from call c where c.id = (p_item->>'call_id')::uuid and c.project_id = p_project
+      and c.envelope_id = v_pocket.envelope_id and c.run_id is not distinct from (p_item->>'run_id')::uuid
+  ) then return 'again'; end if;
+  v_amount := p_item->>'amount';
   v_chain := pockets_above(v_pocket);
   select e.* into v_root from account a join envelope e on e.id = a.envelope_id where a.id = v_chain[cardinality(v_chain)];
   if v_root.kind = 'standing' then
@@ -109,7 +112,9 @@ begin
 
   select * into v_pocket from account where id = p_account;
   if v_pocket.gate <> 'open' then return v_pocket.gate; end if;
-  if exists (select from refusal where hold_id = (p_item->>'hold_id')::uuid) then return 'exhausted'; end if;
+  if exists (
+    select from refusal r where r.hold_id = (p_item->>'hold_id')::uuid and r.project_id = p_project
+  ) then return 'exhausted'; end if;
   if exists (select from attempt a where a.call_id = (p_item->>'call_id')::uuid
     and (a.state = 'sent' or a.number = (p_item->>'attempt')::integer)) then return 'again'; end if;
   -- What is out on holds of a child comes back to it; a standing pocket does not wait for that, the wallet fills it.
@@ -330,7 +335,7 @@ $$;
 -- counts, and for its own run. `p_items`: [{id, balance_class, currency, amount, cap}]; `cap` is the most it may ever be
 -- given (null: no cap), `amount` what it is given now, which may be zero.
 -- Asked again for the same child, it changes nothing. Returns no row when it is open, or why it is not: unknown_envelope |
--- envelope_closed | envelope_exists | invalid_amount | unknown_pocket (the parent has none of this class and currency) |
+-- unknown_run (another project's) | envelope_closed | envelope_exists | invalid_amount | unknown_pocket (the parent has none of this class and currency) |
 -- too_deep | parent_short.
 create function open_child(p_project uuid, p_parent uuid, p_envelope uuid, p_run uuid, p_kind text, p_items jsonb)
 returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
@@ -348,6 +353,9 @@ begin
   select * into v_parent from envelope e where e.id = p_parent and e.project_id = p_project for no key update;
   if not found then
     return query select 'unknown_envelope', null::text, null::text, null::bigint, null::bigint; return;
+  end if;
+  if is_foreign_run(p_project, p_run) then
+    return query select 'unknown_run', null::text, null::text, null::bigint, null::bigint; return;
   end if;
   select * into v_child from envelope e where e.id = p_envelope;
   if found then
@@ -445,8 +453,14 @@ begin
 end
 $$;
 
--- Opens an envelope for a key, and for its run if it has one, and funds it from the project's wallet, or does nothing and
--- says why.
+-- Whether a run belongs to another project. One that is not written yet belongs to whoever opens its envelope.
+create function is_foreign_run(p_project uuid, p_run uuid) returns boolean
+language sql stable as $$
+  select exists (select from run r where r.id = p_run and r.project_id <> p_project)
+$$;
+
+-- Opens an envelope for a key of the project, and for its run if it has one, and funds it from the project's wallet, or does
+-- nothing and says why.
 create or replace function open_envelope(p_project uuid, p_envelope uuid, p_run uuid, p_key uuid, p_kind text, p_items jsonb)
 returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -457,6 +471,10 @@ begin
   if not found then
     return query select 'no_wallet', null::text, null::text, null::bigint, null::bigint; return;
   end if;
+  reason := case
+    when not exists (select from api_key k where k.id = p_key and k.project_id = p_project) then 'unknown_key'
+    when is_foreign_run(p_project, p_run) then 'unknown_run' end;
+  if reason is not null then return next; return; end if;
   perform from account a where a.kind = 'wallet' and a.wallet_id = v_wallet order by a.id for no key update;
   insert into envelope (id, project_id, wallet_id, run_id, api_key_id, kind, subjects)
     select p_envelope, p_project, v_wallet, p_run, p_key, p_kind,
@@ -600,4 +618,5 @@ grant execute on function find_money, close_tree, open_child, standing_envelope,
   close_standing to purser_app;
 revoke execute on function find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
   close_standing, max_tree_depth, money_below, standing_slice, idle_pockets, refuse_hold, free_of, pockets_above,
-  carve_down, fill_standing, most_of, lock_tree, recall_idle, gate_in_force, refused_child from public;
+  carve_down, fill_standing, most_of, lock_tree, recall_idle, gate_in_force, refused_child,
+  is_foreign_run from public;

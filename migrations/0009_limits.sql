@@ -128,16 +128,22 @@ declare
   v_leases uuid[];
   v_plans lease_plan[];
 begin
-  select i.* into item from jsonb_to_record(p_item) as i(hold_id uuid, call_id uuid, attempt integer, envelope_id uuid,
-    amount bigint, tokens bigint);
+  select i.* into item from jsonb_to_record(p_item) as i(hold_id uuid, call_id uuid, attempt integer, run_id uuid,
+    envelope_id uuid, amount numeric, tokens numeric);
+  -- `post` says by name what is wrong with it.
+  if not coalesce(item.amount between 0 and 1000000000000000 and item.tokens between 0 and 1000000000000000, false) then
+    return 'again';
+  end if;
   select array_agg(u.id) into v_limits
   from account a
   join envelope e on e.id = a.envelope_id
   join call c on c.id = item.call_id and c.project_id = p_project and c.envelope_id = e.id
   join usage_limit u on u.subject_id = any(e.subjects) and u.retired_at is null
+    and u.organisation_id = e.subjects[1] and (u.project_id is null or u.project_id = e.project_id)
     and (u.currency is null or u.currency = a.currency)
     and (u.step is null or c.path = u.step or starts_with(c.path, u.step || '/'))
-  where a.id = p_account and a.project_id = p_project and a.kind = 'pocket' and a.envelope_id = item.envelope_id;
+  where a.id = p_account and a.project_id = p_project and a.kind = 'pocket' and a.envelope_id = item.envelope_id
+    and c.run_id is not distinct from item.run_id;
   perform lock_windows(v_limits, v_now);
   select * into v_pocket from account where id = p_account and project_id = p_project and kind = 'pocket'
     for no key update;
@@ -149,7 +155,7 @@ begin
     return 'again';
   end if;
   select array_agg(s.limit_id) into v_scarce
-    from plan_leases(v_limits, v_pocket.envelope_id, '{}', item.amount, item.tokens, v_now) s
+    from plan_leases(v_limits, v_pocket.envelope_id, '{}', item.amount::bigint, item.tokens::bigint, v_now) s
     where s.idle + s.cap - s.lent < s.need;
   -- The envelope's own leases, and all that might be recalled: nothing below touches any other.
   select coalesce(array_agg(locked.id), '{}') into v_leases from (
@@ -159,7 +165,7 @@ begin
     order by l.id for no key update of l
   ) locked;
   v_plans := array(
-    select s from plan_leases(v_limits, v_pocket.envelope_id, v_leases, item.amount, item.tokens, v_now) s
+    select s from plan_leases(v_limits, v_pocket.envelope_id, v_leases, item.amount::bigint, item.tokens::bigint, v_now) s
   );
   if exists (select from unnest(v_plans) s where s.need > 0 and s.cap - s.spent < s.need) then
     perform refuse_for_limit(v_pocket, p_item, v_plans);

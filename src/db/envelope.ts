@@ -20,10 +20,14 @@ export interface Carving {
   readonly cap: bigint | null
 }
 
-/** Why a child was not opened. `unknown_pocket`: the parent has none of this class and currency. */
+/**
+ * Why a child was not opened. `unknown_run`: it belongs to another project. `unknown_pocket`: the parent has none of this
+ * class and currency.
+ */
 export interface ChildRefusal {
   readonly reason:
     | 'unknown_envelope'
+    | 'unknown_run'
     | 'envelope_closed'
     | 'envelope_exists'
     | 'too_deep'

@@ -15,10 +15,12 @@ export interface Funding {
   readonly exchangeTo?: string | undefined
 }
 
-/** Why nothing was moved. `asked` of `debt_outstanding` is the debt; `currency` of `no_quote` is the one to be bought. */
+/** Why nothing was moved. `unknown_key` and `unknown_run`: they belong to another project. `asked` of `debt_outstanding` is the debt; `currency` of `no_quote` is the one to be bought. */
 export interface FundingRefusal {
   readonly reason:
     | 'no_wallet'
+    | 'unknown_key'
+    | 'unknown_run'
     | 'unknown_envelope'
     | 'envelope_closed'
     | 'not_root'

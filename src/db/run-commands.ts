@@ -167,8 +167,10 @@ function refuse(refusal: FundingRefusal | undefined): void {
       throw new Problem('not_root', 'The run is a child: its money comes from the run above it.', {
         remedy: 'Top up the run at the root of the tree.',
       })
+    case 'unknown_key':
+    case 'unknown_run':
     case 'unknown_envelope':
-      throw new Error('a run always has an envelope')
+      throw new Error(`a run has its own key and envelope: ${reason}`)
   }
 }
 

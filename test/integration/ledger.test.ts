@@ -8,7 +8,7 @@ import { parseDecimal } from '#domain/money.ts'
 import pg from 'pg'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
-import { createWorld, requestsSeen } from '../support/world.ts'
+import { createWorld, makeKey, requestsSeen } from '../support/world.ts'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 
 test("the application's role cannot change, delete or forge a ledger row", async () => {
@@ -100,6 +100,7 @@ test('a deposit happens once per reference, and another one under its reference 
 test('of many envelopes at once, only those that the wallet covers are opened', async () => {
   const world = await createWorld()
   const amount = 300_000_000_000n
+  const apiKeyId = await makeKey(world.db, world.scope)
   const results = await Promise.all(
     Array.from({ length: 8 }, () =>
       world.db
@@ -108,7 +109,7 @@ test('of many envelopes at once, only those that the wallet covers are opened', 
           const refusal = await openEnvelope(trx, world.scope, {
             envelopeId: newId(Date.now()),
             runId: newId(Date.now()),
-            apiKeyId: newId(Date.now()),
+            apiKeyId,
             fundings: [{ id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount }],
           })
           if (refusal) throw new Error(refusal.reason)

@@ -18,6 +18,7 @@ import {
 } from '../support/bad-input.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 import { forever, holdOf, openCalls, registerForAnHour, settlementOf } from '../support/storm.ts'
+import { makeKey } from '../support/world.ts'
 
 const cases: readonly {
   readonly what: string
@@ -175,7 +176,8 @@ test.each(['frozen', 'closing', 'closed'] as const)('nothing is held in an envel
 
 test('while the clock stands behind a movement nothing moves, and everybody hears why', async () => {
   const setting = await createSetting()
-  const { world, process, pocket, otherPocket, other, walletId } = setting
+  const { world, process, pocket, otherPocket, other } = setting
+  const apiKeyId = await makeKey(world.db, world.scope)
   const admin = new pg.Client(world.database.adminUrl)
   await admin.connect()
   onTestFinished(() => admin.end())
@@ -195,7 +197,7 @@ test('while the clock stands behind a movement nothing moves, and everybody hear
     openEnvelope(world.db, world.scope, {
       envelopeId: newId(Date.now()),
       runId: newId(Date.now()),
-      apiKeyId: walletId,
+      apiKeyId,
       fundings: [{ id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount: 1n }],
     }),
   ]

@@ -1,6 +1,5 @@
 import type { BalanceClass } from '#contracts/names.ts'
 import type { Plan } from '#contracts/stored.ts'
-import { createKey } from '#db/api-key.ts'
 import { openChild, standingPocket, type ChildRefusal } from '#db/envelope.ts'
 import {
   findMoney,
@@ -19,7 +18,7 @@ import { createLedgerQueue, type LedgerQueue } from '#db/ledger-queue.ts'
 import { deposit } from '#db/ledger.ts'
 import { sql } from 'kysely'
 import { expect, onTestFinished } from 'vitest'
-import { createWorld, type World } from './world.ts'
+import { createWorld, makeKey, type World } from './world.ts'
 
 /** A pocket and whom its calls belong to. */
 export interface Purse {
@@ -110,20 +109,12 @@ export async function createLedgerWorld(options: { readonly connections?: number
     const request = { parentId: parent.envelopeId, envelopeId, runId, kind, carvings: [carving] }
     return { envelopeId, refusal: await openChild(db, scope, request) }
   }
-  const makeKey = async () => {
-    const { organisation_id: organisationId } = await db
-      .selectFrom('project')
-      .select('organisation_id')
-      .executeTakeFirstOrThrow()
-    const key = { organisationId, name: 'test', secret: newId(Date.now()) + newId(Date.now()), nowMs: Date.now() }
-    return (await createKey(db, scope, key)).id
-  }
   const ledger: LedgerWorld = {
     ...world,
     db,
     queue,
-    keyId: await makeKey(),
-    makeKey,
+    keyId: await makeKey(db, scope),
+    makeKey: () => makeKey(db, scope),
     reserve,
     async openRoot(amount) {
       const { envelopeId, runId } = await world.openRun({ direct: amount })

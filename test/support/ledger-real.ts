@@ -6,6 +6,7 @@ import type { BalanceClass } from '#contracts/names.ts'
 import type { Scope } from '#db/database.ts'
 import type { Action, ActionOf } from './ledger-model.ts'
 import { holdOf, openCalls, pocketOf, settlementOf, type Process, type StormCall } from './storm.ts'
+import { makeKey } from './world.ts'
 
 /** Carries the model's actions out on a tenant of its own, through the functions that the product calls. */
 export class RealLedger {
@@ -13,6 +14,7 @@ export class RealLedger {
   readonly organisationId = newId(Date.now())
   readonly #process: Process
   readonly #walletId = newId(Date.now())
+  #keyId = ''
   readonly #runs = new Map<string, { readonly runId: string; readonly envelopeId: string }>()
   readonly #calls = new Map<string, StormCall>()
   readonly #deposits = new Map<string, string>()
@@ -32,6 +34,7 @@ export class RealLedger {
       .values({ id: this.scope.projectId, organisation_id: organisationId, name: `p-${this.scope.projectId}` })
       .execute()
     await db.insertInto('wallet').values({ id: this.#walletId, project_id: this.scope.projectId }).execute()
+    this.#keyId = await makeKey(db, this.scope)
   }
 
   /** The run, and the envelope, that an envelope's name stands for. */
@@ -81,7 +84,7 @@ export class RealLedger {
       .execute(async (trx) => {
         const refusal = await openEnvelope(trx, this.scope, {
           ...run,
-          apiKeyId: run.runId,
+          apiKeyId: this.#keyId,
           fundings: [funding('direct', direct), funding('credit', credit)],
         })
         if (!refusal) return

@@ -4,7 +4,7 @@ import { sql } from 'kysely'
 import pg from 'pg'
 import { expect } from 'vitest'
 import { expectVerified } from './open-attempt.ts'
-import type { World } from './world.ts'
+import { makeKey, type World } from './world.ts'
 
 /** Money that these tests deposit: in a currency of its own, so that the world's first deposits are not in the way. */
 export const CURRENCY = 'EUR'
@@ -54,7 +54,8 @@ export function funding(amount: bigint, change: Partial<Funding> = {}): Funding 
 /** An envelope of its own, or why it was not opened. */
 export async function fund(world: World, ...fundings: readonly Funding[]): Promise<string> {
   const envelopeId = newId(Date.now())
-  const request = { envelopeId, runId: newId(Date.now()), apiKeyId: newId(Date.now()), fundings }
+  const apiKeyId = await makeKey(world.db, world.scope)
+  const request = { envelopeId, runId: newId(Date.now()), apiKeyId, fundings }
   await world.db.transaction().execute(async (trx) => {
     const refusal = await openEnvelope(trx, world.scope, request)
     if (refusal) throw new Error(refusal.reason)

@@ -2,6 +2,7 @@ import type { CallRequest } from '#calls/call.ts'
 import { startEngine, type RunningEngine } from '#calls/start-engine.ts'
 import type { Catalog } from '#contracts/catalog.ts'
 import type { BalanceClass } from '#contracts/names.ts'
+import { createKey } from '#db/api-key.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
@@ -101,6 +102,17 @@ export function worldOn({ database, scope, sandbox }: Pick<World, 'database' | '
   }
 }
 
+/** Another organisation with a project of its own, on the same database. */
+export async function neighbourOf(world: World): Promise<World> {
+  const scope = { projectId: newId(Date.now()) }
+  await fundTenant(world.db, scope)
+  return {
+    ...world,
+    scope,
+    openRun: (pockets, others = []) => openTestRun(world.db, scope, [...dollars(pockets), ...others]),
+  }
+}
+
 export interface SeenRequest {
   readonly callKey: string
   readonly attempt: number
@@ -158,10 +170,21 @@ function dollars(pockets: Partial<Record<BalanceClass, bigint>>): readonly Fundi
   })
 }
 
+/** A key of the project: envelopes are opened for nobody else's. */
+export async function makeKey(db: Kysely<Database>, scope: Scope): Promise<string> {
+  const { organisation_id: organisationId } = await db
+    .selectFrom('project')
+    .select('organisation_id')
+    .where('id', '=', scope.projectId)
+    .executeTakeFirstOrThrow()
+  const secret = newId(Date.now()) + newId(Date.now())
+  return (await createKey(db, scope, { organisationId, name: 'test', secret, nowMs: Date.now() })).id
+}
+
 async function openTestRun(db: Kysely<Database>, scope: Scope, fundings: readonly Funding[]): Promise<TestRun> {
   const runId = newId(Date.now())
   const envelopeId = newId(Date.now())
-  const apiKeyId = newId(Date.now())
+  const apiKeyId = await makeKey(db, scope)
   const refusal = await openEnvelope(db, scope, { envelopeId, runId, apiKeyId, fundings })
   if (refusal) throw new Error(`the envelope was refused: ${refusal.reason}`)
   await db
