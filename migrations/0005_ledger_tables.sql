@@ -132,6 +132,7 @@ create table allowed_movement (
 insert into allowed_movement (debit_kind, credit_kind, code) values
   ('outside', 'wallet', 'deposit'),
   ('wallet', 'outside', 'reversal'),
+  ('breakage', 'outside', 'reversal'),
   ('overage', 'outside', 'reversal'),
   ('wallet', 'outside', 'refund'),
   ('wallet', 'breakage', 'breakage'),

@@ -252,48 +252,65 @@ begin
 end
 $$;
 
--- wallet -> outside: takes a whole deposit back, once. What the wallet, or the deposit's lot, no longer has is refused, or
+-- wallet -> outside: takes a whole deposit back, once. What lies idle in standing pockets is recalled for it; what has
+-- expired of the deposit's lot is taken back from `breakage`, for nobody ever had it. What is missing then is refused, or
 -- with `p_owe` becomes the project's debt.
--- Verdicts: reversed | already_reversed | unknown_deposit | wallet_short. `taken` is what was there, `owed` what was not.
+-- Verdicts: reversed | already_reversed | unknown_deposit | wallet_short. `taken` is what was there, `expired` what had
+-- expired, `owed` the rest.
 create function reverse_deposit(p_project uuid, p_deposit uuid, p_id uuid, p_owe boolean)
-returns table (verdict text, transfer_id uuid, taken bigint, owed bigint)
+returns table (verdict text, transfer_id uuid, taken bigint, expired bigint, owed bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
   v_deposit transfer;
   v_account account;
   v_lot uuid;
+  v_outside uuid;
   v_tags jsonb;
+  v_id uuid := p_id;
 begin
+  taken := 0;
+  expired := 0;
+  owed := 0;
   select * into v_deposit from transfer where id = p_deposit and project_id = p_project and code = 'deposit';
-  if not found then return query select 'unknown_deposit', null::uuid, 0::bigint, 0::bigint; return; end if;
+  verdict := 'unknown_deposit';
+  if not found then return next; return; end if;
   select * into v_account from account where id = v_deposit.credit_account for no key update;
   select t.id into transfer_id from transfer t where t.reverses = p_deposit order by t.seq limit 1;
-  if found then return query select 'already_reversed', transfer_id, 0::bigint, 0::bigint; return; end if;
-  taken := least(v_deposit.amount, v_account.posted_credit - v_account.posted_debit - v_account.pending_debit);
-  if v_account.balance_class = 'credit' then
-    v_lot := coalesce(v_deposit.lot_id, lot_opening(v_account.id));
-    taken := least(v_deposit.amount, (select l.free from lot l where l.id = v_lot));
-  end if;
-  owed := v_deposit.amount - taken;
-  if owed > 0 and not p_owe then return query select 'wallet_short', null::uuid, taken, owed; return; end if;
+  verdict := 'already_reversed';
+  if found then return next; return; end if;
+  if v_account.balance_class = 'credit' then v_lot := coalesce(v_deposit.lot_id, lot_opening(v_account.id)); end if;
+  taken := least(v_deposit.amount, recall_for(p_project, v_account.id, v_lot, v_deposit.amount));
+  expired := least(v_deposit.amount - taken, (
+    select coalesce(sum(t.amount), 0) from transfer t where t.lot_id = v_deposit.lot_id and t.code = 'breakage'));
+  owed := v_deposit.amount - taken - expired;
+  verdict := 'wallet_short';
+  if owed > 0 and not p_owe then return next; return; end if;
   v_tags := jsonb_build_object('reverses', p_deposit);
+  v_outside := counterparty(p_project, 'outside', v_deposit.currency);
   if taken > 0 then
     update lot l set free = l.free - taken where l.id = v_lot;
-    perform post_transfer(p_id, p_project, 'reversal', v_account.id,
-      counterparty(p_project, 'outside', v_deposit.currency), taken, v_tags || jsonb_build_object('lot_id', v_lot));
+    perform post_transfer(v_id, p_project, 'reversal', v_account.id, v_outside, taken,
+      v_tags || jsonb_build_object('lot_id', v_lot));
+    v_id := uuidv7();
+  end if;
+  if expired > 0 then
+    perform post_transfer(v_id, p_project, 'reversal', counterparty(p_project, 'breakage', v_deposit.currency), v_outside,
+      expired, v_tags || jsonb_build_object('lot_id', v_lot));
+    v_id := uuidv7();
   end if;
   if owed > 0 then
-    perform post_transfer(case when taken > 0 then uuidv7() else p_id end, p_project, 'reversal',
-      counterparty(p_project, 'overage', v_deposit.currency), counterparty(p_project, 'outside', v_deposit.currency), owed,
-      v_tags);
+    perform post_transfer(v_id, p_project, 'reversal', counterparty(p_project, 'overage', v_deposit.currency), v_outside,
+      owed, v_tags);
   end if;
-  return query select 'reversed', p_id, taken, owed;
+  verdict := 'reversed';
+  transfer_id := p_id;
+  return next;
 end
 $$;
 
 -- wallet -> outside: direct money that the project wants back. Credit is not refundable, nor is anything while a debt stands.
 -- Verdicts: refunded | replayed | reference_mismatch | unknown_wallet | invalid_amount | invalid_reference | not_refundable |
--- wrong_currency | debt_outstanding | wallet_short. `free` is what the wallet has.
+-- wrong_currency | debt_outstanding | wallet_short. `free` is what the wallet has, with what lay idle in standing pockets.
 create function refund(p_project uuid, p_wallet uuid, p_id uuid, p_class text, p_currency text, p_amount numeric,
   p_reference text) returns table (verdict text, transfer_id uuid, free bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -318,8 +335,11 @@ begin
     when p_class is distinct from 'direct' then 'not_refundable'
     when v_account.id is null then 'wrong_currency'
     when project_debt(p_project, p_currency) > 0 then 'debt_outstanding'
-    when p_amount > free then 'wallet_short'
   end;
+  if verdict is null then
+    free := recall_for(p_project, v_account.id, null, p_amount::bigint);
+    if p_amount > free then verdict := 'wallet_short'; end if;
+  end if;
   if verdict is not null then return query select verdict, null::uuid, free; return; end if;
   perform post_transfer(p_id, p_project, 'refund', v_account.id, counterparty(p_project, 'outside', p_currency),
     p_amount::bigint, jsonb_build_object('reference', p_reference));

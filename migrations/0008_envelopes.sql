@@ -70,7 +70,8 @@ end
 $$;
 
 -- Fetches what a hold lacks in its pocket: from the remainders of the envelopes above, and for a standing envelope from its
--- wallet, after the idle money of the wallet's other standing envelopes. Everything or nothing.
+-- wallet, after the idle money of the wallet's other standing envelopes. Everything or nothing, but for idle money that is
+-- home by then.
 -- p_item: {hold_id, call_id, attempt, run_id, envelope_id, amount, plan}.
 -- Verdicts: again (it is worth asking once more) | busy (it fits once open holds and children came back; nothing is
 -- written) | exhausted (stored) | frozen | closing | closed.
@@ -121,6 +122,8 @@ begin
   v_has := case when v_pocket.envelope_id = v_root.id and v_root.kind = 'standing' then free_of(v_pocket)
     else v_pocket.posted_credit - v_pocket.posted_debit end;
   if v_amount <= v_has or carve_down(p_project, v_chain, v_idle, v_wallet, v_amount, v_amount - v_has) then return 'again'; end if;
+  -- What came home was due, in part: others may have idle money that is not.
+  if v_wallet.version < (select a.version from account a where a.id = v_wallet.id) then return 'again'; end if;
   v_most := most_of(v_chain, case when v_root.kind = 'standing' then v_root.wallet_id end, free_of(v_wallet));
   if (v_most->>'amount')::bigint >= v_amount then return 'busy'; end if;
   perform refuse_hold(p_project, v_pocket, p_item, v_most->>'bound', (v_most->>'amount')::bigint);
@@ -131,6 +134,36 @@ $$;
 create function free_of(p_account account) returns bigint
 language sql immutable as $$
   select coalesce(p_account.posted_credit - p_account.posted_debit - p_account.pending_debit, 0)
+$$;
+
+-- What an account has free, or one lot of it.
+create function free_in(p_account uuid, p_lot uuid) returns bigint
+language sql stable as $$
+  select case when p_lot is null then free_of(a) else (select l.free from lot l where l.id = p_lot) end
+  from account a where a.id = p_account
+$$;
+
+-- Sends the free money of locked standing pockets home to an account of their wallet, those that rested longest first,
+-- until the account, or one lot of it, has `p_needed`. What goes home to lots that are due is broken and is no money any
+-- more, unless a lot is named: who asks for one asks for it as it is. Says what there is then. The caller holds the account.
+create function recall(p_project uuid, p_account uuid, p_pockets uuid[], p_lot uuid, p_needed bigint) returns bigint
+language plpgsql as $$
+declare
+  item record;
+  v_has bigint := free_in(p_account, p_lot);
+begin
+  for item in
+    select a.id, a.envelope_id, free_of(a) as free from account a
+    join account w on w.id = p_account and w.balance_class = a.balance_class and w.currency = a.currency
+    where a.id = any(p_pockets) and free_of(a) > 0 order by a.moved_at, a.id
+  loop
+    exit when v_has >= p_needed;
+    perform send_home(p_project, item.envelope_id, item.id, item.free);
+    if p_lot is null then perform break_lots(p_project, p_account); end if;
+    v_has := free_in(p_account, p_lot);
+  end loop;
+  return v_has;
+end
 $$;
 
 -- The pockets of one class and currency from an envelope up to its root. A child has no pocket that its parent lacks.
@@ -187,14 +220,8 @@ declare
 begin
   if p_wallet.id is null or p_missing > v_free + coalesce((
     select sum(free_of(a)) from account a where a.id = any(p_idle)), 0) then return false; end if;
-  for item in
-    select a.id, a.envelope_id, free_of(a) as free from account a where a.id = any(p_idle) and free_of(a) > 0
-    order by a.moved_at, a.id
-  loop
-    exit when v_free >= p_missing;
-    perform send_home(p_project, item.envelope_id, item.id, item.free);
-    v_free := v_free + item.free;
-  end loop;
+  if p_missing > v_free then v_free := recall(p_project, p_wallet.id, p_idle, null, p_missing); end if;
+  if p_missing > v_free then return false; end if;
   for item in select * from lot_take(p_wallet.id, standing_slice(p_missing, p_amount, v_free)) loop
     perform post_transfer(uuidv7(), p_project, 'top_up', p_wallet.id, p_pocket.id, item.amount,
       jsonb_build_object('envelope_id', p_pocket.envelope_id, 'lot_id', item.lot_id));
@@ -425,31 +452,66 @@ language sql stable as $$
   order by w.rank, w.balance_class, w.currency limit 1
 $$;
 
+-- All standing pockets that may have money for an account of their wallet. What they have can become idle at any moment,
+-- but while the caller holds the account nothing fills one that has none.
+create function standing_pockets(p_account uuid) returns uuid[]
+language sql stable as $$
+  select coalesce(array_agg(a.id), '{}') from account w
+  join envelope e on e.wallet_id = w.wallet_id and e.kind = 'standing' and e.gate <> 'closed'
+  join account a on a.kind = 'pocket' and a.envelope_id = e.id and a.balance_class = w.balance_class
+    and a.currency = w.currency and a.posted_credit > a.posted_debit
+  where w.id = p_account
+$$;
+
 -- Sends idle money of standing envelopes home, as much as a funding lacks in the wallet: money that no call uses is not
 -- refused to a run. The caller holds the wallet's accounts and the envelopes of `p_tree`, whose pockets are locked here in
--- the same pass.
+-- the same pass as all standing pockets that may have some: a second pass could wait for a pocket that comes before one
+-- it holds.
 create function recall_idle(p_project uuid, p_wallet uuid, p_tree uuid[], p_items jsonb) returns void
 language plpgsql as $$
 declare
   item record;
-  v_idle uuid[] := '{}';
+  v_accounts uuid[] := '{}';
+  v_asked bigint[] := '{}';
+  v_pockets uuid[] := '{}';
 begin
   for item in
-    select a.id, a.balance_class, a.currency, sum(i.amount) as asked
+    select a.id, sum(i.amount) as asked
     from jsonb_to_recordset(p_items) as i(balance_class text, currency text, amount numeric)
     join account a on a.kind = 'wallet' and a.wallet_id = p_wallet and a.balance_class = i.balance_class
       and a.currency = i.currency
     group by a.id having is_amount(sum(i.amount))
   loop
     perform break_lots(p_project, item.id);
-    v_idle := v_idle || (select idle_pockets(p_wallet, item.balance_class, item.currency, null,
-      item.asked::bigint - free_of(a)) from account a where a.id = item.id);
+    continue when item.asked <= (select free_of(a) from account a where a.id = item.id);
+    v_accounts := v_accounts || item.id;
+    v_asked := v_asked || item.asked::bigint;
+    v_pockets := v_pockets || standing_pockets(item.id);
   end loop;
-  perform from account a where a.id = any(v_idle) or a.kind = 'pocket' and a.envelope_id = any(p_tree) order by a.id
+  perform from account a where a.id = any(v_pockets) or a.kind = 'pocket' and a.envelope_id = any(p_tree) order by a.id
     for no key update;
-  for item in select a.id, a.envelope_id, free_of(a) as free from account a where a.id = any(v_idle) order by a.id loop
-    if item.free > 0 then perform send_home(p_project, item.envelope_id, item.id, item.free); end if;
+  for place in 1 .. cardinality(v_accounts) loop
+    perform recall(p_project, v_accounts[place], v_pockets, null, v_asked[place]);
   end loop;
+end
+$$;
+
+-- What a wallet's account has free, or one lot of it, once as much idle money is home as it lacks for `p_needed`: of a lot
+-- what lies in pockets that drew on it. The caller holds the account and no pocket.
+create function recall_for(p_project uuid, p_account uuid, p_lot uuid, p_needed bigint) returns bigint
+language plpgsql as $$
+declare
+  v_pockets uuid[] := '{}';
+  v_has bigint := free_in(p_account, p_lot);
+begin
+  if v_has >= p_needed then return v_has; end if;
+  v_pockets := standing_pockets(p_account);
+  if p_lot is not null then
+    v_pockets := array(select distinct t.credit_account from transfer t
+      where t.lot_id = p_lot and t.code = 'top_up' and t.credit_account = any(v_pockets));
+  end if;
+  perform from account a where a.id = any(v_pockets) order by a.id for no key update;
+  return recall(p_project, p_account, v_pockets, p_lot, p_needed);
 end
 $$;
 
@@ -619,4 +681,4 @@ grant execute on function find_money, close_tree, open_child, standing_envelope,
 revoke execute on function find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
   close_standing, max_tree_depth, money_below, standing_slice, idle_pockets, refuse_hold, free_of, pockets_above,
   carve_down, fill_standing, most_of, lock_tree, recall_idle, gate_in_force, refused_child,
-  is_foreign_run from public;
+  is_foreign_run, free_in, recall, recall_for, standing_pockets from public;

@@ -75,7 +75,8 @@ export function depositRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   )
 }
 
-function reversalView(reversed: Deposit, { verdict, transferId, taken, owed }: ReversalVerdict): ReversalView {
+function reversalView(reversed: Deposit, reversal: ReversalVerdict): ReversalView {
+  const { verdict, transferId, taken, expired, owed } = reversal
   const money = (nano: bigint) => toAmount(nano, reversed.currency)
   if (verdict === 'wallet_short') {
     throw new Problem('wallet_short', `Of the deposit ${money(taken).amount} ${reversed.currency} are still there.`, {
@@ -91,6 +92,7 @@ function reversalView(reversed: Deposit, { verdict, transferId, taken, owed }: R
     depositId: reversed.id,
     amount: money(reversed.amount),
     taken: money(taken),
+    expired: money(expired),
     owed: money(owed),
   }
 }

@@ -89,6 +89,7 @@ export const reversalSchema = z
     depositId: z.uuid(),
     amount: amountSchema,
     taken: amountSchema.describe('What the wallet had of it; of credit, what its lot had.'),
+    expired: amountSchema.describe('What of the lot had expired: nobody owes it.'),
     owed: amountSchema.describe('What the project owes for the rest.'),
   })
   .meta({ id: 'Reversal' })

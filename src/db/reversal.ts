@@ -12,8 +12,10 @@ export interface ReversalRequest {
 export interface ReversalVerdict {
   readonly verdict: 'reversed' | 'already_reversed' | 'unknown_deposit' | 'wallet_short'
   readonly transferId: string | null
-  /** What the wallet (of credit: the deposit's lot) had, and what it had not, in nano. */
+  /** What the wallet (of credit: the deposit's lot) had, in nano. */
   readonly taken: bigint
+  /** What of the lot had expired: nobody had it, so nobody owes it. */
+  readonly expired: bigint
   readonly owed: bigint
 }
 
@@ -24,7 +26,7 @@ export async function reverseDeposit(
   request: ReversalRequest,
 ): Promise<ReversalVerdict> {
   const { rows } = await sql<ReversalVerdict>`
-    select verdict, transfer_id as "transferId", taken, owed
+    select verdict, transfer_id as "transferId", taken, expired, owed
     from reverse_deposit(${scope.projectId}, ${request.depositId}, ${request.id}, ${request.shortfall === 'owe'})`.execute(
     db,
   )

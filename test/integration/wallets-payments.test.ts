@@ -1,10 +1,22 @@
 import { newId } from '#db/ids.ts'
 import { deposit } from '#db/ledger.ts'
+import { expireLots } from '#db/lot.ts'
 import { refund, type RefundRequest } from '#db/refund.ts'
 import { reverseDeposit } from '#db/reversal.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
-import { asAdmin, close, expectLotsTrue, freeOf, fund, funding, grantLot, spend, walletOf } from '../support/wallets.ts'
+import {
+  asAdmin,
+  close,
+  expectLotsTrue,
+  freeOf,
+  fund,
+  funding,
+  grantLot,
+  letExpire,
+  spend,
+  walletOf,
+} from '../support/wallets.ts'
 import { createWorld, type World } from '../support/world.ts'
 
 test('two operators who reverse a deposit at once reverse it once', async () => {
@@ -48,6 +60,31 @@ test('a deposit that is wholly spent can be reversed into a debt only', async ()
   const answers = await Promise.all([reverse(world, depositId, 'owe'), reverse(world, depositId, 'owe')])
   expect(answers.map(({ verdict }) => verdict).toSorted()).toEqual(['already_reversed', 'reversed'])
   expect(await debt(world, 'EUR')).toBe(10n)
+  await expectLotsTrue(world)
+})
+
+test('what of a deposit has expired is taken back from where it expired to, and nobody owes it', async () => {
+  const world = await createWorld()
+  const { depositId, lotId } = await grantLot(world, 100n)
+  await letExpire(world, lotId)
+  await expireLots(world.db)
+  expect(await reverse(world, depositId)).toMatchObject({ verdict: 'reversed', taken: 0n, expired: 100n, owed: 0n })
+  expect(await reverse(world, depositId)).toMatchObject({ verdict: 'already_reversed' })
+  const { depositId: second, lotId: lot } = await grantLot(world, 100n)
+  const [spent, home] = [await fund(world, funding(30n)), await fund(world, funding(20n))]
+  await letExpire(world, lot)
+  await expireLots(world.db)
+  await spend(world, spent, 30n)
+  await close(world, home)
+  const short = { verdict: 'wallet_short', taken: 20n, expired: 50n, owed: 30n }
+  expect(await reverse(world, second)).toMatchObject(short)
+  expect(await reverse(world, second, 'owe')).toMatchObject({ ...short, verdict: 'reversed' })
+  expect([await debt(world, 'EUR'), await freeOf(world, lot)]).toEqual([30n, [0n]])
+  const { rows } = await sql`
+    select coalesce(sum(case when t.credit_account = a.id then t.amount else -t.amount end), 0)::bigint as left
+    from account a join transfer t on a.id in (t.debit_account, t.credit_account)
+    where a.kind = 'breakage' and a.currency = 'EUR'`.execute(world.db)
+  expect(rows).toEqual([{ left: 0n }])
   await expectLotsTrue(world)
 })
 

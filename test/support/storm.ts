@@ -7,6 +7,7 @@ import { createLedgerQueue, type LedgerQueue } from '#db/ledger-queue.ts'
 import type { Database } from '#db/schema.ts'
 import { sql, type Kysely } from 'kysely'
 import { onTestFinished } from 'vitest'
+import { pollUntil } from './poll.ts'
 
 /** What a process has of its own: its connections, its instance and its queue. */
 export interface Process {
@@ -134,6 +135,13 @@ export async function deadlocksOf(db: Kysely<Database>): Promise<bigint> {
   const { rows } = await sql<{ deadlocks: bigint }>`
     select deadlocks from pg_stat_database where datname = current_database()`.execute(db)
   return rows[0]?.deadlocks ?? 0n
+}
+
+/** Until a statement in this database waits for a lock. Only an administrator's connection sees those of others. */
+export async function somebodyWaits(admin: Kysely<Database>): Promise<void> {
+  const waiting = sql`
+    select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+  await pollUntil(async () => (await waiting.execute(admin)).rows.length > 0, { what: 'a statement that waits' })
 }
 
 /** Random numbers that a seed repeats (mulberry32). */
