@@ -226,8 +226,9 @@ begin
     when v_lot.expires_at <= clock_timestamp() then 'lot_expired'
   end;
   if verdict is not null then return query select verdict, null::uuid, 0::bigint; return; end if;
-  perform ensure_counterparties(p_project, p_currency);
+  -- Counterparties come after the account, as where lots are broken: two who make them wait for one another.
   v_account := wallet_account(p_project, p_wallet, p_class, p_currency);
+  perform ensure_counterparties(p_project, p_currency);
   perform break_lots(p_project, v_account);
   if p_class = 'credit' then
     insert into lot (id, project_id, account_id, source, priority, expires_at, free)

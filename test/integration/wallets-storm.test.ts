@@ -6,8 +6,10 @@ import { createQuote } from '#db/quote.ts'
 import { refund } from '#db/refund.ts'
 import { reverseDeposit } from '#db/reversal.ts'
 import fc from 'fast-check'
+import { sql } from 'kysely'
 import { expect, onTestFinished, test } from 'vitest'
-import { expectLotsTrue, fund, funding, grantLot, letExpire, walletOf } from '../support/wallets.ts'
+import { somebodyWaits, startProcess } from '../support/storm.ts'
+import { asAdmin, expectLotsTrue, fund, funding, grantLot, letExpire, walletOf } from '../support/wallets.ts'
 import { createWorld } from '../support/world.ts'
 
 const CONNECTIONS = 16
@@ -97,4 +99,22 @@ test('everything at once, from sixteen connections: nothing throws, nothing dead
     await Promise.all(turn.map(async ([move, amount, pick]) => moves[move]?.(amount, pick)))
     await expectLotsTrue(world)
   }
+})
+
+test('a deposit and a sweep that both make the counterparties of an old project do not wait for each other', async () => {
+  const world = await createWorld()
+  const { lotId } = await grantLot(world, 100n)
+  await letExpire(world, lotId)
+  // A project from before lots had no such accounts.
+  await asAdmin(world, `delete from account where kind in ('breakage', 'exchange') and currency = 'EUR'`)
+  const { db } = await startProcess(world.database.adminUrl)
+  const { broken, granting } = await db.transaction().execute(async (trx) => {
+    await sql`select from account where kind = 'wallet' and currency = 'EUR' for no key update`.execute(trx)
+    const granting = grantLot(world, 5n)
+    await somebodyWaits(db)
+    return { broken: await expireLots(trx), granting }
+  })
+  expect(broken).toBe(1)
+  await granting
+  await expectLotsTrue(world)
 })
