@@ -360,7 +360,8 @@ $$;
 
 -- Opens a child and carves its money from its parent's remainder: all of it or nothing. It counts for whom the parent
 -- counts, and for its own run. `p_items`: [{id, balance_class, currency, amount, cap}]; `cap` is the most it may ever be
--- given (null: no cap), `amount` what it is given now, which may be zero.
+-- given (null: no cap), `amount` what it is given now, which may be zero. A wrap-up reserve is what is carved for it now:
+-- its parent is stopped when it is used, and lends it nothing more.
 -- Asked again for the same child, it changes nothing. Returns no row when it is open, or why it is not: unknown_envelope |
 -- unknown_run (another project's) | envelope_closed | envelope_exists | invalid_amount | unknown_pocket (the parent has none of this class and currency) |
 -- too_deep | parent_short.
@@ -407,8 +408,8 @@ begin
     order by a.id
   loop
     insert into account (id, project_id, kind, envelope_id, balance_class, currency, gate, cap, carved)
-      values (uuidv7(), p_project, 'pocket', p_envelope, item.balance_class, item.currency, v_child.gate, item.cap,
-        item.amount)
+      values (uuidv7(), p_project, 'pocket', p_envelope, item.balance_class, item.currency, v_child.gate,
+        case when p_kind = 'wrap_up' then item.amount else item.cap end, item.amount)
       returning id into v_pocket;
     if item.amount > 0 then
       perform post_transfer(item.id, p_project, 'carve', item.parent, v_pocket, item.amount,
