@@ -548,8 +548,30 @@ begin
 end
 $$;
 
--- Money enters a tree at its root: a child has what its parent gives it. Whoever tops up may open the gate of the whole
--- tree in the same transaction, so the tree is locked from the start.
+-- What was moved before under the ids of these fundings: nothing (null), what they ask for (true), or something else. An id
+-- stands for one funding.
+create function is_same_top_up(p_project uuid, p_envelope uuid, p_items jsonb) returns boolean
+language sql stable as $$
+  with asked as (
+    select i.*, t.xid, t.project_id = p_project and t.envelope_id = p_envelope and t.code = 'top_up'
+      and c.balance_class = i.balance_class and c.currency = coalesce(i.exchange_to, i.currency) as same
+    from jsonb_to_recordset(p_items) as i(id uuid, balance_class text, currency text, amount numeric, exchange_to text)
+    left join transfer t on t.id = i.id
+    left join account c on c.id = t.credit_account
+  )
+  select coalesce(bool_and(a.same), false) and not exists (
+    select a.balance_class, a.currency, sum(a.amount) from asked a group by 1, 2
+    except
+    select d.balance_class, d.currency, sum(t.amount)
+    from transfer t join account d on d.id = t.debit_account and d.kind = 'wallet'
+    where t.envelope_id = p_envelope and t.code = 'top_up' and t.xid in (select a.xid from asked a) group by 1, 2
+  )
+  from asked a having bool_or(a.xid is not null) or count(a.id) > count(distinct a.id)
+$$;
+
+-- Money enters a tree at its root: a child has what its parent gives it, and a standing envelope what `find_money` fetches.
+-- Whoever tops up may open the gate of the whole tree in the same transaction, so the tree is locked from the start. Asked
+-- again under the same ids it changes nothing; with the same ids and something else it is a `mismatch`.
 create or replace function top_up_envelope(p_project uuid, p_envelope uuid, p_items jsonb)
 returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -557,12 +579,15 @@ language plpgsql security definer set search_path = public, pg_temp as $$
 declare
   v_root envelope;
   v_tree uuid[];
+  v_same boolean;
 begin
   select * into v_root from envelope e where e.id = p_envelope and e.project_id = p_project;
-  if v_root.parent_id is not null then
-    return query select 'not_root', null::text, null::text, null::bigint, null::bigint; return;
-  end if;
+  reason := case when v_root.parent_id is not null then 'not_root' when v_root.kind = 'standing' then 'standing_envelope' end;
+  if reason is not null then return next; return; end if;
   perform from account a where a.kind = 'wallet' and a.wallet_id = v_root.wallet_id order by a.id for no key update;
+  v_same := is_same_top_up(p_project, p_envelope, p_items);
+  if not v_same then reason := 'mismatch'; return next; end if;
+  if v_same is not null then return; end if;
   v_tree := lock_tree(p_project, p_envelope);
   perform recall_idle(p_project, v_root.wallet_id, v_tree, p_items);
   return query select * from fund_envelope(p_project, p_envelope, p_items, false);
@@ -598,6 +623,7 @@ end
 $$;
 
 -- The pocket that pays a key's calls in one class and currency. It is made empty: `find_money` fills it.
+-- `refusal`: as of `standing_envelope`, or wrong_currency.
 create function standing_pocket(p_project uuid, p_key uuid, p_class text, p_currency text)
 returns table (refusal text, envelope_id uuid, account_id uuid)
 language plpgsql security definer set search_path = public, pg_temp as $$
@@ -608,6 +634,10 @@ begin
     and a.envelope_id = e.id and a.balance_class = p_class and a.currency = p_currency
     where e.api_key_id = p_key and e.project_id = p_project and e.kind = 'standing' and e.gate in ('open', 'frozen');
   if found then return next; return; end if;
+  if p_currency is null or p_currency !~ '^[A-Z]{3}$' then
+    refusal := 'wrong_currency';
+    return next; return;
+  end if;
   select s.refusal, s.envelope_id into refusal, envelope_id from standing_envelope(p_project, p_key) s;
   if refusal is null then
     select * into v_envelope from envelope e where e.id = envelope_id for no key update;
@@ -682,4 +712,4 @@ grant execute on function find_money, close_tree, open_child, standing_envelope,
 revoke execute on function find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
   close_standing, max_tree_depth, money_below, standing_slice, idle_pockets, refuse_hold, free_of, pockets_above,
   carve_down, fill_standing, most_of, lock_tree, recall_idle, gate_in_force, refused_child,
-  is_foreign_run, free_in, recall, recall_for, standing_pockets from public;
+  is_foreign_run, is_same_top_up, free_in, recall, recall_for, standing_pockets from public;

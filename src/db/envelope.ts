@@ -88,7 +88,7 @@ export type StandingRefusal = 'unknown_key' | 'revoked_key' | 'no_wallet'
 
 export type StandingPocket =
   | { readonly ok: true; readonly envelopeId: string; readonly accountId: string }
-  | { readonly ok: false; readonly reason: StandingRefusal }
+  | { readonly ok: false; readonly reason: StandingRefusal | 'wrong_currency' }
 
 /** The pocket that pays a key's calls that belong to no run. Made empty when it is first asked for. */
 export async function standingPocket(
@@ -96,7 +96,11 @@ export async function standingPocket(
   scope: Scope,
   key: { readonly keyId: string; readonly balanceClass: BalanceClass; readonly currency: string },
 ): Promise<StandingPocket> {
-  const { rows } = await sql<{ refusal: StandingRefusal | null; envelopeId: string; accountId: string }>`
+  const { rows } = await sql<{
+    refusal: StandingRefusal | 'wrong_currency' | null
+    envelopeId: string
+    accountId: string
+  }>`
     select refusal, envelope_id as "envelopeId", account_id as "accountId"
     from standing_pocket(${scope.projectId}, ${key.keyId}, ${key.balanceClass}, ${key.currency})`.execute(db)
   const { refusal, envelopeId, accountId } = single(rows)

@@ -15,7 +15,11 @@ export interface Funding {
   readonly exchangeTo?: string | undefined
 }
 
-/** Why nothing was moved. `unknown_key` and `unknown_run`: they belong to another project. `asked` of `debt_outstanding` is the debt; `currency` of `no_quote` is the one to be bought. */
+/**
+ * Why nothing was moved. `unknown_key` and `unknown_run`: they belong to another project. `standing_envelope`: its money is
+ * fetched by its calls. `mismatch`: these ids moved something else before. `asked` of `debt_outstanding` is the debt;
+ * `currency` of `no_quote` is the one to be bought.
+ */
 export interface FundingRefusal {
   readonly reason:
     | 'no_wallet'
@@ -24,6 +28,8 @@ export interface FundingRefusal {
     | 'unknown_envelope'
     | 'envelope_closed'
     | 'not_root'
+    | 'standing_envelope'
+    | 'mismatch'
     | 'wallet_short'
     | 'debt_outstanding'
     | 'invalid_amount'
@@ -102,7 +108,7 @@ export async function openEnvelope(
   return rows[0]
 }
 
-/** wallet → envelope. Never needs budget and never opens the gate by itself. */
+/** wallet → envelope. Never needs budget and never opens the gate by itself. Asked again it changes nothing. */
 export async function topUpEnvelope(
   db: Kysely<Database>,
   scope: Scope,

@@ -170,7 +170,9 @@ function refuse(refusal: FundingRefusal | undefined): void {
     case 'unknown_key':
     case 'unknown_run':
     case 'unknown_envelope':
-      throw new Error(`a run has its own key and envelope: ${reason}`)
+    case 'standing_envelope':
+    case 'mismatch':
+      throw new Error(`a run has its own key, envelope and fundings: ${reason}`)
   }
 }
 

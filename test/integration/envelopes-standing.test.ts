@@ -47,6 +47,8 @@ test('a key has one standing envelope, whoever asks first, for its organisation,
   expect(other.envelopeId).toBe(asked[0]?.envelopeId)
   const foreign = { projectId: newId(Date.now()) }
   expect(await standingEnvelope(world.db, foreign, world.keyId)).toEqual({ ok: false, reason: 'unknown_key' })
+  const dollars = { keyId: world.keyId, balanceClass: 'direct', currency: 'usd' } as const
+  expect(await standingPocket(world.db, world.scope, dollars)).toEqual({ ok: false, reason: 'wrong_currency' })
 })
 
 test('a standing pocket is filled in slices: the wallet is asked once in many calls, and never emptied ahead of need', async () => {
@@ -248,7 +250,9 @@ test('a run is not refused for money that lies idle in a standing envelope, neit
   const envelopeId = await open(58n)
   expect(await world.balance(purse)).toEqual([40n, 40n])
   await world.settle(purse, held.item, null)
-  expect(await topUpEnvelope(db, scope, { envelopeId, fundings: funding(42n) })).toBeUndefined()
+  const topUp = (to: string) => topUpEnvelope(db, scope, { envelopeId: to, fundings: funding(42n) })
+  expect(await topUp(purse.envelopeId)).toMatchObject({ reason: 'standing_envelope' })
+  expect(await topUp(envelopeId)).toBeUndefined()
   expect([await world.balance(purse), await world.walletFree('EUR')]).toEqual([[0n, 0n], 0n])
   expect((await world.get(await world.standing(world.keyId, { currency: 'JPY' }), 1n)).verdict).toBe('exhausted')
   await expectVerified(world)
