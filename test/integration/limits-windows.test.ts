@@ -1,5 +1,5 @@
 import { connectDatabase } from '#db/database.ts'
-import { correct } from '#db/hold.ts'
+import { correct, settle } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { foldLeases } from '#db/lease.ts'
 import { limitUsage } from '#db/limit-usage.ts'
@@ -9,6 +9,7 @@ import { describe, expect, onTestFinished, test } from 'vitest'
 import { createLimitWorld, refusalOf, windowOf, type LimitWorld } from '#test/support/limits.ts'
 import { createTestDatabase } from '#test/support/postgres.ts'
 import { expectVerified } from '../support/open-attempt.ts'
+import { settlementOf } from '../support/storm.ts'
 
 async function useDatabase() {
   const database = await createTestDatabase()
@@ -160,6 +161,32 @@ test('what comes late after a lease was folded goes to its window', async () => 
   expect((await windowsOf(world, tokens)).map(({ used }) => used)).toEqual([200n])
   await expectVerified(world)
 })
+
+test.each([
+  ['tokens', { amount: 10n, tokens: 0n }, 50n],
+  ['money', { amount: 0n, tokens: 0n }, 5n],
+] as const)(
+  'an attempt that held no %s and used some counts, though its lease was folded before',
+  async (measure, ask, used) => {
+    const world = await createLimitWorld()
+    const limitId = await world.limit({ measure, currency: measure === 'money' ? 'USD' : null, cap: 1_000n })
+    const envelope = await world.openEnvelope()
+    const held = await envelope.hold(ask)
+    await passMidnight(world, limitId)
+    expect(await foldLeases(world.db)).toBe(1)
+    const pocket = { projectId: world.scope.projectId, accountId: envelope.accountId }
+    const call = { runId: envelope.runId ?? '', envelopeId: envelope.id, callId: held.item.callId }
+    const item = { ...settlementOf(call, 5n), holdId: held.item.holdId, tokens: 50n }
+    expect((await settle(world.db, pocket, { item, mode: 'owner' })).verdict).toBe('settled')
+    await expectVerified(world)
+    const [window] = await windowsOf(world, limitId)
+    if (!window) throw new Error('there is a window')
+    expect(await limitUsage(world.db, limitId, { startsAt: window.starts_at })).toEqual({ spent: used, held: 0n })
+    await foldLeases(world.db)
+    expect((await windowsOf(world, limitId)).map((each) => each.used)).toEqual([used])
+    await expectVerified(world)
+  },
+)
 
 test('many fold the leases of closed envelopes at once, each of them is folded once, and what they lent is free again', async () => {
   const world = await createLimitWorld()
