@@ -1,5 +1,4 @@
 import type { Certainty, Gate } from '#contracts/names.ts'
-import { Problem } from '#contracts/codes.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
@@ -121,9 +120,7 @@ export async function post(
   const { rows } = await sql<PostRow>`
     /* prepared: post */ select ord, hold_id as "holdId", verdict, replayed
     from post(${batch.instanceId}, ${accounts}, ${listOf(settles, settleRow)}::json,
-      ${listOf(reserves, reserveRow)}::json)`
-    .execute(db)
-    .catch(namingTheClock)
+      ${listOf(reserves, reserveRow)}::json)`.execute(db)
   if (rows.length !== settles.length + reserves.length) throw new Error('the ledger answered for other items')
   return {
     settles: inOrder(rows.slice(0, settles.length)).map((row) => settledOrApart(row)),
@@ -212,9 +209,7 @@ export async function settle(
   const { item, mode } = request
   const { rows } = await sql<{ verdict: SettleVerdict }>`
     select settle(${pocket.projectId}, ${pocket.accountId}, ${json(settleRow(item))}::jsonb, ${mode === 'take_over'})
-      as verdict`
-    .execute(db)
-    .catch(namingTheClock)
+      as verdict`.execute(db)
   const [row] = rows
   invariant(row, 'settle returns a row')
   return { holdId: item.holdId, verdict: row.verdict }
@@ -226,9 +221,9 @@ export type Fetched = 'again' | 'busy' | 'exhausted' | Exclude<Gate, 'open'>
 /** Looks for a hold's money above its pocket: in the parents of its envelope, or in the wallet. */
 export async function findMoney(db: Kysely<Database>, pocket: PocketKey, item: ReserveItem): Promise<Fetched> {
   const { rows } = await sql<{ verdict: Fetched }>`
-    select find_money(${pocket.projectId}, ${pocket.accountId}, ${json(reserveRow(item))}::jsonb) as verdict`
-    .execute(db)
-    .catch(namingTheClock)
+    select find_money(${pocket.projectId}, ${pocket.accountId}, ${json(reserveRow(item))}::jsonb) as verdict`.execute(
+    db,
+  )
   const [row] = rows
   invariant(row, 'find_money returns a row')
   return row.verdict
@@ -237,20 +232,12 @@ export async function findMoney(db: Kysely<Database>, pocket: PocketKey, item: R
 /** Leases more of the limits that a hold falls under. */
 export async function refillLeases(db: Kysely<Database>, pocket: PocketKey, item: ReserveItem): Promise<Fetched> {
   const { rows } = await sql<{ verdict: Fetched }>`
-    select refill_leases(${pocket.projectId}, ${pocket.accountId}, ${json(reserveRow(item))}::jsonb) as verdict`
-    .execute(db)
-    .catch(namingTheClock)
+    select refill_leases(${pocket.projectId}, ${pocket.accountId}, ${json(reserveRow(item))}::jsonb) as verdict`.execute(
+    db,
+  )
   const [row] = rows
   invariant(row, 'refill_leases returns a row')
   return row.verdict
-}
-
-const CLOCK_BACKWARDS = 'PU001'
-
-function namingTheClock(error: unknown): never {
-  if (error instanceof Error && 'code' in error && error.code === CLOCK_BACKWARDS)
-    throw new Problem('clock_backwards', error.message, { remedy: 'Set the clock of the database right.' })
-  throw error
 }
 
 /** The truth about an attempt that was already resolved by estimate. */
@@ -284,9 +271,7 @@ export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Cor
     answer: item.answer,
   })
   const { rows } = await sql<{ verdict: CorrectVerdict }>`
-    select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`
-    .execute(db)
-    .catch(namingTheClock)
+    select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`.execute(db)
   const [row] = rows
   invariant(row, 'correct returns a row')
   return row.verdict

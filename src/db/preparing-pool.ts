@@ -1,11 +1,13 @@
 import type { PostgresPool } from 'kysely'
 import pg from 'pg'
+import { namingTheClock } from './clock.ts'
 
 const MARK = /^\s*\/\* prepared: (\w+) \*\//
 
 /**
  * A pool whose connections prepare, once each, the statements that begin with a comment such as `prepared: post`: the
- * busiest ones need not be parsed again and again. The name stands for one text only.
+ * busiest ones need not be parsed again and again. The name stands for one text only. What any statement raises about the
+ * clock becomes the Problem `clock_backwards`, whichever function of the ledger it calls.
  */
 export function preparing(pool: pg.Pool): PostgresPool {
   const known = new WeakMap<pg.PoolClient, pg.PoolClient>()
@@ -36,5 +38,6 @@ function wrap(client: pg.PoolClient): pg.PoolClient {
 
 function send(client: pg.PoolClient, text: string, values: unknown[]) {
   const name = typeof text === 'string' ? MARK.exec(text)?.[1] : undefined
-  return name === undefined ? client.query(text, values) : client.query({ name, text, values })
+  const sent = name === undefined ? client.query(text, values) : client.query({ name, text, values })
+  return sent.catch(namingTheClock)
 }
