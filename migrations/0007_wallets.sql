@@ -139,23 +139,24 @@ end
 $$;
 
 -- Breaks at most `p_limit` lots that are due, of any tenant, and says how many. Who finds an account locked leaves it to the
--- next turn, or to whoever holds it; and a wallet that is wrong (`verify` names it) does not keep the others' from expiring.
+-- next turn, or to whoever holds it; and a wallet that is wrong (`verify` names it), or whose clock is ahead, does not keep
+-- the others' from expiring, however many there are.
 create function expire_lots(p_limit integer) returns integer
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
   v_account account;
+  v_now timestamptz := clock_timestamp();
   v_broken integer := 0;
 begin
   for v_account in
     select a.* from account a where a.id in (
-      select l.account_id from lot l where l.expires_at <= clock_timestamp() and l.free > 0
-      order by l.expires_at limit p_limit
+      select l.account_id from lot l where l.expires_at <= v_now and l.free > 0
     ) order by a.id for no key update skip locked
   loop
     exit when v_broken >= p_limit;
     begin
       v_broken := v_broken + break_lots(v_account.project_id, v_account.id, p_limit - v_broken);
-    exception when check_violation then
+    exception when check_violation or sqlstate 'PU001' then
       raise warning 'the lots of account % cannot expire: %', v_account.id, sqlerrm;
     end;
   end loop;

@@ -653,38 +653,35 @@ end
 $$;
 
 -- Sends the free money of standing pockets that did not move for so long home to their wallets: of `p_limit` at most, those
--- that rested longest first, of any tenant. A wallet that is locked is left to the next turn, and one that is wrong
--- (`verify` names it) does not keep the others' money away. Says how many pockets it emptied.
+-- that rested longest first, of any tenant. What is locked is left to the next turn, so that nobody is waited for; and a
+-- wallet that is wrong (`verify` names it), or whose clock is ahead, does not keep the others' money away, however many
+-- there are. Says how many pockets it emptied.
 create function empty_idle_standing(p_idle interval, p_limit integer) returns integer
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
   item record;
-  v_pockets uuid[];
-  v_wallets uuid[];
+  v_before timestamptz := clock_timestamp() - p_idle;
   v_emptied integer := 0;
 begin
-  v_pockets := array(select a.id from envelope e join account a on a.kind = 'pocket' and a.envelope_id = e.id
-    where e.kind = 'standing' and e.gate <> 'closed' and free_of(a) > 0 and a.moved_at <= clock_timestamp() - p_idle
-    order by a.moved_at limit p_limit);
-  v_wallets := array(select w.id from account w where w.id in (
-      select w.id from account a join envelope e on e.id = a.envelope_id join account w on w.kind = 'wallet'
-        and w.wallet_id = e.wallet_id and w.balance_class = a.balance_class and w.currency = a.currency
-      where a.id = any(v_pockets)
-    ) order by w.id for no key update skip locked);
-  v_pockets := array(select a.id from account a join envelope e on e.id = a.envelope_id
-    join account w on w.id = any(v_wallets) and w.wallet_id = e.wallet_id and w.balance_class = a.balance_class
-      and w.currency = a.currency
-    where a.id = any(v_pockets));
-  perform from account where id = any(v_pockets) order by id for no key update;
   for item in
-    select a.id, a.project_id, a.envelope_id, free_of(a) as free from account a
-    where a.id = any(v_pockets) and a.gate <> 'closed' and free_of(a) > 0 and a.moved_at <= clock_timestamp() - p_idle
-    order by a.id
+    select a.id, a.project_id, a.envelope_id, w.id as wallet
+    from envelope e
+    join account a on a.kind = 'pocket' and a.envelope_id = e.id and free_of(a) > 0 and a.moved_at <= v_before
+    join account w on w.kind = 'wallet' and w.wallet_id = e.wallet_id and w.balance_class = a.balance_class
+      and w.currency = a.currency
+    where e.kind = 'standing' and e.gate <> 'closed' order by a.moved_at
   loop
+    exit when v_emptied >= p_limit;
+    perform from account w where w.id = item.wallet for no key update skip locked;
+    continue when not found;
+    perform from account a where a.id = item.id and a.gate <> 'closed' and free_of(a) > 0 and a.moved_at <= v_before
+      for no key update skip locked;
+    continue when not found;
     begin
-      perform send_home(item.project_id, item.envelope_id, item.id, item.free);
+      perform send_home(item.project_id, item.envelope_id, item.id, free_in(item.id, null));
       v_emptied := v_emptied + 1;
-    exception when check_violation then null;
+    exception when check_violation or sqlstate 'PU001' then
+      raise warning 'the idle money of pocket % cannot go home: %', item.id, sqlerrm;
     end;
   end loop;
   return v_emptied;

@@ -1,6 +1,7 @@
+import { Problem } from '#contracts/codes.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
-import type { Scope } from './database.ts'
+import { isStoreUnavailable, type Scope } from './database.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
@@ -142,19 +143,37 @@ export async function emptyIdleStanding(db: Kysely<Database>, idle: string = IDL
   return single(rows).emptied
 }
 
-/** Closes the standing envelopes of revoked keys whose holds are resolved by now, of any tenant. */
+/**
+ * Closes the standing envelopes of revoked keys whose holds are resolved by now, of any tenant. One that cannot be closed
+ * (`verify` names it, or its clock is ahead) keeps no other open, however many there are.
+ */
 export async function closeRevokedStanding(db: Kysely<Database>): Promise<number> {
-  const { rows } = await sql<{ envelopeId: string; projectId: string }>`
-    select e.id as "envelopeId", e.project_id as "projectId" from envelope e
-    where e.kind = 'standing' and e.gate = 'closing' and not exists (
-      select from account a where a.kind = 'pocket' and a.envelope_id = e.id and a.pending_debit > 0
-    ) order by e.id limit ${TURN_LIMIT}`.execute(db)
   let closed = 0
-  for (const { envelopeId, projectId } of rows) {
-    const verdict = await closeTree(db, { projectId }, { envelopeId, reason: 'key_revoked' })
-    if (verdict === 'closed') closed += 1
+  let last: string | null = null
+  while (closed < TURN_LIMIT) {
+    const page = await closableStanding(db, last)
+    for (const { envelopeId, projectId } of page) {
+      const verdict = await closeTree(db, { projectId }, { envelopeId, reason: 'key_revoked' }).catch(passOver)
+      if (verdict === 'closed') closed += 1
+    }
+    last = page.at(-1)?.envelopeId ?? null
+    if (page.length < TURN_LIMIT) break
   }
   return closed
+}
+
+async function closableStanding(db: Kysely<Database>, after: string | null) {
+  const { rows } = await sql<{ envelopeId: string; projectId: string }>`
+    select e.id as "envelopeId", e.project_id as "projectId" from envelope e
+    where e.kind = 'standing' and e.gate = 'closing' and (${after}::uuid is null or e.id > ${after}) and not exists (
+      select from account a where a.kind = 'pocket' and a.envelope_id = e.id and a.pending_debit > 0
+    ) order by e.id limit ${TURN_LIMIT}`.execute(db)
+  return rows
+}
+
+/** A database that is away fails the turn; anything else fails one envelope. */
+function passOver(error: unknown): undefined {
+  if (isStoreUnavailable(error) && !(error instanceof Problem)) throw error
 }
 
 function single<Row>(rows: readonly Row[]): Row {
