@@ -3,6 +3,7 @@ import { invariant } from '#domain/invariant.ts'
 import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
 import { json } from './json.ts'
+import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
 
 /** The pocket that pays, within its tenant. */
@@ -170,8 +171,8 @@ function reserveRow(item: ReserveItem) {
     attempt: item.attempt,
     run_id: item.runId,
     envelope_id: item.envelopeId,
-    amount: item.amount,
-    tokens: item.tokens,
+    amount: refusable(item.amount),
+    tokens: refusable(item.tokens),
     owner: item.owner,
     plan: item.plan,
   }
@@ -185,8 +186,8 @@ function settleRow(item: SettleItem) {
     resolution_id: item.resolutionId,
     overage_id: item.overageId,
     debt_id: item.debtId,
-    amount: item.amount,
-    tokens: item.tokens,
+    amount: item.amount === null ? null : refusable(item.amount),
+    tokens: item.tokens === null ? null : refusable(item.tokens),
     certainty: item.certainty,
     outcome: item.outcome,
     detail: item.detail,
@@ -262,8 +263,8 @@ export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Cor
     hold_id: item.holdId,
     correction_id: item.correctionId,
     debt_id: item.debtId,
-    amount: item.amount,
-    tokens: item.tokens,
+    amount: refusable(item.amount),
+    tokens: item.tokens === null ? null : refusable(item.tokens),
     certainty: item.certainty,
     usage: item.usage,
     detail: item.detail,

@@ -2,6 +2,7 @@ import type { LimitMeasure, LimitPeriod, LimitScope } from '#contracts/names.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Caller } from './api-key.ts'
 import { json } from './json.ts'
+import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
 
 export interface NewLimit {
@@ -51,7 +52,7 @@ export async function setLimit(db: Kysely<Database>, caller: Caller, limit: NewL
     currency: limit.currency,
     period: limit.period,
     time_zone: limit.timeZone,
-    cap: limit.cap,
+    cap: refusable(limit.cap),
   })
   return verdictOf(
     await sql<{ verdict: SetVerdict }>`
@@ -71,7 +72,7 @@ export async function changeLimitCap(
 ): Promise<CapVerdict> {
   return verdictOf(
     await sql<{ verdict: CapVerdict }>`
-      select change_limit_cap(${caller.organisationId}, ${caller.projectId}, ${change.limitId}, ${change.cap},
+      select change_limit_cap(${caller.organisationId}, ${caller.projectId}, ${change.limitId}, ${refusable(change.cap)},
         ${caller.keyId}) as verdict`.execute(db),
   )
 }

@@ -92,6 +92,8 @@ test('a lowered cap stops grants at once and takes back what is idle, and what c
   await setCap(world, limitId, 41n)
   expect((await one.hold({ amount: 1n })).verdict).toBe('granted')
   expect(await setCap(world, limitId, -1n)).toBe('invalid_cap')
+  expect(await setCap(world, limitId, 10n ** 19n)).toBe('invalid_cap')
+  await expect(world.limit({ cap: 10n ** 19n })).rejects.toThrow('invalid_limit')
   expect(await setCap(world, newId(Date.now()), 1n)).toBe('unknown_limit')
   await expectVerified(world)
 })

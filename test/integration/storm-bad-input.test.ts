@@ -23,6 +23,9 @@ import { expectVerified } from '../support/open-attempt.ts'
 import { forever, holdOf, openCalls, registerForAnHour, settlementOf } from '../support/storm.ts'
 import { makeKey } from '../support/world.ts'
 
+/** More than a BIGINT holds. */
+const BEYOND = 10n ** 19n
+
 const cases: readonly {
   readonly what: string
   readonly verdict: string
@@ -30,6 +33,12 @@ const cases: readonly {
 }[] = [
   { what: 'a hold below zero', verdict: 'invalid_amount', ask: reserving(() => ({ item: { amount: -1n } })) },
   { what: 'a huge hold', verdict: 'invalid_amount', ask: reserving(() => ({ item: { amount: HUGE } })) },
+  { what: 'a hold beyond any column', verdict: 'invalid_amount', ask: reserving(() => ({ item: { amount: BEYOND } })) },
+  {
+    what: 'a hold of tokens beyond any column',
+    verdict: 'invalid_amount',
+    ask: reserving(() => ({ item: { tokens: BEYOND } })),
+  },
   {
     what: 'a hold of fewer than no tokens',
     verdict: 'invalid_amount',
@@ -73,6 +82,16 @@ const cases: readonly {
   { what: 'a settlement below zero', verdict: 'invalid_amount', ask: settling(() => ({ item: { amount: -1n } })) },
   { what: 'a huge settlement', verdict: 'invalid_amount', ask: settling(() => ({ item: { amount: HUGE } })) },
   {
+    what: 'a settlement beyond any column',
+    verdict: 'invalid_amount',
+    ask: settling(() => ({ item: { amount: BEYOND } })),
+  },
+  {
+    what: 'a settlement of tokens beyond any column',
+    verdict: 'invalid_amount',
+    ask: settling(() => ({ item: { tokens: -BEYOND } })),
+  },
+  {
     what: 'a settlement of fewer than no tokens',
     verdict: 'invalid_amount',
     ask: settling(() => ({ item: { tokens: -1n } })),
@@ -109,6 +128,7 @@ const cases: readonly {
   },
   { what: 'a correction below zero', verdict: 'invalid_amount', ask: correcting(-1n) },
   { what: 'a huge correction', verdict: 'invalid_amount', ask: correcting(HUGE) },
+  { what: 'a correction beyond any column', verdict: 'invalid_amount', ask: correcting(BEYOND) },
   {
     what: 'a correction of another tenant',
     verdict: 'unknown_hold',
@@ -121,11 +141,13 @@ const cases: readonly {
   },
   { what: 'a deposit of nothing', verdict: 'invalid_amount', ask: depositing(0n) },
   { what: 'a deposit below zero', verdict: 'invalid_amount', ask: depositing(-1n) },
+  { what: 'a deposit beyond any column', verdict: 'invalid_amount', ask: depositing(BEYOND) },
   { what: 'a huge deposit', verdict: 'invalid_amount', ask: depositing(HUGE) },
   { what: 'a deposit without a currency', verdict: 'wrong_currency', ask: depositing(1n, { currency: 'dollars' }) },
   { what: 'a deposit into no wallet', verdict: 'unknown_wallet', ask: depositing(1n, { walletId: newId(0) }) },
   { what: 'a top-up of nothing', verdict: 'invalid_amount', ask: toppingUp(0n) },
   { what: 'a top-up below zero', verdict: 'invalid_amount', ask: toppingUp(-1n) },
+  { what: 'a top-up beyond any column', verdict: 'invalid_amount', ask: toppingUp(BEYOND) },
   { what: 'a huge top-up', verdict: 'invalid_amount', ask: toppingUp(HUGE) },
   { what: 'a top-up beyond the wallet', verdict: 'wallet_short', ask: toppingUp(10n ** 15n) },
   {
