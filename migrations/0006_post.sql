@@ -89,9 +89,13 @@ declare
   v_leases uuid[];
 begin
   -- What needs no lock comes before the locks: meanwhile another batch may have the same pockets.
-  select array_agg(i) into v_settles from json_populate_recordset(null::settle_item, p_settles) i;
-  select array_agg(i) into v_reserves from json_populate_recordset(null::reserve_item, p_reserves) i;
-  if v_settles is not null then perform post_answers(v_settles); end if;
+  if p_settles is not null then
+    v_settles := array(select i from json_populate_recordset(null::settle_item, p_settles) i);
+    perform post_answers(v_settles);
+  end if;
+  if p_reserves is not null then
+    v_reserves := array(select i from json_populate_recordset(null::reserve_item, p_reserves) i);
+  end if;
   select bool_or(p.moved_at > clock_timestamp() + clock_tolerance()), array_agg(p.envelope_id) into v_ahead, v_envelopes
   from (
     select a.moved_at, a.envelope_id from account a where a.id = any(p_accounts) and a.envelope_id is not null order by a.id
@@ -304,9 +308,9 @@ begin
       ) b
     )
     select i.*, p.currency, p.balance_class, p.version, p.balance, p.held, p.cost, p.kind, p.limits, p.leases, p.rooms,
-      p.measures, p.steps, c.path, old.call_id is not null or r.hold_id is not null as replayed,
+      p.measures, p.steps, c.path, coalesce(old.is_it, false) or r.hold_id is not null as replayed,
       case
-        when old.call_id is not null then case
+        when old.is_it then case
           when old.hold_id <> i.hold_id or old.owner <> i.owner or old.state <> 'sent' then 'taken'
           when (old.held, old.tokens, old.account_id) <> (i.amount, i.tokens, i.account_id) then 'mismatch'
           else 'granted' end
@@ -318,7 +322,7 @@ begin
         when p.gate <> 'open' then p.gate
         when c.id is null then 'unknown_call'
         when c.state = 'answered' then 'answered'
-        when o.call_id is not null then 'taken'
+        when old.call_id is not null then 'taken'
         when i.amount > p.balance and p.kind <> 'standing' and p.parent_id is null and not exists (
           select from envelope e where e.parent_id = p.envelope_id and e.gate <> 'closed' and e.kind = 'child'
         ) then 'exhausted'
@@ -329,12 +333,12 @@ begin
       select c.id, c.state, c.path from call c where c.id = i.call_id and c.project_id = i.project_id
         and c.envelope_id = i.envelope_id and c.run_id is not distinct from i.run_id limit 1
     ) c on true
+    -- This attempt, if it is there; else another one that is open.
     left join lateral (
-      select * from attempt a where a.call_id = i.call_id and a.number = i.attempt and a.project_id = i.project_id limit 1
+      select a.*, a.number = i.attempt as is_it from attempt a
+      where a.call_id = i.call_id and (a.number = i.attempt or a.state = 'sent') and a.project_id = i.project_id
+      order by a.number <> i.attempt limit 1
     ) old on true
-    left join lateral (
-      select o.call_id from attempt o where o.call_id = i.call_id and o.state = 'sent' limit 1
-    ) o on true
     left join lateral (
       select r.hold_id from refusal r where r.hold_id = i.hold_id and r.project_id = i.project_id limit 1
     ) r on true
