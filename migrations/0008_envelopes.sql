@@ -11,6 +11,9 @@ alter table account
 alter table envelope add column own_gate text check (own_gate in ('open', 'frozen', 'closing'));
 update envelope set own_gate = case when gate = 'closed' then 'closing' else gate end;
 
+-- The standing envelopes of one wallet are looked for whenever it is short.
+create index envelope_standing_of_wallet on envelope (wallet_id) where kind = 'standing' and gate <> 'closed';
+
 -- The most envelopes from a root down to a leaf: one call locks a pocket of each.
 create function max_tree_depth() returns integer language sql immutable as $$ select 8 $$;
 
