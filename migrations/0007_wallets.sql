@@ -98,14 +98,6 @@ begin
 end
 $$;
 
--- The lot that a pocket drew last, for what comes back after the close. Null when it drew none of its own currency.
-create function lot_of_pocket(p_pocket uuid) returns uuid
-language sql stable as $$
-  select t.lot_id from account p
-  join transfer t on t.envelope_id = p.envelope_id and t.code in ('top_up', 'return') and t.credit_account = p.id
-  where p.id = p_pocket and t.lot_id is not null order by t.seq desc limit 1
-$$;
-
 -- The most that one movement may carry, and nothing below one nano: 10^15 nano are 1 000 000 of the currency.
 create function is_amount(p_amount numeric) returns boolean
 language sql immutable as $$
@@ -644,5 +636,5 @@ $$;
 
 grant execute on function deposit, reverse_deposit, refund, open_envelope, expire_lots to purser_app;
 revoke execute on function deposit, reverse_deposit, refund, open_envelope, expire_lots, wallet_account, lot_take,
-  lot_opening, lot_give, lot_of_pocket, is_amount, break_lots, is_same_deposit, quote_in_force, priced_fundings,
+  lot_opening, lot_give, is_amount, break_lots, is_same_deposit, quote_in_force, priced_fundings,
   refused_funding, move_funding, send_home, post_home from public;

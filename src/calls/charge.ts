@@ -9,7 +9,8 @@ import type { ProviderResult, Received } from '#providers/provider.ts'
 import type { LostCost } from './lost-cost.ts'
 
 export interface AttemptKey {
-  readonly runId: string
+  /** Null for a call of a standing envelope. */
+  readonly runId: string | null
   readonly callId: string
   readonly number: number
 }
@@ -26,7 +27,7 @@ export function ledgerId(
   key: AttemptKey,
   phase: 'hold' | 'resolution' | 'lost' | 'overage' | 'debt' | 'correction' | 'void' | 'answer',
 ): string {
-  return deriveId(key.runId, 'attempt', key.callId, String(key.number), phase)
+  return deriveId(key.runId ?? key.callId, 'attempt', key.callId, String(key.number), phase)
 }
 
 interface ChargeContext {

@@ -253,9 +253,18 @@ export interface Correction {
   readonly detail: unknown
   readonly answerId: string | null
   readonly answer: unknown
+  /** By hand: only for a lost attempt whose cost nobody knows, and decided under the lock that the truth takes. */
+  readonly voids?: true
 }
 
-export type CorrectVerdict = 'corrected' | 'replayed' | 'mismatch' | 'unresolved' | 'unknown_hold' | 'invalid_amount'
+export type CorrectVerdict =
+  | 'corrected'
+  | 'replayed'
+  | 'mismatch'
+  | 'known'
+  | 'unresolved'
+  | 'unknown_hold'
+  | 'invalid_amount'
 
 /** Books truth minus estimate, and stores the answer if the call has none yet. */
 export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Correction): Promise<CorrectVerdict> {
@@ -270,6 +279,7 @@ export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Cor
     detail: item.detail,
     answer_id: item.answerId,
     answer: item.answer,
+    voids: item.voids,
   })
   const { rows } = await sql<{ verdict: CorrectVerdict }>`
     select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`.execute(db)

@@ -9,14 +9,15 @@ export const everyLease = sql`
 
 /**
  * What attempts hold and have used of each lease they name, computed from the journal alone: money from the movements,
- * tokens from what was settled, a call for every attempt that was not voided.
+ * tokens from what was settled, a call for every attempt that was not voided, or that was corrected to more than nothing.
  */
 const journalOfLeases = sql`
   select named.id as lease_id, named.limit_id, named.starts_at,
     sum(case when a.state <> 'sent' then 0 when u.measure = 'money' then h.amount when u.measure = 'tokens' then a.tokens
       else 1 end) as held,
     sum(case when a.state = 'sent' then 0 when u.measure = 'money' then coalesce(m.charged, 0)
-      when u.measure = 'tokens' then coalesce(a.tokens_used, 0) when r.code = 'capture' then 1 else 0 end) as used
+      when u.measure = 'tokens' then coalesce(a.tokens_used, 0) when m.corrected then (m.charged > 0)::integer
+      when r.code = 'capture' then 1 else 0 end) as used
   from attempt a
   cross join lateral unnest(a.leases) as x(id)
   join (${everyLease}) named on named.id = x.id
@@ -25,7 +26,8 @@ const journalOfLeases = sql`
   left join transfer r on r.pending_id = a.hold_id
   left join (
     select t.envelope_id, t.call_id, t.attempt,
-      sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end) as charged
+      sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end) as charged,
+      bool_or(t.code = 'correction') as corrected
     from transfer t join account c on c.id = t.credit_account
     where t.code in ('capture', 'overage', 'correction') and t.call_id is not null
     group by t.envelope_id, t.call_id, t.attempt

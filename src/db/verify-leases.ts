@@ -63,14 +63,15 @@ async function readUsage(db: Kysely<Database>): Promise<ReadonlyMap<string, Usag
 
 /**
  * What attempts hold and have used of each lease they name, by the journal: money from the movements, tokens from what was
- * settled, a call for every attempt that was not voided.
+ * settled, a call for every attempt that was not voided, or that was corrected to more than nothing.
  */
 function usageOf(attempts: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
     with a as materialized (${attempts}),
     extra as materialized (
       select t.call_id, t.attempt, t.envelope_id,
-        sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end) as amount
+        sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end) as amount,
+        bool_or(t.code = 'correction') as corrected
       from transfer t join account c on c.id = t.credit_account
       where t.code in ('overage', 'debt_payment', 'correction') and t.code <> 'debt_payment' and t.call_id is not null
       group by t.call_id, t.attempt, t.envelope_id
@@ -80,7 +81,8 @@ function usageOf(attempts: RawBuilder<unknown>): RawBuilder<unknown> {
         when u.measure = 'tokens' then a.tokens else 1 end), 0)::bigint as held,
       coalesce(sum(case when a.state = 'sent' then 0
         when u.measure = 'money' then case when r.code = 'capture' then r.amount else 0 end + coalesce(e.amount, 0)
-        when u.measure = 'tokens' then coalesce(a.tokens_used, 0) when r.code = 'capture' then 1 else 0 end), 0)::bigint
+        when u.measure = 'tokens' then coalesce(a.tokens_used, 0)
+        when e.corrected then (r.amount + e.amount > 0)::integer when r.code = 'capture' then 1 else 0 end), 0)::bigint
         as used
     from a
     cross join lateral unnest(a.leases) as x(id)

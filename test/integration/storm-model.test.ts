@@ -27,7 +27,7 @@ const draft: fc.Arbitrary<Draft> = fc.record({
     { weight: 9, arbitrary: fc.constant('reserve' as const) },
     { weight: 8, arbitrary: fc.constant('settle' as const) },
     { weight: 3, arbitrary: fc.constantFrom('deposit' as const, 'top_up' as const, 'replay' as const) },
-    { weight: 2, arbitrary: fc.constantFrom('correct' as const, 'poison' as const) },
+    { weight: 5, arbitrary: fc.constantFrom('correct' as const, 'poison' as const) },
     { weight: 1, arbitrary: fc.constantFrom('open' as const, 'gate' as const, 'close' as const) },
   ),
   which: fc.nat(1_000),

@@ -10,14 +10,15 @@ import { QUESTION } from '../support/open-attempt.ts'
 import { asAdmin, close, expectLotsTrue, freeOf, fund, funding, grantLot, spend } from '../support/wallets.ts'
 import { createWorld, requestsSeen, type World } from '../support/world.ts'
 
-test('late truth that is cheaper gives back to the lot that the envelope drew last', async () => {
+test('late truth that is cheaper gives back to the lot whose money was spent', async () => {
   const world = await createWorld()
   const { lotId: first } = await grantLot(world, 1_000_000n, { currency: 'USD', priority: 1 })
   const { lotId: second } = await grantLot(world, 1_000_000_000n, { currency: 'USD', priority: 2 })
   const lost = await loseAttempt(world, 500_000_000n)
   const before = await freeOf(world, first, second)
   expect(await correct(world.db, lost.pocket, lost.truth(lost.charged - 40n))).toBe('corrected')
-  expect(await freeOf(world, first, second)).toEqual([before[0], (before[1] ?? 0n) + 40n])
+  expect(before).toEqual([1_000_000n - lost.charged, 1_000_000_000n])
+  expect(await freeOf(world, first, second)).toEqual([1_000_000n - lost.charged + 40n, 1_000_000_000n])
   await expectLotsTrue(world)
 })
 
@@ -34,14 +35,15 @@ test('late truth that is dearer takes from the lots in order, one movement each,
   expect(await freeOf(world, first, second)).toEqual([0n, 0n])
   const moved = await world.db
     .selectFrom('transfer')
-    .select(['amount', 'lot_id'])
-    .where('code', '=', 'correction')
+    .select(['code', 'amount', 'lot_id'])
+    .where('code', 'in', ['top_up', 'correction'])
     .orderBy('seq')
     .execute()
-  expect(moved.slice(-3)).toEqual([
-    { amount: 10n, lot_id: first },
-    { amount: 10n, lot_id: second },
-    { amount: 5n, lot_id: null },
+  expect(moved.slice(-4)).toEqual([
+    { code: 'top_up', amount: 10n, lot_id: first },
+    { code: 'top_up', amount: 10n, lot_id: second },
+    { code: 'correction', amount: 20n, lot_id: null },
+    { code: 'correction', amount: 5n, lot_id: null },
   ])
   await close(world, envelopeId)
   await expectLotsTrue(world)

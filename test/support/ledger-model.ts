@@ -60,6 +60,8 @@ interface Attempt {
   state: 'refused' | 'sent' | 'resolved'
   settled: bigint | null
   charged: bigint
+  /** What of the charge nothing covered, less what corrections took off that. */
+  owed: bigint
   /** What each correction said. */
   readonly truths: Map<number, bigint>
 }
@@ -158,6 +160,7 @@ export class LedgerModel {
       state: amount > pocket.balance ? 'refused' : 'sent',
       settled: null,
       charged: 0n,
+      owed: 0n,
       truths: new Map(),
     }
     if (amount <= pocket.balance && amount > pocket.balance - pocket.held) return 'busy'
@@ -176,7 +179,7 @@ export class LedgerModel {
     const { pocket } = attempt
     pocket.held -= attempt.amount
     pocket.balance -= least(charge, attempt.amount)
-    if (charge > attempt.amount) this.#take(pocket, charge - attempt.amount)
+    if (charge > attempt.amount) this.#take(attempt, charge - attempt.amount)
     attempt.state = 'resolved'
     attempt.settled = amount
     attempt.charged = charge
@@ -191,24 +194,33 @@ export class LedgerModel {
     if (attempt.state === 'sent') return 'unresolved'
     const known = attempt.truths.get(turn)
     if (known !== undefined) return known === amount ? 'replayed' : 'mismatch'
-    const { pocket } = attempt
     const more = amount - attempt.charged
-    if (attempt.envelope.gate === 'closed') {
-      const had = this.wallet[pocket.balanceClass]
-      this.wallet[pocket.balanceClass] -= least(more, had)
-      if (more > had) this.debt += more - had
-    } else if (more > 0n) this.#take(pocket, more)
-    else pocket.balance -= more
+    if (more > 0n) this.#take(attempt, more)
+    else this.#giveBack(attempt, -more)
     attempt.charged = amount
     attempt.truths.set(turn, amount)
     return 'corrected'
   }
 
-  /** Out of free money first; the rest is owed. */
-  #take(pocket: Pocket, amount: bigint): void {
-    const taken = least(amount, pocket.balance - pocket.held)
-    pocket.balance -= taken
+  /** Out of free money first, of the wallet once the envelope is closed; the rest is owed. */
+  #take(attempt: Attempt, amount: bigint): void {
+    const { pocket, envelope } = attempt
+    const isClosed = envelope.gate === 'closed'
+    const taken = least(amount, isClosed ? this.wallet[pocket.balanceClass] : pocket.balance - pocket.held)
+    if (isClosed) this.wallet[pocket.balanceClass] -= taken
+    else pocket.balance -= taken
     this.debt += amount - taken
+    attempt.owed += amount - taken
+  }
+
+  /** What the attempt left as a debt is paid off first, unless a deposit has paid it. */
+  #giveBack(attempt: Attempt, amount: bigint): void {
+    const { pocket, envelope } = attempt
+    const paid = least(amount, least(attempt.owed, this.debt))
+    this.debt -= paid
+    attempt.owed -= paid
+    if (envelope.gate === 'closed') this.wallet[pocket.balanceClass] += amount - paid
+    else pocket.balance += amount - paid
   }
 
   #setGate({ envelope: name, gate }: ActionOf<'gate'>): string {

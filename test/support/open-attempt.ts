@@ -39,7 +39,7 @@ export async function withOpenAttempt(world: World, funded = 1_000_000_000n) {
 }
 
 export function resolution(
-  attempt: { runId: string; callId: string; number: number; holdId: string },
+  attempt: { runId: string | null; callId: string; number: number; holdId: string },
   amount: bigint | null,
 ): SettleItem {
   const key = { runId: attempt.runId, callId: attempt.callId, number: attempt.number }
