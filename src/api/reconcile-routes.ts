@@ -24,13 +24,14 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
     },
     async (request) => {
       const { organisationId, keyId } = callerOfRequest(request)
-      const resolved = await reconcile(db, { organisationId, policy: lostCost, by: `key ${keyId}` })
+      const { resolved, unresolved } = await reconcile(db, { organisationId, policy: lostCost, by: `key ${keyId}` })
       return {
         resolved: resolved.map(({ currency, held, charged, ...facts }) => ({
           ...facts,
           held: toAmount(held, currency),
           charged: toAmount(charged, currency),
         })),
+        unresolved: [...unresolved],
       }
     },
   )

@@ -129,7 +129,7 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
   const verdict = await correct(engine.db, granted.pocket, {
     holdId: item.holdId,
     correctionId: ledgerId(granted.key, 'correction'),
-    debtId: ledgerId(granted.key, 'debt'),
+    debtId: ledgerId(granted.key, 'correction_debt'),
     amount: item.amount ?? 0n,
     tokens: item.tokens ?? (item.amount === null ? 0n : null),
     certainty: item.certainty ?? 'billed',

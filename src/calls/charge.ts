@@ -22,11 +22,21 @@ export interface Charge {
   readonly usage: Usage | null
 }
 
+/** What of an attempt a ledger row is. A settlement, late truth and a void by hand may each leave a debt, or pay one. */
+type Phase =
+  | 'hold'
+  | 'resolution'
+  | 'lost'
+  | 'overage'
+  | 'debt'
+  | 'correction'
+  | 'correction_debt'
+  | 'void'
+  | 'void_debt'
+  | 'answer'
+
 /** The id of one of an attempt's ledger rows: the same phase of the same attempt is the same row. */
-export function ledgerId(
-  key: AttemptKey,
-  phase: 'hold' | 'resolution' | 'lost' | 'overage' | 'debt' | 'correction' | 'void' | 'answer',
-): string {
+export function ledgerId(key: AttemptKey, phase: Phase): string {
   return deriveId(key.runId ?? key.callId, 'attempt', key.callId, String(key.number), phase)
 }
 
@@ -71,7 +81,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
   const charge = chargeFor(result, context)
   const answered = result.outcome === 'answered'
   return {
-    ...bareSettlement(key, 'resolution'),
+    ...bareSettlement({ ...key, holdId: ledgerId(key, 'hold') }, 'resolution'),
     amount: charge?.amount ?? null,
     tokens: charge?.usage ? BigInt(charge.usage.input) + BigInt(charge.usage.output) : null,
     certainty: charge?.certainty ?? null,
@@ -93,29 +103,34 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
   }
 }
 
+/** An attempt as it was found: its hold is the one that its row names. */
+interface FoundAttempt extends AttemptKey {
+  readonly holdId: string
+}
+
 /** What is written for an attempt whose answer died with its process. */
 export function lostSettlementOf(
-  key: AttemptKey,
+  found: FoundAttempt,
   cost: LostCost,
   evidence: Readonly<Record<string, unknown>>,
 ): SettleItem {
   const { amount, certainty, basis } = cost
-  return { ...bareSettlement(key, 'lost'), amount, certainty, outcome: 'lost', detail: { ...evidence, basis } }
+  return { ...bareSettlement(found, 'lost'), amount, certainty, outcome: 'lost', detail: { ...evidence, basis } }
 }
 
 /** What is written for an attempt that was granted and surely never sent. */
-export function unsentSettlementOf(key: AttemptKey, evidence: Readonly<Record<string, unknown>>): SettleItem {
-  return { ...bareSettlement(key, 'lost'), amount: null, certainty: null, outcome: 'not_sent', detail: evidence }
+export function unsentSettlementOf(found: FoundAttempt, evidence: Readonly<Record<string, unknown>>): SettleItem {
+  return { ...bareSettlement(found, 'lost'), amount: null, certainty: null, outcome: 'not_sent', detail: evidence }
 }
 
 /** What is written for an attempt whose process died, when a person knows that the provider did not bill it. */
-export function voidedSettlementOf(key: AttemptKey, evidence: Readonly<Record<string, unknown>>): SettleItem {
-  return { ...bareSettlement(key, 'lost'), amount: null, certainty: null, outcome: 'lost', detail: evidence }
+export function voidedSettlementOf(found: FoundAttempt, evidence: Readonly<Record<string, unknown>>): SettleItem {
+  return { ...bareSettlement(found, 'lost'), amount: null, certainty: null, outcome: 'lost', detail: evidence }
 }
 
-function bareSettlement(key: AttemptKey, phase: 'resolution' | 'lost') {
+function bareSettlement(key: FoundAttempt, phase: 'resolution' | 'lost') {
   return {
-    holdId: ledgerId(key, 'hold'),
+    holdId: key.holdId,
     callId: key.callId,
     attempt: key.number,
     resolutionId: ledgerId(key, phase),

@@ -1,16 +1,17 @@
 import { openAttempts, type OpenAttempt } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
+import { isReachable } from '#db/database-health.ts'
 import { settle, type SettleItem, type SettleVerdict } from '#db/hold.ts'
 import { attemptsOfMeAndTheDead } from '#db/orphan.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
-import { ledgerId, lostSettlementOf, unsentSettlementOf } from './charge.ts'
+import { lostSettlementOf, unsentSettlementOf } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { lostCostOf, type LostCostPolicy } from './lost-cost.ts'
 
 type Lost = Pick<
   OpenAttempt,
-  'callId' | 'number' | 'runId' | 'accountId' | 'held' | 'instanceId' | 'owner' | 'ownerAlive'
+  'callId' | 'number' | 'runId' | 'accountId' | 'holdId' | 'held' | 'instanceId' | 'owner' | 'ownerAlive'
 >
 
 /** Whether nobody works on an attempt any more: its process is dead, or it is ours and no executor of ours has it. */
@@ -24,10 +25,9 @@ export function isAbandoned(engine: Engine, attempt: Lost): boolean {
  * write: of many who find it, one resolves it, and a living owner is never overtaken.
  */
 export async function takeOver(engine: Engine, scope: Scope, attempt: Lost): Promise<SettleVerdict> {
-  const key = { runId: attempt.runId, callId: attempt.callId, number: attempt.number }
   const evidence = { owner: attempt.owner, instance: attempt.instanceId, resolvedBy: engine.instance.id }
-  const item = engine.instance.unsent.has(ledgerId(key, 'hold'))
-    ? unsentSettlementOf(key, { ...evidence, message: 'granted while the database was away, and not sent' })
+  const item = engine.instance.unsent.has(attempt.holdId)
+    ? unsentSettlementOf(attempt, { ...evidence, message: 'granted while the database was away, and not sent' })
     : await lostSettlement(engine.db, scope, { attempt, policy: engine.lostCost, evidence })
   const pocket = { projectId: scope.projectId, accountId: attempt.accountId }
   if (attempt.instanceId === engine.instance.id) return (await engine.queue.settle(pocket, item)).verdict
@@ -39,15 +39,15 @@ export async function lostSettlement(
   db: Kysely<Database>,
   scope: Scope,
   lost: {
-    readonly attempt: Pick<OpenAttempt, 'callId' | 'number' | 'runId' | 'held'>
+    readonly attempt: Pick<OpenAttempt, 'callId' | 'number' | 'runId' | 'holdId' | 'held'>
     readonly policy: LostCostPolicy
     readonly evidence: Readonly<Record<string, unknown>>
   },
 ): Promise<SettleItem> {
-  const { callId, number, runId, held } = lost.attempt
+  const { callId, number, held } = lost.attempt
   const cost = await lostCostOf(db, scope, { callId, number, held, policy: lost.policy })
   const evidence = { ...lost.evidence, message: 'the answer died with its process' }
-  return lostSettlementOf({ runId, callId, number }, cost, evidence)
+  return lostSettlementOf(lost.attempt, cost, evidence)
 }
 
 /** Resolves every abandoned attempt of a run. Returns how many attempts are still being worked on. */
@@ -61,9 +61,30 @@ export async function resolveAbandoned(engine: Engine, scope: Scope, runId: stri
   return alive
 }
 
-/** Resolves what is abandoned, of any tenant: left behind by a failure half-way in this process, or by a dead one. */
+/**
+ * Resolves what is abandoned, of any tenant: left behind by a failure half-way in this process, or by a dead one. One that
+ * cannot be resolved does not keep the others from it.
+ *
+ * @throws AggregateError of all that could not be resolved
+ */
 export async function sweepOrphans(engine: Engine): Promise<void> {
-  for (const attempt of await attemptsOfMeAndTheDead(engine.db, engine.instance.id)) {
-    if (isAbandoned(engine, attempt)) await takeOver(engine, { projectId: attempt.projectId }, attempt)
+  const failures: Error[] = []
+  for await (const page of attemptsOfMeAndTheDead(engine.db, engine.instance.id)) {
+    for (const attempt of page.filter((each) => isAbandoned(engine, each))) {
+      const failure = await failureOf(engine.db, takeOver(engine, { projectId: attempt.projectId }, attempt))
+      if (failure) failures.push(new Error(`attempt ${attempt.callId}:${attempt.number}`, { cause: failure }))
+    }
+  }
+  if (failures.length > 0) throw new AggregateError(failures, 'abandoned attempts that cannot be resolved')
+}
+
+/** Why one of many attempts failed. That the database is away is no attempt's own failure: then this throws. */
+export async function failureOf(db: Kysely<Database>, work: Promise<unknown>): Promise<Error | undefined> {
+  try {
+    await work
+    return undefined
+  } catch (error) {
+    await isReachable(db)
+    return error instanceof Error ? error : new Error(String(error))
   }
 }

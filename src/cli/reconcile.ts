@@ -38,10 +38,13 @@ interface Said {
 async function resolveNow(): Promise<Said> {
   const api = await connectToApi(process.env)
   const { body } = await api.post('/reconciliations', { body: {}, schema: reconciliationSchema })
-  const text = body.resolved.map(
-    ({ callId, attempt, held, charged, certainty }) =>
-      `${callId}:${attempt}  ${charged.amount} of ${held.amount} ${held.currency} booked as ${certainty ?? 'void'}`,
-  )
+  const text = [
+    ...body.resolved.map(
+      ({ callId, attempt, held, charged, certainty }) =>
+        `${callId}:${attempt}  ${charged.amount} of ${held.amount} ${held.currency} booked as ${certainty ?? 'void'}`,
+    ),
+    ...body.unresolved.map(({ callId, attempt, message }) => `${callId}:${attempt}  stays open: ${message}`),
+  ]
   return { body, text: text.length > 0 ? text : ['Nothing was left open by a dead process.'] }
 }
 

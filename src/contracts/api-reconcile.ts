@@ -3,12 +3,14 @@ import { amountSchema } from './api-money.ts'
 import { CERTAINTIES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
+const runIdSchema = z.uuid().nullable().describe("Null for a call of a key's standing envelope.")
+
 export const reconciliationSchema = z
   .object({
     resolved: z
       .array(
         z.object({
-          runId: z.uuid(),
+          runId: runIdSchema,
           callId: z.uuid(),
           attempt: z.int(),
           held: amountSchema,
@@ -17,6 +19,9 @@ export const reconciliationSchema = z
         }),
       )
       .describe('Attempts whose process was dead, resolved by this request.'),
+    unresolved: z
+      .array(z.object({ runId: runIdSchema, callId: z.uuid(), attempt: z.int(), message: z.string() }))
+      .describe('Attempts whose process was dead and that stay open, each with what went wrong.'),
   })
   .meta({ id: 'Reconciliation' })
 

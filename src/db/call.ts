@@ -147,7 +147,8 @@ export async function pocketsOf(db: Kysely<Database>, scope: Scope, envelopeId: 
 export interface OpenAttempt {
   readonly callId: string
   readonly number: number
-  readonly runId: string
+  /** Null for a call of a standing envelope. */
+  readonly runId: string | null
   readonly accountId: string
   readonly holdId: string
   readonly held: bigint

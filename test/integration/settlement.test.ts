@@ -101,7 +101,7 @@ test('what a provider bills above the hold takes free money first, the rest is a
   await expect(world.openRun({ direct: 1n })).rejects.toThrow('debt_outstanding')
   const more = { id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount: 5n } as const
   expect(await topUpEnvelope(world.db, world.scope, { envelopeId: run.envelopeId, fundings: [more] })).toBeUndefined()
-  const report = await readReport(world.db, world.scope, attempt.runId)
+  const report = await readReport(world.db, world.scope, run.runId)
   expect(report?.calls[0]?.attempts[0]?.charged.amount).toBe('1.00000005')
   const wallet = await world.db.selectFrom('wallet').select('id').executeTakeFirstOrThrow()
   const paid = await deposit(world.db, world.scope, {
