@@ -51,7 +51,7 @@ export async function reservePatiently(
   try {
     return await patiently(engine, until.deadlineMs, () => engine.queue.reserve(hold.pocket, hold.item, until))
   } catch (error) {
-    engine.instance.unsent.add(hold.item.holdId)
+    engine.instance.unsent.add(hold.item.owner)
     throw error
   }
 }

@@ -19,7 +19,7 @@ export interface InstanceLease {
   isFresh(): boolean
   /** Attempts that executors of this process are working on, by owner. */
   readonly owners: Set<string>
-  /** Holds that may have been granted to this process without its knowing: surely not sent. */
+  /** Owners whose hold may have been granted without their knowing: it was surely not sent. */
   readonly unsent: Set<string>
   stop(): Promise<void>
 }

@@ -26,7 +26,7 @@ export function isAbandoned(engine: Engine, attempt: Lost): boolean {
  */
 export async function takeOver(engine: Engine, scope: Scope, attempt: Lost): Promise<SettleVerdict> {
   const evidence = { owner: attempt.owner, instance: attempt.instanceId, resolvedBy: engine.instance.id }
-  const item = engine.instance.unsent.has(attempt.holdId)
+  const item = engine.instance.unsent.has(attempt.owner)
     ? unsentSettlementOf(attempt, { ...evidence, message: 'granted while the database was away, and not sent' })
     : await lostSettlement(engine.db, scope, { attempt, policy: engine.lostCost, evidence })
   const pocket = { projectId: scope.projectId, accountId: attempt.accountId }

@@ -1,12 +1,17 @@
 import { executeCall } from '#calls/execute.ts'
 import { takeOver } from '#calls/lost.ts'
+import { reservePatiently } from '#calls/attempt.ts'
 import { settlementOf } from '#calls/charge.ts'
+import { openAttempts } from '#db/call.ts'
+import { connectDatabase } from '#db/database.ts'
 import { correct, settle } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
+import { createLedgerQueue, type LedgerQueue } from '#db/ledger-queue.ts'
 import { closeEnvelope, deposit, setGate, topUpEnvelope } from '#db/ledger.ts'
 import { readReport } from '#db/report.ts'
 import { sql } from 'kysely'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
+import { holdOf, openCalls, pocketOf } from '../support/storm.ts'
 import { createWorld } from '../support/world.ts'
 import { expectVerified, directPocket, QUESTION, resolution, withOpenAttempt } from '../support/open-attempt.ts'
 
@@ -28,6 +33,49 @@ test('settling again with the same facts replays, with another amount is refused
   expect([account.posted_debit, account.pending_debit]).toEqual([100n, 0n])
   controller.abort()
   await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('an attempt that was sent is not voided because an earlier executor of its call gave up its hold', async () => {
+  const world = await createWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000n })
+  const [call] = await openCalls(world.db, world.scope, { ...run, count: 1 })
+  if (!call) throw new Error('a call was opened')
+  const pocket = await pocketOf(world.db, world.scope, { ...run, balanceClass: 'direct' })
+  const first = holdOf(call, 100n, { owner: newId(Date.now()) })
+  const until = { signal: new AbortController().signal, deadlineMs: 0 }
+  const away = startLedgerQueueAway(world.database.appUrl)
+  await expect(reservePatiently({ ...engine, queue: away }, { pocket, item: first }, until)).rejects.toThrow()
+  const second = holdOf(call, 100n, { owner: newId(Date.now()) })
+  engine.instance.owners.add(second.owner)
+  expect(await reservePatiently(engine, { pocket, item: second }, until)).toMatchObject({ verdict: 'granted' })
+  const [attempt] = await openAttempts(world.db, world.scope, run.runId)
+  expect(attempt && (await takeOver(engine, world.scope, attempt))).toBe('settled')
+  const settled = await world.db.selectFrom('attempt').select('outcome').execute()
+  expect(settled).toEqual([{ outcome: 'lost' }])
+  const captured = await world.db.selectFrom('transfer').select('amount').where('code', '=', 'capture').execute()
+  expect(captured).toEqual([{ amount: 100n }])
+  await expectVerified(world)
+})
+
+test('a hold whose executor gave up before it knew is voided: it was not sent', async () => {
+  const world = await createWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000n })
+  const [call] = await openCalls(world.db, world.scope, { ...run, count: 1 })
+  if (!call) throw new Error('a call was opened')
+  const pocket = await pocketOf(world.db, world.scope, { ...run, balanceClass: 'direct' })
+  const item = holdOf(call, 100n)
+  engine.instance.owners.add(item.owner)
+  const until = { signal: new AbortController().signal, deadlineMs: 0 }
+  expect((await engine.queue.reserve(pocket, item, until)).verdict).toBe('granted')
+  const away = startLedgerQueueAway(world.database.appUrl)
+  await expect(reservePatiently({ ...engine, queue: away }, { pocket, item }, until)).rejects.toThrow()
+  const [attempt] = await openAttempts(world.db, world.scope, run.runId)
+  expect(attempt && (await takeOver(engine, world.scope, attempt))).toBe('settled')
+  const settled = await world.db.selectFrom('attempt').select('outcome').execute()
+  expect(settled).toEqual([{ outcome: 'not_sent' }])
   await expectVerified(world)
 })
 
@@ -172,3 +220,12 @@ test('the charge of an attempt without usage is an estimate within its hold', ()
   )
   expect(item).toMatchObject({ amount: 60_000n, certainty: 'estimated' })
 })
+
+/** The queue of a process that has lost its database: nothing listens there. */
+function startLedgerQueueAway(url: string): LedgerQueue {
+  const nowhere = new URL(url)
+  nowhere.port = '1'
+  const db = connectDatabase({ url: nowhere.href, maxConnections: 1 })
+  onTestFinished(() => db.destroy())
+  return createLedgerQueue({ db, instanceId: newId(Date.now()) })
+}
