@@ -471,6 +471,24 @@ begin
 end
 $$;
 
+-- Whether a settlement that is asked for again has the certainty, the tokens and the answer it had. Tokens are not
+-- compared once a correction has told others; nor is what answered nothing, with no answer at all.
+create function is_same_settlement(p_hold transfer, p_known transfer, p_item jsonb) returns boolean
+language sql stable as $$
+  select (p_known.code = 'void') = (i.amount is null)
+    and p_known.certainty is not distinct from case when i.amount is not null then i.certainty end
+    and (a.tokens_used is null or a.tokens_used = case when i.amount is null then 0 else coalesce(i.tokens, a.tokens) end
+      or exists (select from transfer t where t.call_id = p_hold.call_id and t.attempt = p_hold.attempt
+        and t.code in ('overage', 'correction') and t.code = 'correction'))
+    and case when p_known.use = 'useful' then c.answer_id is not distinct from i.answer_id else true end
+    and (i.answer_id is null or exists (
+      select from payload p where p.id = i.answer_id and p.project_id = p_hold.project_id and p.body = i.answer
+    ))
+  from jsonb_to_record(p_item) as i(amount bigint, tokens bigint, certainty text, answer_id uuid, answer jsonb)
+  join call c on c.id = p_hold.call_id
+  join attempt a on a.call_id = p_hold.call_id and a.number = p_hold.attempt
+$$;
+
 -- Resolves one attempt, whatever it takes: an overage, a replay, a take-over. p_item as in `post`, with overage_id and
 -- debt_id. With p_take_over only an attempt whose owner's lease is dead is resolved.
 -- Verdicts: settled | replayed (the same resolution again) | already_resolved | owner_alive | mismatch | unknown_hold |
@@ -505,10 +523,10 @@ begin
   if found then
     return case
       when v_known.id <> item.resolution_id then 'already_resolved'
-      when v_known.amount <> v_from_hold or (v_known.code = 'void') <> (item.amount is null)
-        or v_charge - v_from_hold <> (select coalesce(sum(t.amount), 0) from transfer t
+      when v_known.amount <> v_from_hold or v_charge - v_from_hold <> (select coalesce(sum(t.amount), 0) from transfer t
           where t.id in (item.overage_id, item.debt_id) and t.code = 'overage') then 'mismatch'
-      else 'replayed' end;
+      when is_same_settlement(v_hold, v_known, p_item) then 'replayed'
+      else 'mismatch' end;
   end if;
   select * into v_attempt from attempt a where a.call_id = v_hold.call_id and a.number = v_hold.attempt;
   if p_take_over and exists (
@@ -552,4 +570,5 @@ end
 $$;
 
 grant execute on function post, settle to purser_app;
-revoke execute on function post, post_answers, post_settles, post_reserves, post_leases, refuse_holds, limit_need, measure_lease, settle, settle_leases from public;
+revoke execute on function post, post_answers, post_settles, post_reserves, post_leases, refuse_holds, limit_need,
+  measure_lease, settle, settle_leases, is_same_settlement from public;

@@ -4,14 +4,14 @@ import { reservePatiently } from '#calls/attempt.ts'
 import { settlementOf } from '#calls/charge.ts'
 import { openAttempts } from '#db/call.ts'
 import { connectDatabase } from '#db/database.ts'
-import { correct, settle } from '#db/hold.ts'
+import { correct, settle, type SettleItem } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { createLedgerQueue, type LedgerQueue } from '#db/ledger-queue.ts'
 import { closeEnvelope, deposit, setGate, topUpEnvelope } from '#db/ledger.ts'
 import { readReport } from '#db/report.ts'
 import { sql } from 'kysely'
 import { expect, onTestFinished, test } from 'vitest'
-import { holdOf, openCalls, pocketOf } from '../support/storm.ts'
+import { forever, holdOf, openCalls, pocketOf, settlementOf as settling, startProcess } from '../support/storm.ts'
 import { createWorld } from '../support/world.ts'
 import { expectVerified, directPocket, QUESTION, resolution, withOpenAttempt } from '../support/open-attempt.ts'
 
@@ -33,6 +33,45 @@ test('settling again with the same facts replays, with another amount is refused
   expect([account.posted_debit, account.pending_debit]).toEqual([100n, 0n])
   controller.abort()
   await call.catch(() => {})
+  await expectVerified(world)
+})
+
+test('a settlement replayed with another certainty, other tokens or another answer is refused', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000n })
+  const pocket = await pocketOf(world.db, world.scope, { ...run, balanceClass: 'direct' })
+  const { queue } = await startProcess(world.database.appUrl)
+  const [silent, answered, voided] = await openCalls(world.db, world.scope, { ...run, count: 3 })
+  if (!silent || !answered || !voided) throw new Error('three calls were opened')
+  const told = async (item: SettleItem) => (await queue.settle(pocket, item)).verdict
+  const items = {
+    silent: { ...settling(silent, 30n), tokens: 7n },
+    answered: settling(answered, 30n, { answer: 'the answer' }),
+    voided: settling(voided, null),
+  }
+  for (const call of [silent, answered, voided]) await queue.reserve(pocket, holdOf(call, 100n), forever())
+  for (const item of Object.values(items)) expect(await told(item)).toBe('settled')
+  for (const item of Object.values(items)) expect(await told(item)).toBe('replayed')
+  const poisoned: readonly SettleItem[] = [
+    { ...items.silent, certainty: 'billed' },
+    { ...items.silent, tokens: 8n },
+    { ...items.silent, tokens: null },
+    settling(silent, 30n, { answer: 'poison' }),
+    { ...items.answered, answerId: null, answer: null },
+    { ...items.answered, answerId: newId(Date.now()) },
+    { ...items.answered, answer: { text: 'poison', finishReason: 'stop' } },
+    { ...items.voided, amount: 0n, certainty: 'estimated' },
+  ]
+  for (const item of poisoned) expect({ item, verdict: await told(item) }).toEqual({ item, verdict: 'mismatch' })
+  const truth = {
+    ...items.silent,
+    correctionId: newId(Date.now()),
+    amount: 20n,
+    tokens: 3n,
+    certainty: 'billed' as const,
+  }
+  expect(await correct(world.db, pocket, truth)).toBe('corrected')
+  expect(await told(items.silent)).toBe('replayed')
   await expectVerified(world)
 })
 

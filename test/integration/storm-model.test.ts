@@ -119,6 +119,8 @@ function isReplayable(action: Action): boolean {
 }
 
 function poisoned(action: Action | undefined, change: bigint): Action | undefined {
+  if (action?.kind === 'settle' && change % 2n === 0n)
+    return { ...action, answers: action.answers === 'answers' ? 'fails' : 'answers' }
   if (!action || !('amount' in action)) return action
   return { ...action, amount: (action.amount ?? 0n) + change }
 }

@@ -59,6 +59,7 @@ interface Attempt {
   readonly amount: bigint
   state: 'refused' | 'sent' | 'resolved'
   settled: bigint | null
+  answers: 'answers' | 'fails' | undefined
   charged: bigint
   /** What of the charge nothing covered, less what corrections took off that. */
   owed: bigint
@@ -159,6 +160,7 @@ export class LedgerModel {
       amount,
       state: amount > pocket.balance ? 'refused' : 'sent',
       settled: null,
+      answers: undefined,
       charged: 0n,
       owed: 0n,
       truths: new Map(),
@@ -174,7 +176,9 @@ export class LedgerModel {
     const attempt = this.attempts.get(`${call}:${number}`)
     if (!attempt || attempt.state === 'refused') return 'unknown_hold'
     if (amount !== null && (amount < 0n || amount > MOST)) return 'invalid_amount'
-    if (attempt.state === 'resolved') return attempt.settled === amount ? 'replayed' : 'mismatch'
+    if (attempt.state === 'resolved') {
+      return attempt.settled === amount && attempt.answers === answers ? 'replayed' : 'mismatch'
+    }
     const charge = amount ?? 0n
     const { pocket } = attempt
     pocket.held -= attempt.amount
@@ -182,6 +186,7 @@ export class LedgerModel {
     if (charge > attempt.amount) this.#take(attempt, charge - attempt.amount)
     attempt.state = 'resolved'
     attempt.settled = amount
+    attempt.answers = answers
     attempt.charged = charge
     if (answers === 'answers') this.answered.add(call)
     return 'settled'
