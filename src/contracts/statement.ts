@@ -76,7 +76,9 @@ const spendSchema = z
     estimated: amountSchema,
     unknown: amountSchema,
     onDebt: amountSchema.describe('What of it is owed: the pocket had nothing left.'),
-    fromWallet: amountSchema.describe('What of it the wallet paid, after the envelope was closed; signed.'),
+    fromWallet: amountSchema.describe(
+      'What of it the wallet paid past the pocket, as corrections after the close once did; signed.',
+    ),
   })
   .meta({ id: 'StatementSpend' })
 

@@ -8,7 +8,7 @@ import type { Database } from './schema.ts'
 export interface RunEntry extends JournalEntry {
   readonly balanceClass: BalanceClass
   readonly currency: string
-  /** False for what passed the pocket by: a debt, or a correction after the close. */
+  /** False for what passed the pocket by: a debt, and what corrections after the close once moved. */
   readonly viaPocket: boolean
   /** In microseconds, as an `Instant` is written. */
   readonly recordedAt: string

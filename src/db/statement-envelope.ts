@@ -30,7 +30,10 @@ export interface StatementPocket extends PocketWindow {
 /** Envelopes of one read: each costs a few milliseconds, and no snapshot is held for more than a second. */
 const ENVELOPES_PER_READ = 100
 
-/** The envelopes that were open in a period, and those that a correction reached after their end. In batches. */
+/**
+ * The envelopes that were open in a period, and those that a correction reached after their end: the attempt's own, and
+ * those above it, which its money went through. In batches.
+ */
 export async function* envelopesOf(
   db: Kysely<Database>,
   scope: Scope,
@@ -44,14 +47,18 @@ export async function* envelopesOf(
 
 async function envelopeIds(db: Kysely<Database>, scope: Scope, period: StatementPeriod): Promise<readonly string[]> {
   const { rows } = await sql<{ readonly id: string }>`
+    with recursive corrected(id) as (
+      select t.envelope_id from transfer t
+      where t.project_id = ${scope.projectId} and t.code = 'correction'
+        and t.code in ('overage', 'debt_payment', 'correction')
+        and t.recorded_at >= ${period.from}::timestamptz and t.recorded_at <= ${period.closedAt}::timestamptz
+      union
+      select e.parent_id from corrected c join envelope e on e.id = c.id where e.parent_id is not null
+    )
     select e.id from envelope e
     where e.project_id = ${scope.projectId} and e.created_at <= ${period.closedAt}::timestamptz and (
       e.closed_at is null or e.closed_at >= ${period.from}::timestamptz
-      or e.id in (
-        select t.envelope_id from transfer t
-        where t.project_id = ${scope.projectId} and t.code = 'correction'
-          and t.code in ('overage', 'debt_payment', 'correction')
-          and t.recorded_at >= ${period.from}::timestamptz and t.recorded_at <= ${period.closedAt}::timestamptz))
+      or e.id in (select id from corrected))
     order by e.created_at, e.id`.execute(db)
   return rows.map(({ id }) => id)
 }

@@ -27,7 +27,7 @@ export interface StatementSpend {
   readonly billed: bigint
   readonly estimated: bigint
   readonly unknown: bigint
-  /** What of it the pocket did not pay: it is owed, or the wallet paid after the envelope was closed. */
+  /** What of it the pocket did not pay: it is owed, or the wallet paid, as corrections after the close once did. */
   readonly onDebt: bigint
   readonly fromWallet: bigint
 }

@@ -1,8 +1,10 @@
 import { correct, post, settle, type CorrectVerdict, type ReserveItem } from '#db/hold.ts'
 import { openChild } from '#db/envelope.ts'
 import { newId } from '#db/ids.ts'
+import { readInstant } from '#db/instant.ts'
 import { closeEnvelope } from '#db/ledger.ts'
 import { createQuote } from '#db/quote.ts'
+import { envelopesOf } from '#db/statement-envelope.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
@@ -65,6 +67,35 @@ test("late truth about a closed child's attempt is paid from, and to, the neares
   expect(await tell(world, leaf, item, 0n)).toBe('corrected')
   expect(await world.walletFree('USD')).toBe(wallet + 100n)
   await expectVerified(world)
+})
+
+test('a statement names every closed envelope that late truth moved money through', async () => {
+  const world = await createLedgerWorld()
+  const root = await world.openRoot(100n)
+  const child = await world.openBelow(root, { amount: 50n })
+  const item = await world.hold(child, 50n)
+  await world.settle(child, item, 50n)
+  await end(world, child)
+  await end(world, root)
+  const from = await now(world)
+  expect(await tell(world, child, item, 30n)).toBe('corrected')
+  const to = await now(world)
+  const period = { from, to, openedAt: from, closedAt: to, writtenAt: to, final: false }
+  const moved: unknown[] = []
+  for await (const envelopes of envelopesOf(world.db, world.scope, period)) {
+    for (const { envelopeId, pockets } of envelopes)
+      moved.push([envelopeId, pockets.flatMap(({ changes }) => changes.map(({ code, amount }) => [code, amount]))])
+  }
+  expect(moved).toEqual([
+    [
+      root.envelopeId,
+      [
+        ['return', 20n],
+        ['return', -20n],
+      ],
+    ],
+    [child.envelopeId, [['return', -20n]]],
+  ])
 })
 
 test('late truth does not take a closed child beyond its cap: the rest is owed', async () => {
@@ -264,6 +295,12 @@ async function purseOf(
     .where('envelope_id', '=', envelopeId)
     .executeTakeFirstOrThrow()
   return { envelopeId, runId, pocket: { projectId: world.scope.projectId, accountId: id } }
+}
+
+async function now(world: LedgerWorld): Promise<string> {
+  const instant = await readInstant(world.db, undefined)
+  if (!instant) throw new Error('now is not ahead of the clock')
+  return instant.at
 }
 
 async function quoteFrancs(world: LedgerWorld, sell: bigint, buy = 1n): Promise<void> {
