@@ -23,19 +23,45 @@ create table seal (
 create trigger seal_is_append_only before update or delete on seal for each row execute function refuse_change();
 create trigger seal_keeps_its_rows before truncate on seal for each statement execute function refuse_change();
 
--- Appends a block to the chain. One at a time: the caller holds the sealers' advisory lock; who does not have it fails here.
+create index seal_signed on seal (height) where signature is not null;
+
+-- Appends a block to the chain, one at a time. What it says of its rows is counted again, and they are over: a block that
+-- named rows which are not there, or places that are still to come, would keep every other from being sealed. Its digest
+-- and its signature are looked at by `verify`, and by the next sealer before it builds on them.
 create function append_seal(p_block jsonb) returns void
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
   v_head seal;
   v_new seal;
+  v_rows record;
 begin
+  perform pg_advisory_xact_lock(7235001);
   select * into v_head from seal order by height desc limit 1;
   select * into v_new from jsonb_populate_record(null::seal, p_block);
   if v_new.height <> coalesce(v_head.height, 0) + 1
     or v_new.previous <> coalesce(v_head.hash, decode(repeat('00', 32), 'hex'))
     or (v_new.first_xid, v_new.first_seq) <= (v_head.last_xid, v_head.last_seq) then
     raise exception 'block % does not follow the head of the chain', v_new.height using errcode = 'check_violation';
+  end if;
+  if v_head.signature is not null and v_new.signature is null then
+    raise exception 'block % is not signed, and the one before it is', v_new.height using errcode = 'check_violation';
+  end if;
+  if v_new.last_xid >= pg_snapshot_xmin(pg_current_snapshot()) then
+    raise exception 'block % names transactions that are not over', v_new.height using errcode = 'check_violation';
+  end if;
+  select count(*) as count,
+    (array_agg(row(t.xid, t.seq) order by t.xid, t.seq))[1] as first,
+    (array_agg(row(t.xid, t.seq) order by t.xid desc, t.seq desc))[1] as last
+    into v_rows
+  from (
+    select t.xid, t.seq from transfer t
+    where (t.xid, t.seq) > (coalesce(v_head.last_xid, '0'::xid8), coalesce(v_head.last_seq, 0))
+      and (t.xid, t.seq) <= (v_new.last_xid, v_new.last_seq)
+    order by t.xid, t.seq limit 100000
+  ) t;
+  if v_rows.count <> v_new.count or v_rows.first <> row(v_new.first_xid, v_new.first_seq)
+    or v_rows.last <> row(v_new.last_xid, v_new.last_seq) then
+    raise exception 'block % has other rows than the journal', v_new.height using errcode = 'check_violation';
   end if;
   insert into seal select v_new.*;
 end

@@ -44,6 +44,17 @@ export async function anchorHeads(db: Kysely<Database>, path: string): Promise<n
   })
 }
 
+/** The newest head in the file; undefined when there is none yet. */
+export async function lastAnchored(path: string): Promise<AnchorLine | undefined> {
+  const file = await open(path, 'a+', PRIVATE_MODE)
+  try {
+    const { last } = await readTail(file)
+    return last
+  } finally {
+    await file.close()
+  }
+}
+
 async function readTail(file: FileHandle): Promise<Tail> {
   const { size } = await file.stat()
   const start = Math.max(0, size - TAIL_BYTES)

@@ -1,9 +1,11 @@
 import type { Database } from '#db/schema.ts'
+import { trustedHead } from '#db/seal-head.ts'
 import { sealSigner, type SealSigner } from '#db/seal-key.ts'
 import { sealOnce } from '#db/seal.ts'
 import type { Kysely } from 'kysely'
 import { readFile } from 'node:fs/promises'
 import { anchorHeads } from './seal-anchor.ts'
+import { markKeeper, type MarkKeeper } from './seal-mark.ts'
 
 /** With the time that a block ripens (2 s) everything is sealed within 5 s. */
 const TURN_MS = 1_000
@@ -36,10 +38,11 @@ export async function startSealer(options: {
 }): Promise<Sealer> {
   const { db, settings } = options
   const signer = await readSigner(settings.keyFile)
+  const marks = markKeeper(settings)
   let said: string | undefined
   let turn: Promise<void> | undefined
   const take = async (): Promise<void> => {
-    const complaint = await sealAll(db, signer, settings.anchorFile).catch((error: unknown) =>
+    const complaint = await sealAll(db, { signer, marks, anchorFile: settings.anchorFile }).catch((error: unknown) =>
       error instanceof Error ? error.message : String(error),
     )
     if (complaint !== undefined && complaint !== said) options.complain(complaint)
@@ -61,14 +64,22 @@ export async function startSealer(options: {
 /** Answers what stands in the way, if anything does. */
 async function sealAll(
   db: Kysely<Database>,
-  signer: SealSigner | undefined,
-  anchorFile: string | undefined,
+  by: {
+    readonly signer: SealSigner | undefined
+    readonly marks: MarkKeeper
+    readonly anchorFile: string | undefined
+  },
 ): Promise<string | undefined> {
+  const { signer, marks, anchorFile } = by
+  // What others have sealed since, looked at outside of the transaction that seals: it may be a long way.
+  let head = await trustedHead(db, { mark: await marks.read(), signer })
   for (let block = 0; block < MAX_BLOCKS; block += 1) {
-    const outcome = await sealOnce(db, signer)
+    const outcome = await sealOnce(db, signer, head)
     if (outcome.kind === 'ahead') return AHEAD
+    if (outcome.kind === 'sealed') head = outcome.head
     if (outcome.kind !== 'sealed' || !outcome.isFull) break
   }
+  if (head) await marks.write(head)
   if (anchorFile !== undefined) await anchorHeads(db, anchorFile)
   return undefined
 }

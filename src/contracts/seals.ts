@@ -19,3 +19,6 @@ export const anchorLineSchema = z.object({
 })
 
 export type AnchorLine = z.infer<typeof anchorLineSchema>
+
+/** What a sealer without an anchor keeps beside its key: the newest head that it trusts. */
+export const sealMarkSchema = anchorLineSchema.pick({ height: true, hash: true, keyId: true })

@@ -4,6 +4,8 @@ import { createHash, createPrivateKey, createPublicKey, sign, verify, type KeyOb
 export interface SealSigner {
   readonly keyId: string
   sign(hash: Buffer): Buffer
+  /** Whether it, or an older key that was kept beside it, has signed this. */
+  knows(block: { readonly hash: Buffer; readonly keyId: string | null; readonly signature: Buffer | null }): boolean
 }
 
 export interface SealPublicKey {
@@ -12,12 +14,19 @@ export interface SealPublicKey {
 }
 
 const KEY_ID_LENGTH = 16
+const PRIVATE_BLOCK = /-----BEGIN PRIVATE KEY-----[\s\S]+?-----END PRIVATE KEY-----/
 const PEM_BLOCK = /-----BEGIN [A-Z ]+-----[\s\S]+?-----END [A-Z ]+-----/g
 
-/** @throws when the text is no Ed25519 private key in PEM */
+/** Signs with the private key, and knows every other key of the text. @throws when it has no Ed25519 private key in PEM */
 export function sealSigner(pem: string): SealSigner {
-  const key = ed25519(createPrivateKey(pem))
-  return { keyId: keyIdOf(createPublicKey(key)), sign: (hash) => sign(null, messageOf(hash), key) }
+  const key = ed25519(createPrivateKey(pem.match(PRIVATE_BLOCK)?.[0] ?? pem))
+  const known = sealPublicKeys(pem)
+  return {
+    keyId: keyIdOf(createPublicKey(key)),
+    sign: (hash) => sign(null, messageOf(hash), key),
+    knows: ({ hash, keyId, signature }) =>
+      signature !== null && known.some((each) => each.keyId === keyId && each.verifies(hash, signature)),
+  }
 }
 
 /** Every key of a PEM text, so that blocks that an older key signed can still be checked; of private ones their public half. */

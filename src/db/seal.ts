@@ -2,6 +2,7 @@ import type { AnchorLine } from '#contracts/seals.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import { json } from './json.ts'
 import { digestOf, FIRST_PREVIOUS, hashOf, microsOf, SEAL_FORMAT, type BlockHeader } from './seal-block.ts'
+import { markOf, trustedHead, type SealMark } from './seal-head.ts'
 import type { SealSigner } from './seal-key.ts'
 import type { Database } from './schema.ts'
 
@@ -9,7 +10,10 @@ import type { Database } from './schema.ts'
 const BLOCK_ROWS = 10_000
 /** A block that is not full waits until its first row is this old, so that a trickle does not make a block each second. */
 const RIPE_MS = 2_000
-/** Advisory locks: one seals at a time, in all processes together, and one writes anchors, which may wait for a disk. */
+/**
+ * Advisory locks: one seals at a time, in all processes together (`append_seal` takes the same), and one writes anchors,
+ * which may wait for a disk.
+ */
 const SEAL_LOCK = 7_235_001n
 const ANCHOR_LOCK = 7_235_002n
 
@@ -18,7 +22,7 @@ const ANCHOR_LOCK = 7_235_002n
  * now would come before what is sealed.
  */
 export type SealOutcome =
-  | { readonly kind: 'sealed'; readonly height: bigint; readonly rows: number; readonly isFull: boolean }
+  | { readonly kind: 'sealed'; readonly head: SealMark; readonly rows: number; readonly isFull: boolean }
   | { readonly kind: 'nothing' | 'elsewhere' | 'ahead' }
 
 interface Candidate {
@@ -37,12 +41,19 @@ interface Candidate {
 /**
  * Seals the rows behind the last block, up to where nothing can appear any more: at most one block's worth, in one short
  * transaction. While another process seals, this one does nothing.
+ *
+ * @throws when the chain that stands there is not to be built on
  */
-export async function sealOnce(db: Kysely<Database>, signer: SealSigner | undefined): Promise<SealOutcome> {
+export async function sealOnce(
+  db: Kysely<Database>,
+  signer: SealSigner | undefined,
+  mark?: SealMark,
+): Promise<SealOutcome> {
   return db.transaction().execute(async (trx): Promise<SealOutcome> => {
     const lock = await sql<{ isOurs: boolean }>`
       select pg_try_advisory_xact_lock(${SEAL_LOCK}) as "isOurs"`.execute(trx)
     if (lock.rows[0]?.isOurs !== true) return { kind: 'elsewhere' }
+    await trustedHead(trx, { mark, signer })
     const candidate = await readCandidate(trx)
     if (candidate.isAhead) return { kind: 'ahead' }
     const { first, last, digest } = candidate
@@ -60,8 +71,10 @@ export async function sealOnce(db: Kysely<Database>, signer: SealSigner | undefi
       previous: candidate.previous ?? FIRST_PREVIOUS,
       sealedAtMicros: candidate.sealedAtMicros,
     }
-    await append(trx, block, { sealedAt: candidate.sealedAt, signer })
-    return { kind: 'sealed', height: block.height, rows: block.count, isFull }
+    const hash = hashOf(block)
+    await append(trx, block, { hash, sealedAt: candidate.sealedAt, signer })
+    const head = markOf({ height: block.height, hash, keyId: signer?.keyId ?? null })
+    return { kind: 'sealed', head, rows: block.count, isFull }
   })
 }
 
@@ -94,9 +107,9 @@ async function readCandidate(trx: Transaction<Database>): Promise<Candidate> {
 async function append(
   trx: Transaction<Database>,
   block: BlockHeader,
-  { sealedAt, signer }: { readonly sealedAt: string; readonly signer: SealSigner | undefined },
+  by: { readonly hash: Buffer; readonly sealedAt: string; readonly signer: SealSigner | undefined },
 ): Promise<void> {
-  const hash = hashOf(block)
+  const { hash, sealedAt, signer } = by
   const row = {
     height: block.height,
     format: block.format,

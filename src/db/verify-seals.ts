@@ -1,40 +1,28 @@
 import type { AnchorLine } from '#contracts/seals.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Frontier } from './journal-range.ts'
-import { digestOf, FIRST_PREVIOUS, hashOf, microsOf } from './seal-block.ts'
+import { digestOf, FIRST_PREVIOUS, hashOf } from './seal-block.ts'
+import { readBlocks, type Block } from './seal-head.ts'
 import type { SealPublicKey } from './seal-key.ts'
 import { inLanes, type Finding } from './verify-check.ts'
 import type { Database } from './schema.ts'
 
-/** Blocks read at once, and the rows whose digests one statement makes. */
-const PAGE_BLOCKS = 1_000
+/** Rows whose digests one statement makes. */
 const STATEMENT_ROWS = 20_000n
 /** Anchored heads compared in one statement. */
 const ANCHOR_PAGE = 5_000
 /** While a worker lives, nothing may stay unsealed for longer than this. */
 const MAX_LAG_MS = 60_000
 
-interface Block {
-  readonly height: bigint
-  readonly format: number
-  readonly firstXid: string
-  readonly firstSeq: string
-  readonly lastXid: string
-  readonly lastSeq: string
-  readonly count: number
-  readonly digest: Buffer
-  readonly previous: Buffer
-  readonly hash: Buffer
-  readonly sealedAtMicros: string
-  readonly keyId: string | null
-  readonly signature: Buffer | null
-}
-
 /** Where an earlier verification has come to. */
 export interface SealedUpTo {
   readonly height: bigint
   readonly hash: string
+  /** The first block that is signed; zero when none is. */
+  readonly signedFrom: bigint
 }
+
+const NO_BLOCK: SealedUpTo = Object.freeze({ height: 0n, hash: FIRST_PREVIOUS.toString('hex'), signedFrom: 0n })
 
 export interface SealFindings {
   readonly seals: Finding
@@ -51,7 +39,7 @@ export async function verifySeals(
     readonly publicKeys: readonly SealPublicKey[]
   },
 ): Promise<SealFindings> {
-  const chain = new Chain(options.from ?? { height: 0n, hash: FIRST_PREVIOUS.toString('hex') }, options.publicKeys)
+  const chain = new Chain(options.from ?? NO_BLOCK, options.publicKeys)
   if (options.from) await chain.expectStart(db, options.from)
   for (;;) {
     const page = await readBlocks(db, chain.upTo.height)
@@ -68,12 +56,13 @@ class Chain {
   readonly #keys: readonly SealPublicKey[]
   #rows = 0
   #signed = 0
-  #unsignedTail = 0
+  #signedFrom: bigint
   #firstWrong: { readonly height: bigint; readonly wrong: string } | undefined
   #firstBadSignature: string | null = null
 
   constructor(from: SealedUpTo, keys: readonly SealPublicKey[]) {
     this.upTo = from
+    this.#signedFrom = from.signedFrom
     this.#keys = keys
   }
 
@@ -95,14 +84,19 @@ class Chain {
     if (!hashOf(block).equals(block.hash)) this.wrong(height, 'has a hash that is not its own')
     this.#checkSignature(block)
     this.#rows += 1
-    this.upTo = { height, hash: block.hash.toString('hex') }
+    this.upTo = { height, hash: block.hash.toString('hex'), signedFrom: this.#signedFrom }
   }
 
   #checkSignature({ height, hash, keyId, signature }: Block): void {
-    this.#unsignedTail = signature === null ? this.#unsignedTail + 1 : 0
-    if (signature === null) return
-    this.#signed += 1
+    if (signature !== null) {
+      this.#signed += 1
+      if (this.#signedFrom === 0n) this.#signedFrom = height
+    }
     if (this.#keys.length === 0 || this.#firstBadSignature !== null) return
+    if (signature === null) {
+      if (this.#signedFrom > 0n) this.#firstBadSignature = `block ${height}: is not signed, and one below it is`
+      return
+    }
     const key = this.#keys.find((each) => each.keyId === keyId)
     if (!key) this.#firstBadSignature = `block ${height}: is signed with the key ${keyId}, which is not the one given`
     else if (!key.verifies(hash, signature))
@@ -115,27 +109,24 @@ class Chain {
     return { rows: this.#rows, firstWrong: sentence, note: tail.note }
   }
 
-  /** Signatures cover all blocks before them: what counts is that the newest block has one. */
+  /**
+   * Every block is signed from the first signed one on: one that is not was put there by somebody without the key. Those
+   * below it are from before there was a key, as the sealer found them.
+   */
   signatures(): Finding {
     const rows = this.#signed
     if (this.#keys.length === 0) {
       const note = rows === 0 ? 'no block is signed' : `${rows} signatures were not looked at: no public key was given`
       return { rows, firstWrong: null, note: this.#rows === 0 ? null : note }
     }
-    const tail = this.#unsignedTail
-    const unsigned =
-      tail > 0 ? `block ${this.upTo.height - BigInt(tail) + 1n}: is not signed, and no later one is` : null
-    return { rows, firstWrong: this.#firstBadSignature ?? unsigned }
+    if (this.#signedFrom === 0n && this.upTo.height > 0n) {
+      return { rows, firstWrong: 'block 1: is not signed, and no later one is' }
+    }
+    const before = this.#signedFrom - 1n
+    const note =
+      before > 0n ? `the blocks up to ${before} were sealed without a key: signatures vouch from then on` : null
+    return { rows, firstWrong: this.#firstBadSignature, note }
   }
-}
-
-async function readBlocks(db: Kysely<Database>, after: bigint): Promise<readonly Block[]> {
-  const { rows } = await sql<Block>`
-    select height, format, first_xid::text as "firstXid", first_seq::text as "firstSeq", last_xid::text as "lastXid",
-      last_seq::text as "lastSeq", count, digest, previous, hash, ${microsOf(sql`sealed_at`)}::text as "sealedAtMicros",
-      key_id as "keyId", signature
-    from seal where height > ${after} order by height limit ${PAGE_BLOCKS}`.execute(db)
-  return rows
 }
 
 interface Recomputed {

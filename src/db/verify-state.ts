@@ -13,7 +13,7 @@ export interface VerifyState {
   readonly returned: ReadonlyMap<string, bigint>
 }
 
-const VERSION = 1
+const VERSION = 2
 
 export function stateOf(fold: JournalFold, upTo: { readonly place: Place; readonly sealed: SealedUpTo }): VerifyState {
   const isOfChild = ([key]: readonly [string, bigint]): boolean =>
@@ -42,6 +42,7 @@ export function writeState(state: VerifyState): string {
     seq: state.upTo.seq.toString(),
     height: state.sealedUpTo.height.toString(),
     hash: state.sealedUpTo.hash,
+    signedFrom: state.sealedUpTo.signedFrom.toString(),
     holds: state.holds.toString(),
     carved: numbers(state.carved),
     returned: numbers(state.returned),
@@ -59,7 +60,7 @@ export function readState(text: string): VerifyState {
   const numbers = (name: string) => new Map(pairsIn(fields.get(name)).map(([key, value]) => [key, BigInt(value)]))
   return {
     upTo: { xid: number('xid'), seq: number('seq') },
-    sealedUpTo: { height: number('height'), hash: String(fields.get('hash')) },
+    sealedUpTo: { height: number('height'), hash: String(fields.get('hash')), signedFrom: number('signedFrom') },
     holds: number('holds'),
     carved: numbers('carved'),
     returned: numbers('returned'),

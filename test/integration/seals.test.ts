@@ -31,6 +31,19 @@ test("the application's role cannot change a seal or forge one out of line", asy
     await expect(statement.execute(world.db)).rejects.toThrow(/permission denied/)
   const again = sql`select append_seal(to_jsonb(s)) from seal s`
   await expect(again.execute(world.db)).rejects.toThrow(/does not follow the head/)
+  await pay(world)
+  const next = (change: string) =>
+    sql.raw(`
+    select append_seal(to_jsonb(s) || jsonb_build_object('height', s.height + 1, 'previous', s.hash, 'count', 1,
+      'first_xid', t.xid, 'first_seq', t.seq, 'last_xid', t.xid, 'last_seq', t.seq) || ${change})
+    from seal s, (select xid, seq from transfer order by xid desc, seq desc limit 1) t`)
+  const future = `jsonb_build_object('last_xid', (pg_snapshot_xmax(pg_current_snapshot())::text::bigint + 9)::text)`
+  for (const [change, says] of [
+    [future, /not over/],
+    [`'{"count": 2}'`, /other rows than the journal/],
+    [`'{"last_seq": 9223372036854775807}'`, /other rows than the journal/],
+  ] as const)
+    await expect(next(change).execute(world.db)).rejects.toThrow(says)
   const owner = connectDatabase({ url: world.database.ownerUrl, maxConnections: 1 })
   try {
     await expect(sql`delete from seal`.execute(owner)).rejects.toThrow(/append-only/)
