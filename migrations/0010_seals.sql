@@ -11,6 +11,8 @@ create table seal (
   last_seq bigint not null,
   count integer not null check (count > 0),
   digest bytea not null check (length(digest) = 32),
+  -- Over what the journal rests on: prices, quotes, terms and owners that were written up to the block's last transaction.
+  terms bytea not null check (length(terms) = 32),
   previous bytea not null check (length(previous) = 32),
   hash bytea not null check (length(hash) = 32),
   sealed_at timestamptz not null,
@@ -22,6 +24,26 @@ create table seal (
 
 create trigger seal_is_append_only before update or delete on seal for each row execute function refuse_change();
 create trigger seal_keeps_its_rows before truncate on seal for each statement execute function refuse_change();
+
+-- What the journal rests on and what never changes of it is sealed with it, by the transaction that wrote it: it comes into
+-- the first block that ends with that transaction or a later one. Rows that are older than this migration come into the
+-- first block after it.
+do $$
+declare
+  v_table text;
+begin
+  foreach v_table in array array['price', 'catalog', 'quote', 'wallet', 'envelope', 'account', 'lot', 'usage_limit',
+    'limit_change']
+  loop
+    execute format('alter table %I add column made_in xid8 not null default pg_current_xact_id()', v_table);
+    execute format('create index %I on %I (made_in)', v_table || '_in_order', v_table);
+  end loop;
+end
+$$;
+
+-- Who may insert a row directly does not say in which transaction.
+revoke insert on wallet from purser_app;
+grant insert (id, project_id) on wallet to purser_app;
 
 create index seal_signed on seal (height) where signature is not null;
 

@@ -41,11 +41,73 @@ const COLUMNS: Readonly<Record<number, readonly string[]>> = Object.freeze({
   ],
 })
 
-/** Moments are written in microseconds since 1970, so that no setting of a session changes the text. */
-const MOMENTS: ReadonlySet<string> = new Set(['recorded_at'])
+/**
+ * What the journal rests on, by table: what of it never changes. What is counted, drawn, opened and closed is left out:
+ * `verify` computes that from the journal.
+ */
+const TERMS: Readonly<Record<number, Readonly<Record<string, readonly string[]>>>> = Object.freeze({
+  1: {
+    account: ['id', 'project_id', 'kind', 'wallet_id', 'envelope_id', 'balance_class', 'currency', 'cap', 'created_at'],
+    catalog: ['version', 'digest', 'document', 'created_at'],
+    envelope: [
+      'id',
+      'project_id',
+      'wallet_id',
+      'run_id',
+      'parent_id',
+      'api_key_id',
+      'kind',
+      'subjects',
+      'created_at',
+    ],
+    limit_change: ['id', 'organisation_id', 'limit_id', 'change', 'cap', 'api_key_id', 'recorded_at'],
+    lot: ['id', 'project_id', 'account_id', 'source', 'priority', 'expires_at', 'opening', 'created_at'],
+    price: [
+      'id',
+      'provider',
+      'upstream_model',
+      'currency',
+      'input_nano_per_million',
+      'cached_input_nano_per_million',
+      'output_nano_per_million',
+      'per_call_nano',
+      'effective_at',
+    ],
+    quote: [
+      'id',
+      'organisation_id',
+      'sell_currency',
+      'buy_currency',
+      'sell',
+      'buy',
+      'source',
+      'effective_at',
+      'expires_at',
+    ],
+    usage_limit: [
+      'id',
+      'organisation_id',
+      'project_id',
+      'scope',
+      'subject_id',
+      'step',
+      'measure',
+      'currency',
+      'period',
+      'time_zone',
+      'set_by',
+      'created_at',
+    ],
+    wallet: ['id', 'project_id', 'created_at'],
+  },
+})
 
+/** Moments are written in microseconds since 1970, so that no setting of a session changes the text. */
+const MOMENTS: ReadonlySet<string> = new Set(['recorded_at', 'created_at', 'effective_at', 'expires_at'])
+
+/** As text, of any moment: infinity, which only a hand writes, is `Infinity`. */
 export function microsOf(moment: RawBuilder<unknown>): RawBuilder<string> {
-  return sql<string>`(extract(epoch from ${moment}) * 1000000)::bigint`
+  return sql<string>`trunc(extract(epoch from ${moment}) * 1000000)::text`
 }
 
 /**
@@ -55,11 +117,31 @@ export function microsOf(moment: RawBuilder<unknown>): RawBuilder<string> {
 export function digestOf(format: number): RawBuilder<Buffer> | undefined {
   const columns = COLUMNS[format]
   if (!columns) return undefined
+  const record = recordOf('t', columns)
+  return sql<Buffer>`sha256(convert_to(string_agg(${record}, e'\n' order by t.xid, t.seq), 'UTF8'))`
+}
+
+/** SHA-256 over what the journal rests on that was written behind one transaction, up to and with another. */
+export function termsOf(
+  format: number,
+  written: { readonly after: RawBuilder<unknown>; readonly upTo: RawBuilder<unknown> },
+): RawBuilder<Buffer> {
+  const tables = Object.entries(TERMS[format] ?? {}).map(
+    ([table, columns]) => sql`
+      select ${sql.lit(table)} || ${recordOf('w', columns)} as line from ${sql.table(table)} w
+      where w.made_in > ${written.after} and w.made_in <= ${written.upTo}`,
+  )
+  return sql<Buffer>`(
+    select sha256(convert_to(coalesce(string_agg(r.line, e'\n' order by r.line collate "C"), ''), 'UTF8'))
+    from (${sql.join(tables, sql` union all `)}) r)`
+}
+
+function recordOf(alias: string, columns: readonly string[]): RawBuilder<string> {
   const fields = columns.map((column) => {
-    const field = sql.ref(`t.${column}`)
+    const field = sql.ref(`${alias}.${column}`)
     return MOMENTS.has(column) ? microsOf(field) : field
   })
-  return sql<Buffer>`sha256(convert_to(string_agg(row(${sql.join(fields)})::text, e'\n' order by t.xid, t.seq), 'UTF8'))`
+  return sql<string>`row(${sql.join(fields)})::text`
 }
 
 /** Everything of a block but its hash. Numbers as text: they are hashed as they stand. */
@@ -72,6 +154,7 @@ export interface BlockHeader {
   readonly lastSeq: string
   readonly count: number
   readonly digest: Buffer
+  readonly terms: Buffer
   readonly previous: Buffer
   /** Microseconds since 1970. */
   readonly sealedAtMicros: string
@@ -87,6 +170,7 @@ export function hashOf(block: BlockHeader): Buffer {
     block.height,
     block.previous.toString('hex'),
     block.digest.toString('hex'),
+    block.terms.toString('hex'),
     `${block.firstXid}:${block.firstSeq}`,
     `${block.lastXid}:${block.lastSeq}`,
     block.count,

@@ -30,7 +30,7 @@ export async function readBlocks(db: Kysely<Database>, above: bigint): Promise<r
 function selectBlocks(db: Kysely<Database>, which: ReturnType<typeof sql>) {
   return sql<Block>`
     select height, format, first_xid::text as "firstXid", first_seq::text as "firstSeq", last_xid::text as "lastXid",
-      last_seq::text as "lastSeq", count, digest, previous, hash, ${microsOf(sql`sealed_at`)}::text as "sealedAtMicros",
+      last_seq::text as "lastSeq", count, digest, terms, previous, hash, ${microsOf(sql`sealed_at`)} as "sealedAtMicros",
       key_id as "keyId", signature
     from seal where ${which}`.execute(db)
 }

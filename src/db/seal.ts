@@ -1,7 +1,7 @@
 import type { AnchorLine } from '#contracts/seals.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import { json } from './json.ts'
-import { digestOf, FIRST_PREVIOUS, hashOf, microsOf, SEAL_FORMAT, type BlockHeader } from './seal-block.ts'
+import { digestOf, FIRST_PREVIOUS, hashOf, microsOf, SEAL_FORMAT, termsOf, type BlockHeader } from './seal-block.ts'
 import { markOf, trustedHead, type SealMark } from './seal-head.ts'
 import type { SealSigner } from './seal-key.ts'
 import type { Database } from './schema.ts'
@@ -30,6 +30,7 @@ interface Candidate {
   readonly previous: Buffer | null
   readonly count: bigint
   readonly digest: Buffer | null
+  readonly terms: Buffer
   readonly first: readonly [string, string] | null
   readonly last: readonly [string, string] | null
   readonly isRipe: boolean | null
@@ -68,6 +69,7 @@ export async function sealOnce(
       lastSeq: last[1],
       count: Number(candidate.count),
       digest,
+      terms: candidate.terms,
       previous: candidate.previous ?? FIRST_PREVIOUS,
       sealedAtMicros: candidate.sealedAtMicros,
     }
@@ -91,12 +93,16 @@ async function readCandidate(trx: Transaction<Database>): Promise<Candidate> {
     )
     select coalesce((select height from head), 0) + 1 as height, (select hash from head) as previous,
       (select count(*) from block) as count, (select ${digestOf(SEAL_FORMAT)} from block t) as digest,
+      ${termsOf(SEAL_FORMAT, {
+        after: sql`coalesce((select last_xid from head), '0'::xid8)`,
+        upTo: sql`(select b.xid from block b order by b.xid desc limit 1)`,
+      })} as terms,
       (select array[b.xid::text, b.seq::text] from block b order by b.xid, b.seq limit 1) as first,
       (select array[b.xid::text, b.seq::text] from block b order by b.xid desc, b.seq desc limit 1) as last,
       (select min(recorded_at) <= (select now from at) - ${RIPE_MS} * interval '1 millisecond' from block) as "isRipe",
       coalesce((select t.xid from transfer t order by t.xid desc limit 1) >= pg_snapshot_xmax(pg_current_snapshot()), false)
         as "isAhead",
-      (select now::text from at) as "sealedAt", (select ${microsOf(sql`now`)}::text from at) as "sealedAtMicros"`.execute(
+      (select now::text from at) as "sealedAt", (select ${microsOf(sql`now`)} from at) as "sealedAtMicros"`.execute(
     trx,
   )
   const [row] = rows
@@ -119,6 +125,7 @@ async function append(
     last_seq: block.lastSeq,
     count: block.count,
     digest: bytes(block.digest),
+    terms: bytes(block.terms),
     previous: bytes(block.previous),
     hash: bytes(hash),
     sealed_at: sealedAt,

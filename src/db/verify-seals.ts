@@ -1,7 +1,7 @@
 import type { AnchorLine } from '#contracts/seals.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Frontier } from './journal-range.ts'
-import { digestOf, FIRST_PREVIOUS, hashOf } from './seal-block.ts'
+import { digestOf, FIRST_PREVIOUS, hashOf, termsOf } from './seal-block.ts'
 import { readBlocks, type Block } from './seal-head.ts'
 import type { SealPublicKey } from './seal-key.ts'
 import { inLanes, type Finding } from './verify-check.ts'
@@ -133,6 +133,7 @@ interface Recomputed {
   readonly height: bigint
   readonly count: bigint
   readonly digest: Buffer | null
+  readonly terms: Buffer
 }
 
 /** All rows between the block before and the last row of this one: a row too many is seen like a row too few. */
@@ -149,11 +150,15 @@ async function compareRows(db: Kysely<Database>, page: readonly Block[], chain: 
           chain.wrong(block.height, `has ${block.count} rows, the journal has ${row.count} there`)
         } else if (row.digest === null || !row.digest.equals(block.digest)) {
           chain.wrong(block.height, `says other rows than the journal: one from ${boundsOf(block)} was changed`)
+        } else if (!row.terms.equals(block.terms)) {
+          chain.wrong(block.height, `says other prices, quotes, lots, limits, wallets, envelopes or accounts: ${TERMS_CHANGED}`)
         }
       }
     },
   )
 }
+
+const TERMS_CHANGED = 'a row that was made up to its last transaction was changed'
 
 function boundsOf(block: Block): string {
   return `(${block.firstXid}, ${block.firstSeq}) to (${block.lastXid}, ${block.lastSeq})`
@@ -182,7 +187,10 @@ async function recompute(db: Kysely<Database>, group: BlockGroup): Promise<Reado
   if (!digest) return new Map()
   const heights = group.blocks.map(({ height }) => height.toString())
   const { rows } = await sql<Recomputed>`
-    select s.height, d.count, d.digest from seal s left join seal p on p.height = s.height - 1
+    select s.height, d.count, d.digest, ${termsOf(group.format, {
+      after: sql`coalesce(p.last_xid, '0'::xid8)`,
+      upTo: sql`s.last_xid`,
+    })} as terms from seal s left join seal p on p.height = s.height - 1
     cross join lateral (
       select count(*) as count, ${digest} as digest from transfer t
       where (t.xid, t.seq) > (coalesce(p.last_xid, '0'::xid8), coalesce(p.last_seq, 0))

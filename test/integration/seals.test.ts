@@ -225,6 +225,7 @@ test('the hash of a head covers every field of its block', () => {
     lastSeq: '4',
     count: 5,
     digest: Buffer.alloc(32, 1),
+    terms: Buffer.alloc(32, 3),
     previous: Buffer.alloc(32, 2),
     sealedAtMicros: '6',
   }
@@ -237,6 +238,7 @@ test('the hash of a head covers every field of its block', () => {
     { lastSeq: '9' },
     { count: 9 },
     { digest: Buffer.alloc(32, 9) },
+    { terms: Buffer.alloc(32, 9) },
     { previous: Buffer.alloc(32, 9) },
     { sealedAtMicros: '9' },
   ]
