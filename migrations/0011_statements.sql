@@ -100,8 +100,43 @@ $$;
 grant execute on function instant_slack, movement_bound, account_at, clock_tolerance to purser_app;
 revoke execute on function instant_slack, movement_bound, account_at from public;
 
+-- Prices, catalogs and quotes are what money is computed with, so nobody inserts them directly: they come into force now or
+-- later, by the database's clock, and never in the past.
+revoke insert on price, catalog, quote from purser_app;
+
+-- The newest of its model and currency from now on. Asked again with the same id it changes nothing.
+create function add_price(p_price jsonb) returns void
+language sql security definer set search_path = public, pg_temp as $$
+  insert into price (id, provider, upstream_model, currency, input_nano_per_million, cached_input_nano_per_million,
+    output_nano_per_million, per_call_nano)
+  select p.id, p.provider, p.upstream_model, p.currency, p.input_nano_per_million, p.cached_input_nano_per_million,
+    p.output_nano_per_million, p.per_call_nano
+  from jsonb_populate_record(null::price, p_price) p on conflict (id) do nothing
+$$;
+
+create function add_catalog(p_digest bytea, p_document jsonb) returns integer
+language sql security definer set search_path = public, pg_temp as $$
+  insert into catalog (digest, document) values (p_digest, p_document) returning version
+$$;
+
+create function add_quote(p_quote jsonb) returns quote
+language sql security definer set search_path = public, pg_temp as $$
+  insert into quote (id, organisation_id, sell_currency, buy_currency, sell, buy, source, effective_at, expires_at)
+  select q.id, q.organisation_id, q.sell_currency, q.buy_currency, q.sell, q.buy, q.source,
+    greatest(q.effective_at, clock_timestamp()), q.expires_at
+  from jsonb_populate_record(null::quote, p_quote) q returning *
+$$;
+
+grant execute on function add_price, add_catalog, add_quote to purser_app;
+revoke execute on function add_price, add_catalog, add_quote from public;
+
 -- What is no part of the ledger is not kept for ever. Each function deletes at most `p_most` rows that are older than
--- `p_age`, skips what others are deleting, and says how many it deleted.
+-- `p_age`, skips what others are deleting, and says how many it deleted. Nothing goes before it is a day old, whatever is
+-- asked: an answer to an Idempotency-Key, and the row of a living process, are not the caller's to forget.
+create function kept_at_least(p_age interval) returns interval language sql immutable as $$
+  select greatest(p_age, interval '1 day')
+$$;
+
 create index refusal_by_age on refusal (recorded_at);
 create index idempotency_by_age on idempotency (created_at);
 
@@ -113,8 +148,8 @@ declare
 begin
   delete from refusal where hold_id in (
     select f.hold_id from refusal f
-    where f.recorded_at < clock_timestamp() - p_age and (f.run_id is null or exists (
-      select from run r where r.id = f.run_id and r.finished_at < clock_timestamp() - p_age
+    where f.recorded_at < clock_timestamp() - kept_at_least(p_age) and (f.run_id is null or exists (
+      select from run r where r.id = f.run_id and r.finished_at < clock_timestamp() - kept_at_least(p_age)
     ))
     order by f.recorded_at limit p_most for update of f skip locked);
   get diagnostics v_rows = row_count;
@@ -129,7 +164,7 @@ declare
   v_rows integer;
 begin
   delete from idempotency where (scope, key) in (
-    select i.scope, i.key from idempotency i where i.created_at < clock_timestamp() - p_age
+    select i.scope, i.key from idempotency i where i.created_at < clock_timestamp() - kept_at_least(p_age)
     order by i.created_at limit p_most for update skip locked);
   get diagnostics v_rows = row_count;
   return v_rows;
@@ -144,7 +179,7 @@ declare
 begin
   delete from instance where id in (
     select i.id from instance i
-    where i.lease_until < clock_timestamp() - p_age
+    where i.lease_until < clock_timestamp() - kept_at_least(p_age)
       and not exists (select from attempt a where a.state = 'sent' and a.instance_id = i.id)
     order by i.lease_until limit p_most for update skip locked);
   get diagnostics v_rows = row_count;
@@ -153,4 +188,4 @@ end
 $$;
 
 grant execute on function purge_refusals, purge_idempotency, purge_instances to purser_app;
-revoke execute on function purge_refusals, purge_idempotency, purge_instances from public;
+revoke execute on function purge_refusals, purge_idempotency, purge_instances, kept_at_least from public;

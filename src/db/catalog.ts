@@ -2,7 +2,7 @@ import { catalogSchema, type Catalog, type CatalogPrice } from '#contracts/catal
 import { Problem } from '#contracts/codes.ts'
 import { parseDecimal } from '#domain/money.ts'
 import type { Prices } from '#domain/pricing.ts'
-import type { Kysely } from 'kysely'
+import { sql, type Kysely } from 'kysely'
 import { deriveId, sha256 } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
@@ -28,11 +28,10 @@ export async function importCatalog(db: Kysely<Database>, catalog: Catalog): Pro
     const newest = await trx.selectFrom('catalog').selectAll().orderBy('version', 'desc').limit(1).executeTakeFirst()
     if (newest && Buffer.compare(newest.digest, digest) === 0) return newest.version
     for (const price of catalog.prices) await importPrice(trx, price)
-    const row = await trx
-      .insertInto('catalog')
-      .values({ digest, document: json(catalog) })
-      .returning('version')
-      .executeTakeFirstOrThrow()
+    const { rows } = await sql<{ version: number }>`
+      select add_catalog(${digest}, ${json(catalog)}::jsonb) as version`.execute(trx)
+    const [row] = rows
+    if (!row) throw new Error('a catalog that was stored has no version')
     return row.version
   })
 }
@@ -88,20 +87,17 @@ async function importPrice(trx: Kysely<Database>, price: CatalogPrice): Promise<
   }
   const known = await priceInForce(trx, price)
   if (known && json(known.prices) === json(wanted)) return
-  await trx
-    .insertInto('price')
-    .values({
-      id: deriveId(PRICE_ANCHOR, price.provider, price.upstreamModel, price.currency, json(wanted), known?.id ?? ''),
-      provider: price.provider,
-      upstream_model: price.upstreamModel,
-      currency: price.currency,
-      input_nano_per_million: wanted.inputNanoPerMillion,
-      cached_input_nano_per_million: wanted.cachedInputNanoPerMillion,
-      output_nano_per_million: wanted.outputNanoPerMillion,
-      per_call_nano: wanted.perCallNano,
-    })
-    .onConflict((conflict) => conflict.column('id').doNothing())
-    .execute()
+  const row = {
+    id: deriveId(PRICE_ANCHOR, price.provider, price.upstreamModel, price.currency, json(wanted), known?.id ?? ''),
+    provider: price.provider,
+    upstream_model: price.upstreamModel,
+    currency: price.currency,
+    input_nano_per_million: wanted.inputNanoPerMillion,
+    cached_input_nano_per_million: wanted.cachedInputNanoPerMillion,
+    output_nano_per_million: wanted.outputNanoPerMillion,
+    per_call_nano: wanted.perCallNano,
+  }
+  await sql`select add_price(${json(row)}::jsonb)`.execute(trx)
 }
 
 function nanoOf(text: string): bigint {

@@ -1,5 +1,6 @@
 import { sql, type Kysely } from 'kysely'
 import { newId } from './ids.ts'
+import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
 /** `sell` nano of one currency buy `buy` nano of the other. */
@@ -20,30 +21,32 @@ export interface Quote extends Rate {
 
 export interface NewQuote extends Rate {
   readonly source: string
-  /** Null: at once. */
+  /** Null, or a time that has passed: at once. */
   readonly effectiveAt: Date | null
   readonly expiresAt: Date | null
   readonly nowMs: number
 }
 
-/** An organisation's rate, from now on or from its time on; the newest that has begun and not expired is in force. */
+/** An organisation's rate, from now on or from a later time on; the newest that has begun and not expired is in force. */
 export async function createQuote(db: Kysely<Database>, organisationId: string, quote: NewQuote): Promise<Quote> {
-  const row = await db
-    .insertInto('quote')
-    .values({
-      id: newId(quote.nowMs),
-      organisation_id: organisationId,
-      sell_currency: quote.sellCurrency,
-      buy_currency: quote.buyCurrency,
-      sell: quote.sell,
-      buy: quote.buy,
-      source: quote.source,
-      effective_at: quote.effectiveAt ?? sql<Date>`clock_timestamp()`,
-      expires_at: quote.expiresAt,
-    })
-    .returning(COLUMNS)
-    .executeTakeFirstOrThrow()
-  return row
+  const row = {
+    id: newId(quote.nowMs),
+    organisation_id: organisationId,
+    sell_currency: quote.sellCurrency,
+    buy_currency: quote.buyCurrency,
+    sell: quote.sell,
+    buy: quote.buy,
+    source: quote.source,
+    effective_at: quote.effectiveAt,
+    expires_at: quote.expiresAt,
+  }
+  const { rows } = await sql<Quote>`
+    select id, sell_currency as "sellCurrency", sell, buy_currency as "buyCurrency", buy, source,
+      effective_at as "effectiveAt", expires_at as "expiresAt"
+    from add_quote(${json(row)}::jsonb)`.execute(db)
+  const [stored] = rows
+  if (!stored) throw new Error('a quote that was stored is not there')
+  return stored
 }
 
 /** Newest first; `before` is the id of the last quote of the page before. */

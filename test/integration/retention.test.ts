@@ -95,3 +95,16 @@ test('the application deletes by these functions only', async () => {
     await expect(sql`delete from ${sql.table(table)}`.execute(world.db)).rejects.toThrow('permission denied')
   }
 })
+
+test('nothing is forgotten on the day it was written, whatever age is asked for', async () => {
+  const world = await createWorld()
+  await refusedRun(world)
+  await asAdmin(
+    world,
+    `insert into idempotency (scope, key, digest, status, body) values (uuidv7(), 'k', '', 201, '{}')`,
+  )
+  for (const name of ['purge_refusals', 'purge_idempotency', 'purge_instances']) {
+    const { rows } = await sql`select ${sql.id(name)}(interval '-100 years', 1000) as purged`.execute(world.db)
+    expect(rows).toEqual([{ purged: 0 }])
+  }
+})

@@ -5,6 +5,7 @@ import { readReport } from '#db/report.ts'
 import { getRun } from '#db/run-read.ts'
 import { expireLots } from '#db/lot.ts'
 import fc from 'fast-check'
+import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { QUESTION } from '../support/open-attempt.ts'
 import {
@@ -179,3 +180,16 @@ async function pocket(world: World, envelopeId: string) {
     .where('envelope_id', '=', envelopeId)
     .executeTakeFirstOrThrow()
 }
+
+test('nobody stores a price, a catalog or a quote as of the past', async () => {
+  const world = await createWorld()
+  for (const table of ['price', 'catalog', 'quote']) {
+    const copied = sql`insert into ${sql.table(table)} overriding system value select * from ${sql.table(table)}`
+    await expect(copied.execute(world.db)).rejects.toThrow(/permission denied/)
+  }
+  const { rows } = await sql<{ isPast: boolean }>`
+    select (add_quote(jsonb_build_object('id', uuidv7(), 'organisation_id', uuidv7(), 'sell_currency', 'CNY',
+      'buy_currency', 'USD', 'sell', 1, 'buy', 1, 'source', 'test', 'effective_at', '2000-01-01')))
+      .effective_at < clock_timestamp() - interval '1 minute' as "isPast"`.execute(world.db)
+  expect(rows).toEqual([{ isPast: false }])
+})
