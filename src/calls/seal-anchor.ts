@@ -61,15 +61,30 @@ async function readTail(file: FileHandle): Promise<Tail> {
   const buffer = Buffer.alloc(size - start)
   await file.read(buffer, 0, buffer.length, start)
   const text = buffer.toString('utf8')
-  return { last: anchorLinesIn(text).at(-1), isTorn: text !== '' && !text.endsWith('\n') }
+  const heads = text.split('\n').flatMap((line) => headIn(line) ?? [])
+  return { last: heads.at(-1), isTorn: text !== '' && !text.endsWith('\n') }
 }
 
-/** The whole lines of an anchor file. A torn line is passed over: its head stands in a later one. */
+/**
+ * The heads of an anchor file. A crash leaves a last line without its end, or a beginning that the next line writes again
+ * whole: such a line is passed over.
+ *
+ * @throws when another line cannot be read: what it vouched for would be vouched for by nobody
+ */
 export function anchorLinesIn(text: string): readonly AnchorLine[] {
-  return text.split('\n').flatMap((line) => {
-    const parsed = anchorLineSchema.safeParse(parseJson(line))
-    return parsed.success ? [parsed.data] : []
+  const lines = text.split('\n')
+  return lines.flatMap((line, index) => {
+    const head = headIn(line)
+    if (head || line === '') return head ?? []
+    const isTorn = index === lines.length - 1 || lines[index + 1]?.startsWith(line) === true
+    if (!isTorn) throw new Error(`its line ${index + 1} cannot be read`)
+    return []
   })
+}
+
+function headIn(line: string): AnchorLine | undefined {
+  const parsed = anchorLineSchema.safeParse(parseJson(line))
+  return parsed.success ? parsed.data : undefined
 }
 
 function parseJson(text: string): unknown {

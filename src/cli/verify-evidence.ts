@@ -58,7 +58,9 @@ export async function evidenceOfStack(dataDir: string): Promise<Evidence> {
   const [key, anchor] = await Promise.all([readIfThere(keyFile), readIfThere(anchorFile)])
   return {
     ...(key !== undefined && { publicKeys: sealPublicKeys(key) }),
-    ...(anchor !== undefined && { anchor: anchorLinesIn(anchor) }),
+    ...(anchor !== undefined && {
+      anchor: parseNamed(anchor, { path: anchorFile, what: 'the anchor' }, anchorLinesIn),
+    }),
   }
 }
 
@@ -96,7 +98,7 @@ function parseNamed<Value>(
     return parse(text)
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause)
-    throw new Error(`${path} is not ${what}: ${reason}.`, { cause })
+    throw new Error(`${path} cannot be read as ${what}: ${reason}.`, { cause })
   }
 }
 

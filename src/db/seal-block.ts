@@ -49,17 +49,7 @@ const TERMS: Readonly<Record<number, Readonly<Record<string, readonly string[]>>
   1: {
     account: ['id', 'project_id', 'kind', 'wallet_id', 'envelope_id', 'balance_class', 'currency', 'cap', 'created_at'],
     catalog: ['version', 'digest', 'document', 'created_at'],
-    envelope: [
-      'id',
-      'project_id',
-      'wallet_id',
-      'run_id',
-      'parent_id',
-      'api_key_id',
-      'kind',
-      'subjects',
-      'created_at',
-    ],
+    envelope: ['id', 'project_id', 'wallet_id', 'run_id', 'parent_id', 'api_key_id', 'kind', 'subjects', 'created_at'],
     limit_change: ['id', 'organisation_id', 'limit_id', 'change', 'cap', 'api_key_id', 'recorded_at'],
     lot: ['id', 'project_id', 'account_id', 'source', 'priority', 'expires_at', 'opening', 'created_at'],
     price: [

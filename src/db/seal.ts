@@ -102,9 +102,7 @@ async function readCandidate(trx: Transaction<Database>): Promise<Candidate> {
       (select min(recorded_at) <= (select now from at) - ${RIPE_MS} * interval '1 millisecond' from block) as "isRipe",
       coalesce((select t.xid from transfer t order by t.xid desc limit 1) >= pg_snapshot_xmax(pg_current_snapshot()), false)
         as "isAhead",
-      (select now::text from at) as "sealedAt", (select ${microsOf(sql`now`)} from at) as "sealedAtMicros"`.execute(
-    trx,
-  )
+      (select now::text from at) as "sealedAt", (select ${microsOf(sql`now`)} from at) as "sealedAtMicros"`.execute(trx)
   const [row] = rows
   if (!row) throw new Error('a query without a source gave no row')
   return row

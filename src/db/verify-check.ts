@@ -24,11 +24,28 @@ export interface Finding {
   readonly note?: string | null
 }
 
-/** Runs one check and takes its time. */
+/** Runs one check and takes its time. A row that cannot even be computed with is what this check finds wrong. */
 export async function timed({ name, claim }: Claim, work: () => Promise<Finding>): Promise<VerifyCheck> {
   const startedMs = performance.now()
-  const { rows, firstWrong, note = null } = await work()
+  const {
+    rows,
+    firstWrong,
+    note = null,
+  } = await work().catch((error: unknown): Finding => {
+    const reason = unreadable(error)
+    if (reason === undefined) throw error
+    return { rows: 0, firstWrong: `a row that cannot be read: ${reason}` }
+  })
   return { name, claim, ok: firstWrong === null, rows, ms: Math.round(performance.now() - startedMs), firstWrong, note }
+}
+
+/** SQLSTATE class 22: a value that is out of range or no value of its type, which only a hand can have written. */
+const DATA_EXCEPTION = '22'
+
+/** What the database says when a value in it cannot be computed with; undefined for every other failure. */
+export function unreadable(error: unknown): string | undefined {
+  const isOfData = error instanceof Error && 'code' in error && String(error.code).startsWith(DATA_EXCEPTION)
+  return isOfData ? error.message : undefined
 }
 
 /** Statements that may run beside each other: what they add up is independent of their order. */

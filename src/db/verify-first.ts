@@ -28,6 +28,28 @@ export async function firstBrokenMovement(db: Kysely<Database>, account: string)
   return first ? `${first.name}: ${first.wrong}` : `account ${account}: its movements do not follow from each other`
 }
 
+/** The first row of a piece whose numbers no account can have. */
+export async function firstOversized(db: Kysely<Database>, piece: JournalRange): Promise<string> {
+  const numbers = [
+    'amount',
+    'released',
+    'debit_version',
+    'debit_balance',
+    'debit_held',
+    'credit_version',
+    'credit_balance',
+    'credit_held',
+  ]
+  const sizes = numbers.map((column) => sql`abs(coalesce(${sql.ref(`t.${column}`)}, 0)::numeric)`)
+  const { rows } = await sql<{ id: string }>`
+    select t.id from transfer t where ${isWithin(piece)} and greatest(${sql.join(sizes)}) > ${LARGEST.toString()}::numeric
+    order by t.xid, t.seq limit 1`.execute(db)
+  return rows[0] ? `transfer ${rows[0].id}` : 'a transfer'
+}
+
+/** Sums of what is smaller stay within 64 bits. */
+const LARGEST = 2n ** 61n
+
 /** What each movement of an account did to it. */
 function sidesOf(account: string): RawBuilder<unknown> {
   return sql`

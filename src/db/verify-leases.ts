@@ -1,4 +1,5 @@
 import { sql, type Kysely, type RawBuilder } from 'kysely'
+import type { Place } from './journal-range.ts'
 import { everyLease } from './limit-usage.ts'
 import { inLanes, type Finding } from './verify-check.ts'
 import { keyPieces } from './verify-table.ts'
@@ -7,8 +8,8 @@ import type { Database } from './schema.ts'
 /** Calls whose attempts one statement adds up, and leases that are read at once. */
 const PIECE_CALLS = 10_000
 const PAGE = 10_000
-/** Leases that did not agree are looked at again with all attempts of their envelopes, this many in one snapshot. */
-const AGAIN_PAGE = 20
+/** Leases that did not agree are looked at again, this many in one snapshot. */
+const AGAIN_PAGE = 1_000
 const FIRST_ID = '00000000-0000-0000-0000-000000000000'
 
 interface Usage {
@@ -22,11 +23,11 @@ interface Lease extends Usage {
 }
 
 /**
- * Compares every lease with what its attempts have used and hold. Attempts and leases are read piece by piece while both
- * move on, so a difference is only a suspicion: what differs is read again, all of it in one snapshot.
+ * Compares every lease with what its attempts have used and hold. Attempts are added up piece by piece as of the journal's
+ * frontier, so what differs is only a suspicion: it is read again in one short snapshot, with what came since.
  */
-export async function compareLeases(db: Kysely<Database>): Promise<Finding> {
-  const used = await readUsage(db)
+export async function compareLeases(db: Kysely<Database>, upTo: Place): Promise<Finding> {
+  const used = await readUsage(db, upTo)
   const suspects: string[] = []
   let rows = 0
   let after = FIRST_ID
@@ -39,33 +40,38 @@ export async function compareLeases(db: Kysely<Database>): Promise<Finding> {
     for (const lease of page) if (wrongOf(lease, used.get(lease.id)) !== null) suspects.push(lease.id)
   }
   for (let at = 0; at < suspects.length; at += AGAIN_PAGE) {
-    const firstWrong = await lookAgain(db, suspects.slice(at, at + AGAIN_PAGE))
+    const firstWrong = await lookAgain(db, suspects.slice(at, at + AGAIN_PAGE), { used, upTo })
     if (firstWrong !== null) return { rows, firstWrong }
   }
   return { rows, firstWrong: null }
 }
 
-async function readUsage(db: Kysely<Database>): Promise<ReadonlyMap<string, Usage>> {
+async function readUsage(db: Kysely<Database>, upTo: Place): Promise<ReadonlyMap<string, Usage>> {
   const sums = new Map<string, Usage>()
   await inLanes(
     keyPieces(db, { table: 'attempt', key: 'call_id', alias: 'a', pieceRows: PIECE_CALLS }),
     async (piece) => {
-      const { rows } =
-        await sql<Usage>`${usageOf(sql`select a.* from attempt a where ${piece} and a.leases <> '{}'`)}`.execute(db)
-      for (const { id, used, held } of rows) {
-        const known = sums.get(id)
-        sums.set(id, { id, used: (known?.used ?? 0n) + used, held: (known?.held ?? 0n) + held })
-      }
+      const attempts = sql`select a.* from attempt a where ${piece} and a.leases <> '{}'`
+      const { rows } = await sql<Usage>`${usageOf(attempts, xidOf(upTo))}`.execute(db)
+      for (const row of rows) sums.set(row.id, plus(row, sums.get(row.id)))
     },
   )
   return sums
 }
 
+function xidOf({ xid }: Place): RawBuilder<unknown> {
+  return sql`${xid.toString()}::text::xid8`
+}
+
+function plus(left: Usage, right: Usage | undefined): Usage {
+  return { id: left.id, used: left.used + (right?.used ?? 0n), held: left.held + (right?.held ?? 0n) }
+}
+
 /**
- * What attempts hold and have used of each lease they name, by the journal: money from the movements, tokens from what was
- * settled, a call for every attempt that was not voided, or that was corrected to more than nothing.
+ * What attempts hold and have used of each lease they name, by the journal up to a transaction: money from the movements,
+ * tokens from what was settled, a call for every attempt that was not voided, or that was corrected to more than nothing.
  */
-function usageOf(attempts: RawBuilder<unknown>): RawBuilder<unknown> {
+function usageOf(attempts: RawBuilder<unknown>, upTo: RawBuilder<unknown>): RawBuilder<unknown> {
   return sql`
     with a as materialized (${attempts}),
     extra as materialized (
@@ -74,12 +80,13 @@ function usageOf(attempts: RawBuilder<unknown>): RawBuilder<unknown> {
         bool_or(t.code = 'correction') as corrected
       from transfer t join account c on c.id = t.credit_account
       where t.code in ('overage', 'debt_payment', 'correction') and t.code <> 'debt_payment' and t.call_id is not null
+        and t.xid <= ${upTo}
       group by t.call_id, t.attempt, t.envelope_id
     )
     select x.id,
-      coalesce(sum(case when a.state <> 'sent' then 0 when u.measure = 'money' then h.amount
+      coalesce(sum(case when r.id is not null then 0 when u.measure = 'money' then h.amount
         when u.measure = 'tokens' then a.tokens else 1 end), 0)::bigint as held,
-      coalesce(sum(case when a.state = 'sent' then 0
+      coalesce(sum(case when r.id is null then 0
         when u.measure = 'money' then case when r.code = 'capture' then r.amount else 0 end + coalesce(e.amount, 0)
         when u.measure = 'tokens' then coalesce(a.tokens_used, 0)
         when e.corrected then (r.amount + e.amount > 0)::integer when r.code = 'capture' then 1 else 0 end), 0)::bigint
@@ -88,8 +95,8 @@ function usageOf(attempts: RawBuilder<unknown>): RawBuilder<unknown> {
     cross join lateral unnest(a.leases) as x(id)
     join (${everyLease}) l on l.id = x.id
     join usage_limit u on u.id = l.limit_id
-    join transfer h on h.id = a.hold_id
-    left join transfer r on r.pending_id = a.hold_id
+    join transfer h on h.id = a.hold_id and h.xid <= ${upTo}
+    left join transfer r on r.pending_id = a.hold_id and r.xid <= ${upTo}
     left join extra e on e.call_id = a.call_id and e.attempt = a.number and e.envelope_id = a.envelope_id
     group by x.id`
 }
@@ -100,25 +107,70 @@ async function readLeases(db: Kysely<Database>, which: RawBuilder<unknown>): Pro
   return rows
 }
 
-async function lookAgain(db: Kysely<Database>, ids: readonly string[]): Promise<string | null> {
+/** How much the movements behind the frontier have changed leases, and whether it is more than they say. */
+interface Change extends Usage {
+  /** A correction changes the tokens of an attempt in its row, so what was counted of it before is not known. */
+  readonly isCorrected: boolean
+}
+
+async function lookAgain(
+  db: Kysely<Database>,
+  ids: readonly string[],
+  { used, upTo }: { readonly used: ReadonlyMap<string, Usage>; readonly upTo: Place },
+): Promise<string | null> {
   return db
     .transaction()
     .setIsolationLevel('repeatable read')
     .setAccessMode('read only')
     .execute(async (trx) => {
       const leases = await readLeases(trx, sql`l.id = any(${ids}::uuid[]) order by l.id`)
-      const { rows } = await sql<Usage>`${usageOf(sql`
-        select a.* from transfer t join attempt a on a.call_id = t.call_id and a.number = t.attempt
-        where t.code = 'hold' and t.envelope_id in (
-          select l.envelope_id from (${everyLease}) l where l.id = any(${ids}::uuid[])
-        ) and a.leases && ${ids}::uuid[]`)}`.execute(trx)
-      const used = new Map(rows.map((row) => [row.id, row]))
+      const { rows } = await changesOf(trx, ids, upTo)
+      const changes = new Map(rows.map((row) => [row.id, row]))
       for (const lease of leases) {
-        const wrong = wrongOf(lease, used.get(lease.id))
+        const change = changes.get(lease.id)
+        const own = used.get(lease.id)
+        const seen = wrongOf(lease, change ? plus(change, own) : own)
+        const wrong = seen !== null && change?.isCorrected === true ? await wrongInAll(trx, lease) : seen
         if (wrong !== null) return `lease ${lease.id}: ${wrong}`
       }
       return null
     })
+}
+
+function changesOf(trx: Kysely<Database>, ids: readonly string[], upTo: Place) {
+  return sql<Change>`
+    select x.id, bool_or(t.code = 'correction' and u.measure = 'tokens') as "isCorrected",
+      sum(case when t.code = 'hold' then 1 when t.pending_id is not null then -1 else 0 end
+        * case u.measure when 'money' then a.held when 'tokens' then a.tokens else 1 end)::bigint as held,
+      sum(case
+        when t.code in ('hold', 'void') then 0
+        when u.measure = 'money' then case when c.kind = 'provider_cost' then t.amount else -t.amount end
+        when t.code <> 'capture' then 0
+        when u.measure = 'tokens' then coalesce(a.tokens_used, 0)
+        else 1 end)::bigint as used
+    from transfer t
+    join account c on c.id = t.credit_account
+    join attempt a on a.call_id = t.call_id and a.number = t.attempt
+    cross join lateral unnest(a.leases) as x(id)
+    join (${everyLease}) l on l.id = x.id
+    join usage_limit u on u.id = l.limit_id
+    where t.xid > ${xidOf(upTo)} and t.code in ('hold', 'capture', 'void', 'overage', 'correction')
+      and x.id = any(${ids}::uuid[])
+    group by x.id`.execute(trx)
+}
+
+/** All attempts of the envelope of one lease: rare, for it takes as long as the envelope has attempts. */
+async function wrongInAll(trx: Kysely<Database>, lease: Lease): Promise<string | null> {
+  const attempts = sql`
+    select a.* from transfer t join attempt a on a.call_id = t.call_id and a.number = t.attempt
+    where t.code = 'hold' and a.leases && ${[lease.id]}::uuid[] and t.envelope_id in (
+      select l.envelope_id from (${everyLease}) l where l.id = ${lease.id}
+    )`
+  const { rows } = await sql<Usage>`${usageOf(attempts, sql`'9223372036854775807'::xid8`)}`.execute(trx)
+  return wrongOf(
+    lease,
+    rows.find(({ id }) => id === lease.id),
+  )
 }
 
 function wrongOf(lease: Lease, own: Usage | undefined): string | null {

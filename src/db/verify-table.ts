@@ -5,7 +5,16 @@ import type { Database } from './schema.ts'
 
 /** A check of a table's rows, in pieces by its key, each piece a short statement of its own. */
 export interface TableCheck extends Claim {
-  readonly table: 'attempt' | 'call' | 'envelope' | 'lot' | 'lease' | 'limit_window' | 'refusal' | 'account'
+  readonly table:
+    | 'account'
+    | 'attempt'
+    | 'call'
+    | 'envelope'
+    | 'lease'
+    | 'limit_window'
+    | 'lot'
+    | 'refusal'
+    | 'usage_limit'
   /** A uuid column with an index, and how `rows` calls the table. */
   readonly key: string
   readonly alias: string
@@ -14,6 +23,11 @@ export interface TableCheck extends Claim {
   readonly movedBy: 'call_id' | 'envelope_id' | 'lot_id' | null
   /** Rows of (name, wrong, place): `wrong` is null when the row is right; the lowest place is the first. */
   readonly rows: (piece: RawBuilder<boolean>) => RawBuilder<unknown>
+}
+
+/** The place of a row by a moment. Infinity, which only a hand writes, is no place. */
+export function epochOf(moment: RawBuilder<unknown>): RawBuilder<bigint> {
+  return sql<bigint>`case when isfinite(${moment}) then extract(epoch from ${moment})::bigint else 0 end`
 }
 
 interface PieceResult {

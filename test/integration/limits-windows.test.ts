@@ -145,7 +145,7 @@ test('what comes late after a lease was folded goes to its window', async () => 
     debtId: newId(Date.now()),
     amount,
     tokens: used,
-    certainty: 'billed' as const,
+    certainty: 'estimated' as const,
     usage: null,
     detail: null,
     answerId: null,

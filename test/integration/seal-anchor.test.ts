@@ -1,4 +1,5 @@
 import { anchorHeads, anchorLinesIn } from '#calls/seal-anchor.ts'
+import { headsFrom } from '#db/seal.ts'
 import { appendFile, readFile, truncate, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { expect, test } from 'vitest'
@@ -49,8 +50,9 @@ test('a crash between a seal and its line, or within the line, is made up for by
     await pay(world)
     await sealAll(world) // and killed before it was anchored
   }
-  const whole = await readFile(anchor, 'utf8')
-  await appendFile(anchor, whole.slice(0, 40)) // and one that was killed while it wrote
+  const [next] = await headsFrom(world.db, { height: 2, limit: 1 })
+  await appendFile(anchor, JSON.stringify(next).slice(0, 40)) // and one that was killed while it wrote
+  expect(anchorLinesIn(await readFile(anchor, 'utf8'))).toHaveLength(1)
   expect(await anchorHeads(world.db, anchor)).toBe(2)
   expect(await anchorHeads(world.db, anchor)).toBe(0)
   const lines = anchorLinesIn(await readFile(anchor, 'utf8'))
@@ -59,6 +61,22 @@ test('a crash between a seal and its line, or within the line, is made up for by
   await writeFile(anchor, '')
   await truncate(anchor)
   expect(await anchorHeads(world.db, anchor)).toBe(3)
+})
+
+test('an anchor that cannot be read, or has nothing of a chain that is there, vouches for nothing', async () => {
+  const world = await createWorld()
+  const anchor = join(await useScratchFolder(), 'anchor')
+  expect(await wrongChecks(world, { anchor: [] })).toEqual({})
+  await sealAll(world)
+  await pay(world)
+  await sealAll(world)
+  await anchorHeads(world.db, anchor)
+  expect(await wrongChecks(world, { anchor: [] })).toEqual({
+    anchor: 'block 1: is not in the anchor, and neither is any other',
+  })
+  const text = await readFile(anchor, 'utf8')
+  expect(() => anchorLinesIn(text.replace('"hash"', '"trash"'))).toThrow('its line 1 cannot be read')
+  expect(() => anchorLinesIn(`some other file\n${text}`)).toThrow('its line 1 cannot be read')
 })
 
 test('a line that was taken out of the anchor is missed', async () => {

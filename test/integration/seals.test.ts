@@ -215,6 +215,19 @@ test('without a key blocks are chained, and verify says that nothing is signed',
   expect(checks.find(({ name }) => name === 'signatures')?.note).toBe('no block is signed')
 })
 
+test('what a worker has left unsealed for a minute is wrong, unless it is sealed as soon as it can be', async () => {
+  const world = await createWorld()
+  await asAdmin(world, async (client) => {
+    await client.query('set session_replication_role = replica')
+    await client.query(`update transfer set recorded_at = recorded_at - interval '2 minutes'`)
+    await client.query(`insert into instance (id, kind, host, pid, started_at, lease_until) values (uuidv7(), 'worker', 'w', 1,
+      now() - interval '2 minutes', now() + interval '1 hour')`)
+  })
+  expect((await wrongChecks(world))['seals']).toContain('are not sealed yet')
+  const [wrong] = await Promise.all([wrongChecks(world), sealAll(world)])
+  expect(wrong).toEqual({})
+})
+
 test('the hash of a head covers every field of its block', () => {
   const block: BlockHeader = {
     height: 1n,

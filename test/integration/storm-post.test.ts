@@ -138,7 +138,7 @@ test('late truth and the settlement of the next attempt, both with an answer and
   await admin.query('begin')
   await admin.query('select from call where id = $1 for update', [call.callId])
   const truth = { ...settlementOf(call, 7n, { answer: 'late' }), correctionId: newId(Date.now()), amount: 7n }
-  const corrected = correct(late.db, direct, { ...truth, certainty: 'billed' })
+  const corrected = correct(late.db, direct, { ...truth, certainty: 'estimated' })
   await untilWaiting(admin, 1)
   const settled = prompt.queue.settle(credit, settlementOf(call, 5n, { number: 2, answer: 'prompt' }))
   await untilWaiting(admin, 2)
@@ -179,12 +179,14 @@ async function connectAdmin(url: string): Promise<pg.Client> {
 }
 
 async function leaseEverything(admin: pg.Client, run: { readonly envelopeId: string; readonly projectId: string }) {
-  await admin.query('update envelope set subjects = array[$1::uuid] where id = $2', [run.projectId, run.envelopeId])
   await admin.query(
     `insert into usage_limit (id, organisation_id, project_id, scope, subject_id, measure, period, cap)
       values ($1, $1, $1, 'project', $1, 'calls', 'life', 100)`,
     [run.projectId],
   )
+  await admin.query(`insert into limit_change (organisation_id, limit_id, change, cap) values ($1, $1, 'set', 100)`, [
+    run.projectId,
+  ])
   await admin.query(`insert into limit_window (limit_id, starts_at) values ($1, 'epoch')`, [run.projectId])
   await admin.query(
     `insert into lease (project_id, limit_id, starts_at, envelope_id, leased) values ($1, $1, 'epoch', $2, 50)`,

@@ -1,7 +1,6 @@
 import { executeCall } from '#calls/execute.ts'
-import { openChild } from '#db/envelope.ts'
 import { newId } from '#db/ids.ts'
-import { closeEnvelope, topUpEnvelope } from '#db/ledger.ts'
+import { topUpEnvelope } from '#db/ledger.ts'
 import { BEFORE_ALL, piecesOf, readFrontier } from '#db/journal-range.ts'
 import { sealOnce } from '#db/seal.ts'
 import { readState, writeState } from '#db/verify-state.ts'
@@ -9,47 +8,10 @@ import { verifyLedger, type VerifyOptions } from '#db/verify.ts'
 import { sql } from 'kysely'
 import pg from 'pg'
 import { expect, test } from 'vitest'
-import { asAdmin } from '../support/admin.ts'
 import { expectVerified, QUESTION, withOpenAttempt } from '../support/open-attempt.ts'
 import { pay, sealAll, wrongChecks } from '../support/seals.ts'
+import { CAPTURE, createBusyWorld, tamper } from '../support/tamper.ts'
 import { createWorld, type World } from '../support/world.ts'
-
-/** Some of everything: calls of two runs, a child, a run that is over. */
-async function createBusyWorld(): Promise<World> {
-  const world = await createWorld()
-  const engine = await world.startEngine()
-  const [run, over] = [await world.openRun({ direct: 1_000_000_000n, credit: 1_000_000_000n }), await openOver(world)]
-  for (const path of ['a', 'b', 'c']) await executeCall(engine, run.request(path, QUESTION))
-  const child = { envelopeId: newId(Date.now()), parentId: run.envelopeId, runId: null, kind: 'child' } as const
-  const share = { id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount: 1_000n, cap: 2_000n } as const
-  expect(await openChild(world.db, world.scope, { ...child, carvings: [share] })).toBeUndefined()
-  await closeEnvelope(world.db, world.scope, { envelopeId: over, reason: 'over' })
-  await expectVerified(world)
-  return world
-}
-
-async function openOver(world: World): Promise<string> {
-  const { envelopeId } = await world.openRun({ direct: 5n })
-  return envelopeId
-}
-
-/** Whoever can edit any row can drop what would refuse it. */
-const WITHOUT_CHECKS = `do $$ declare c record; begin
-    for c in select conrelid::regclass as of, conname from pg_constraint
-      where contype = 'c' and conrelid in ('transfer'::regclass, 'account'::regclass)
-    loop execute format('alter table %s drop constraint %I', c.of, c.conname); end loop;
-  end $$`
-
-async function tamper(world: World, change: string): Promise<void> {
-  await asAdmin(world, async (client) => {
-    await client.query('set session_replication_role = replica')
-    await client.query(WITHOUT_CHECKS)
-    const { rowCount } = await client.query(change)
-    expect(rowCount).toBeGreaterThan(0)
-  })
-}
-
-const CAPTURE = `(select id from transfer where code = 'capture' order by seq offset 1 limit 1)`
 
 test.each([
   {
@@ -106,13 +68,13 @@ test.each([
   {
     what: 'a child that was given more than its cap',
     change: `update account set cap = 999 where cap = 2000`,
-    checks: ['children'],
+    checks: ['children', 'accounts'],
     says: 'its cap is 999',
   },
   {
     what: 'a child of another parent',
     change: `update envelope set parent_id = wallet_id where kind = 'child'`,
-    checks: ['children'],
+    checks: ['children', 'envelopes'],
     says: 'by another envelope than its parent',
   },
   {

@@ -1,3 +1,4 @@
+import { openChild } from '#db/envelope.ts'
 import { newId } from '#db/ids.ts'
 import { deposit } from '#db/ledger.ts'
 import { expireLots } from '#db/lot.ts'
@@ -8,6 +9,7 @@ import { expect, test } from 'vitest'
 import {
   asAdmin,
   close,
+  CURRENCY,
   expectLotsTrue,
   freeOf,
   fund,
@@ -150,24 +152,9 @@ test('a child gives its remainder to its parent, and only the parent goes home',
   const { lotId } = await grantLot(world, 10n)
   const parent = await fund(world, funding(10n))
   const child = newId(Date.now())
-  await asAdmin(
-    world,
-    `insert into envelope (id, project_id, wallet_id, parent_id, kind)
-      select $2::uuid, project_id, wallet_id, id, 'child' from envelope where id = $1`,
-    [parent, child],
-  )
-  await asAdmin(
-    world,
-    `insert into account (id, project_id, kind, envelope_id, balance_class, currency)
-      select uuidv7(), project_id, 'pocket', $2::uuid, balance_class, currency from account where envelope_id = $1`,
-    [parent, child],
-  )
-  await asAdmin(
-    world,
-    `select post_transfer(uuidv7(), a.project_id, 'carve', a.id, b.id, 6) from account a, account b
-      where a.envelope_id = $1 and b.envelope_id = $2`,
-    [parent, child],
-  )
+  const carving = { id: newId(Date.now()), balanceClass: 'credit', currency: CURRENCY, amount: 6n, cap: null } as const
+  const opened = { parentId: parent, envelopeId: child, runId: null, kind: 'child', carvings: [carving] } as const
+  expect(await openChild(world.db, world.scope, opened)).toBeUndefined()
   await spend(world, child, 2n)
   await close(world, child)
   const rows = await world.db.selectFrom('transfer').selectAll().where('code', '=', 'return').execute()

@@ -136,8 +136,8 @@ export async function createLedgerWorld(options: { readonly connections?: number
       const callId = newId(Date.now())
       await sql`insert into call (id, project_id, run_id, envelope_id, api_key_id, path, digest, model, catalog_version,
           request_id)
-        values (${callId}, ${scope.projectId}, ${runId}, ${envelopeId}, ${newId(Date.now())}, 'test', '\\x00', 'steady',
-          1, ${newId(Date.now())})`.execute(db)
+        select ${callId}, ${scope.projectId}, ${runId}, id, api_key_id, 'test', '\\x00', 'steady', 1,
+          ${newId(Date.now())} from envelope where id = ${envelopeId}`.execute(db)
       const id = () => newId(Date.now())
       return { holdId: id(), callId, attempt: 1, runId, envelopeId, amount, tokens: 1n, owner: id(), plan: PLAN }
     },

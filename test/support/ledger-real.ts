@@ -87,7 +87,19 @@ export class RealLedger {
           apiKeyId: this.#keyId,
           fundings: [funding('direct', direct), funding('credit', credit)],
         })
-        if (!refusal) return
+        if (!refusal) {
+          const row = {
+            id: run.runId,
+            project_id: this.scope.projectId,
+            api_key_id: run.runId,
+            envelope_id: run.envelopeId,
+          }
+          await trx
+            .insertInto('run')
+            .values({ ...row, agent: 'test', model: 'steady', input: '{}', options: '{}' })
+            .execute()
+          return
+        }
         reason = refusal.reason
         throw new Error(reason)
       })

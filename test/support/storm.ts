@@ -46,7 +46,8 @@ export async function openCalls(
 ): Promise<readonly StormCall[]> {
   const { runId, envelopeId, count } = request
   const calls = Array.from({ length: count }, () => ({ runId, envelopeId, callId: newId(Date.now()) }))
-  const apiKeyId = newId(Date.now())
+  const envelope = await db.selectFrom('envelope').selectAll().where('id', '=', envelopeId).executeTakeFirst()
+  const apiKeyId = envelope?.api_key_id ?? newId(Date.now())
   await Promise.all(
     calls.map(({ callId }, index) =>
       openCall(db, scope, {

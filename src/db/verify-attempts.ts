@@ -1,0 +1,101 @@
+import { sql } from 'kysely'
+import type { TableCheck } from './verify-table.ts'
+
+/** Keys of one statement where each row is looked up in the journal. */
+const JOINED_PIECE = 10_000
+
+/** What was charged beyond or after an attempt's capture. Rare: read whole, from its own small index. */
+export const extras = sql`
+  select t.call_id, t.attempt, t.use, t.certainty, t.code, t.seq,
+    case when exists (select from account d where d.id = t.debit_account and d.kind = 'provider_cost')
+      then -t.amount else t.amount end as amount
+  from transfer t where t.code in ('overage', 'debt_payment', 'correction') and t.call_id is not null`
+
+/** Attempts against their holds, their calls and their prices. */
+export const attemptChecks: readonly TableCheck[] = [
+  {
+    name: 'attempts',
+    claim: 'every attempt has its hold, is resolved exactly when the hold is, and a call has at most one that is open',
+    table: 'attempt',
+    key: 'call_id',
+    alias: 'a',
+    pieceRows: JOINED_PIECE,
+    movedBy: 'call_id',
+    rows: (piece) => sql`
+      select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(h.seq, 0) as place,
+        case
+          when h.id is null then 'has no hold'
+          when h.amount <> a.held or h.debit_account <> a.account_id then 'its hold is another'
+          when (h.run_id, h.call_id, h.attempt, h.envelope_id) is distinct from
+            (a.run_id, a.call_id, a.number, a.envelope_id) then 'its hold names another attempt'
+          when a.outcome = 'lost' and r.certainty = 'billed' then 'is lost, and its cost is known'
+          when r.certainty = 'unknown' and r.amount <> h.amount then 'its cost is unknown, and less than its hold'
+          when (a.state = 'resolved') <> (r.id is not null) then 'is ' || a.state || ' and its hold is not'
+          when (a.state = 'resolved') <> (a.outcome is not null and a.resolved_at is not null) then
+            'is ' || a.state || ' with the outcome ' || coalesce(a.outcome, 'none')
+          when r.code = 'capture' and (r.certainty is null or r.use is null) then 'its cost has no labels'
+          when c.id is null then 'its call is missing'
+          when (c.project_id, c.run_id, c.envelope_id, h.project_id) is distinct from
+            (a.project_id, a.run_id, a.envelope_id, a.project_id) then 'its call is of another run, envelope or project'
+          when a.state = 'sent' and exists (
+            select from attempt o where o.call_id = a.call_id and o.state = 'sent' and o.number < a.number
+          ) then 'is open beside another of its call'
+        end as wrong
+      from attempt a
+      left join transfer h on h.id = a.hold_id and h.code = 'hold'
+      left join transfer r on r.pending_id = a.hold_id
+      left join call c on c.id = a.call_id
+      where ${piece}`,
+  },
+  {
+    name: 'prices',
+    claim:
+      'every billed attempt costs what its usage costs at the price that was pinned in its hold, and plans are of their price',
+    table: 'attempt',
+    key: 'call_id',
+    alias: 'a',
+    pieceRows: JOINED_PIECE,
+    movedBy: 'call_id',
+    rows: (piece) => sql`
+      with extra as materialized (
+        select call_id, attempt, sum(amount) as amount, (array_agg(certainty order by seq desc))[1] as certainty
+        from (${extras}) e where code in ('overage', 'correction') group by call_id, attempt
+      )
+      select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(a.seq, 0) as place,
+        case
+          when p.id is not null or a.is_billed then case
+            when p.id is null then 'its price is missing'
+            when (a.plan->>'provider', a.plan->>'upstreamModel', a.plan->>'currency', k.currency)
+              is distinct from (p.provider, p.upstream_model, p.currency, p.currency) then
+              'its price is that of another route'
+            when a.plan->>'balanceClass' is distinct from k.balance_class then 'was planned for another balance'
+            when a.plan->'prices' is distinct from jsonb_build_object(
+              'inputNanoPerMillion', p.input_nano_per_million::text,
+              'cachedInputNanoPerMillion', p.cached_input_nano_per_million::text,
+              'outputNanoPerMillion', p.output_nano_per_million::text, 'perCallNano', p.per_call_nano::text
+            ) then 'was planned at other prices'
+            when not a.is_billed then null
+            when a.usage_is_known then case
+              when a.charged <> ceil((
+                  ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input_nano_per_million
+                  + (a.usage->>'cachedInput')::numeric * p.cached_input_nano_per_million
+                  + (a.usage->>'output')::numeric * p.output_nano_per_million) / 1000000) + p.per_call_nano
+                then 'was charged ' || a.charged end
+            when a.charged <> 0 then 'was charged ' || a.charged || ', and what it used is not known'
+          end
+        end as wrong
+      from (
+        select a.*, r.seq, r.amount + coalesce(e.amount, 0) as charged,
+          coalesce(e.certainty, r.certainty) is not distinct from 'billed' as is_billed,
+          case when pg_input_is_valid(a.plan->>'priceId', 'uuid') then (a.plan->>'priceId')::uuid end as price_id,
+          coalesce(pg_input_is_valid(a.usage->>'input', 'bigint') and pg_input_is_valid(a.usage->>'output', 'bigint')
+            and pg_input_is_valid(a.usage->>'cachedInput', 'bigint'), false) as usage_is_known
+        from attempt a
+        left join transfer r on r.pending_id = a.hold_id
+        left join extra e on e.call_id = a.call_id and e.attempt = a.number
+        where ${piece}
+      ) a
+      left join account k on k.id = a.account_id
+      left join price p on p.id = a.price_id`,
+  },
+]
