@@ -4,6 +4,7 @@ import { foldAttempt, type AttemptSums } from '#domain/journal.ts'
 import { formatNano, toAmount } from '#domain/money.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
+import { instantText } from './instant.ts'
 import type { RunEntry } from './journal.ts'
 import type { Database } from './schema.ts'
 
@@ -22,21 +23,44 @@ export interface CallView {
 
 const NOW: CallView = Object.freeze({ upTo: undefined, correctedLater: new Set<string>() })
 
-/** The calls of a run with all their attempts and refusals; every amount is folded from the given journal. */
+/** Calls of one read, with their attempts and refusals: some tenths of a second. */
+const PAGE = 5_000
+
+/**
+ * The calls of a run with all their attempts and refusals; every amount is folded from the given journal. In as many reads
+ * as it takes: what an attempt became after the journal was read is left out.
+ */
 export async function readCalls(
   db: Kysely<Database>,
   scope: Scope,
   request: CallFilter & { readonly journal: readonly RunEntry[]; readonly seen?: CallView },
 ): Promise<readonly CallReport[]> {
-  const seen = request.seen ?? NOW
-  const calls = await callRows(db, scope, { ...request, seen })
   const entries = Map.groupBy(request.journal, (entry) => `${entry.callId}:${entry.attempt}`)
-  const sent = (await attemptRows(db, scope, request)).flatMap((row) => attemptSeen(row, seen, entries) ?? [])
-  const refused = await refusalRows(db, scope, { ...request, seen })
+  const reports: CallReport[] = []
+  let after: CallRow | undefined
+  for (;;) {
+    const calls = await callRows(db, scope, { ...request, after, seen: request.seen ?? NOW })
+    reports.push(...(await withSteps(db, scope, { calls, entries, seen: request.seen ?? NOW })))
+    after = calls.at(-1)
+    if (!after || calls.length < PAGE) return reports
+  }
+}
+
+type Entries = ReadonlyMap<string, readonly RunEntry[]>
+
+async function withSteps(
+  db: Kysely<Database>,
+  scope: Scope,
+  { calls, entries, seen }: { readonly calls: readonly CallRow[]; readonly entries: Entries; readonly seen: CallView },
+): Promise<readonly CallReport[]> {
+  const ids = calls.map(({ id }) => id)
+  const sent = (await attemptRows(db, scope, ids)).flatMap((row) => attemptSeen(row, seen, entries) ?? [])
+  const refused = await refusalRows(db, scope, { ids, seen })
   const stepsOf = Map.groupBy([...sent, ...refused], ({ callId }) => callId)
   return calls.map((call) => {
     const own = (stepsOf.get(call.id) ?? []).toSorted((a, b) => a.number - b.number)
-    const isAnswered = call.is_answered
+    const isAnswered =
+      call.is_answered && own.some((step) => step.number === call.answer_attempt && step.outcome !== null)
     return {
       id: call.id,
       path: call.path,
@@ -55,13 +79,8 @@ export async function readCalls(
   })
 }
 
-/** An attempt as it was seen: not yet sent, still in flight, or with what was known before its correction. */
-function attemptSeen(
-  row: StepRow,
-  seen: CallView,
-  entries: ReadonlyMap<string, readonly RunEntry[]>,
-): StepRow | undefined {
-  if (seen.upTo === undefined) return row
+/** An attempt as the journal knows it: not yet sent, still in flight, or with what was known before its correction. */
+function attemptSeen(row: StepRow, seen: CallView, entries: Entries): StepRow | undefined {
   const own = entries.get(keyOf(row))
   if (!own) return undefined
   if (foldAttempt(own).open) return { ...row, outcome: null, detail: null, usage: null, resolvedAt: null }
@@ -72,20 +91,35 @@ function keyOf(row: StepRow): string {
   return `${row.callId}:${row.number}`
 }
 
+interface CallRow {
+  readonly id: string
+  readonly path: string
+  readonly model: string
+  readonly answer_attempt: number | null
+  readonly stop_reason: string | null
+  readonly stop_detail: string | null
+  readonly is_answered: boolean
+  /** To the microsecond, as a page ends in the middle of a millisecond. */
+  readonly at: string
+}
+
 /** Why a call stopped is not dated: looking back, it is told as it is now. */
-function callRows(db: Kysely<Database>, scope: Scope, filter: CallFilter & { readonly seen: CallView }) {
-  const upTo = sql<Date>`coalesce(${filter.seen.upTo ?? null}::timestamptz, 'infinity')`
-  let query = db
-    .selectFrom('call')
-    .selectAll()
-    .select(sql<boolean>`state = 'answered' and answered_at <= ${upTo}`.as('is_answered'))
-    .where('project_id', '=', scope.projectId)
-    .where('run_id', '=', filter.runId)
-    .where('created_at', '<=', upTo)
-    .orderBy('created_at')
-    .orderBy('id')
-  if (filter.callId !== undefined) query = query.where('id', '=', filter.callId)
-  return query.execute()
+async function callRows(
+  db: Kysely<Database>,
+  scope: Scope,
+  filter: CallFilter & { readonly seen: CallView; readonly after: CallRow | undefined },
+): Promise<readonly CallRow[]> {
+  const { runId, callId, after, seen } = filter
+  const upTo = sql`coalesce(${seen.upTo ?? null}::timestamptz, 'infinity')`
+  const isNext = after ? sql`(c.created_at, c.id) > (${after.at}::timestamptz, ${after.id}::uuid)` : sql`true`
+  const { rows } = await sql<CallRow>`
+    select c.id, c.path, c.model, c.answer_attempt, c.stop_reason, c.stop_detail,
+      c.state = 'answered' and c.answered_at <= ${upTo} as is_answered, ${instantText(sql`c.created_at`)} as at
+    from call c
+    where c.project_id = ${scope.projectId} and c.run_id = ${runId} and c.created_at <= ${upTo} and ${isNext}
+      and (${callId ?? null}::uuid is null or c.id = ${callId ?? null}::uuid)
+    order by c.created_at, c.id limit ${PAGE}`.execute(db)
+  return rows
 }
 
 type RefusalRow = Selectable<Database['refusal']>
@@ -105,12 +139,12 @@ interface StepRow {
   readonly resolvedAt: Date | null
 }
 
-async function attemptRows(db: Kysely<Database>, scope: Scope, filter: CallFilter): Promise<readonly StepRow[]> {
+async function attemptRows(db: Kysely<Database>, scope: Scope, ids: readonly string[]): Promise<readonly StepRow[]> {
   const rows = await db
     .selectFrom('attempt')
     .selectAll()
     .where('project_id', '=', scope.projectId)
-    .where('call_id', 'in', (calls) => calls.selectFrom('call').select('id').where('run_id', '=', filter.runId))
+    .where(isOneOf(ids))
     .execute()
   return rows.map((row) => ({
     kind: 'attempt',
@@ -131,14 +165,14 @@ async function attemptRows(db: Kysely<Database>, scope: Scope, filter: CallFilte
 async function refusalRows(
   db: Kysely<Database>,
   scope: Scope,
-  filter: CallFilter & { readonly seen: CallView },
+  { ids, seen }: { readonly ids: readonly string[]; readonly seen: CallView },
 ): Promise<readonly StepRow[]> {
   const rows = await db
     .selectFrom('refusal')
     .selectAll()
     .where('project_id', '=', scope.projectId)
-    .where('run_id', '=', filter.runId)
-    .where('recorded_at', '<=', sql<Date>`coalesce(${filter.seen.upTo ?? null}::timestamptz, 'infinity')`)
+    .where(isOneOf(ids))
+    .where('recorded_at', '<=', sql<Date>`coalesce(${seen.upTo ?? null}::timestamptz, 'infinity')`)
     .execute()
   return rows.map((row) => ({
     kind: 'refusal',
@@ -154,6 +188,11 @@ async function refusalRows(
     at: row.recorded_at,
     resolvedAt: row.recorded_at,
   }))
+}
+
+/** As one parameter: the protocol has room for 65,535. */
+function isOneOf(ids: readonly string[]) {
+  return sql<boolean>`call_id = any(${ids}::uuid[])`
 }
 
 /** A refusal moved no money: everything but what it asked is zero. */

@@ -6,7 +6,7 @@ import type { Kysely } from 'kysely'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
 import { readInstant } from './instant.ts'
-import { readRunJournal, type RunEntry } from './journal.ts'
+import { readRunJournal, readSnapshot, type RunEntry } from './journal.ts'
 import { runThen, viewJournal, type ReportView } from './report-view.ts'
 import type { Database } from './schema.ts'
 
@@ -20,45 +20,45 @@ export async function readReport(db: Kysely<Database>, scope: Scope, runId: stri
 export type NoReport = 'unknown_run' | 'unknown_revision' | 'in_future' | 'before_run'
 
 /**
- * What a run cost, now or then. Every amount is folded from the journal; the other tables only lend names. One
- * repeatable-read transaction, so that all parts are of the same instant.
+ * What a run cost, now or then. Every amount is folded from the journal; the other tables only lend names. Read in short
+ * statements, for a run may have any number of calls: the journal is that of one snapshot, and of calls and attempts only
+ * what it knows is told.
  */
 export async function readReportAt(
   db: Kysely<Database>,
   scope: Scope,
   { runId, view }: { readonly runId: string; readonly view: ReportView },
 ): Promise<Report | NoReport> {
-  return atOneInstant(db, async (trx) => {
-    const run = await runRow(trx, scope, runId)
-    if (!run) return 'unknown_run'
-    const asked = await readInstant(trx, view !== 'now' && 'asOf' in view ? view.asOf : undefined)
-    if (!asked) return 'in_future'
-    const seen = viewJournal(await readRunJournal(trx, scope, runId), view, asked)
-    if (!seen) return 'unknown_revision'
-    const { entries, upTo } = seen
-    const instant = upTo === undefined ? asked : await readInstant(trx, upTo)
-    const then = upTo === undefined ? run : await runThen(trx, scope, { runId, at: upTo })
-    if (!then || !instant) return 'before_run'
-    const calls = await readCalls(trx, scope, { runId, journal: entries, seen })
-    return {
-      runId,
-      projectId: run.project_id,
-      apiKeyId: run.api_key_id,
-      agent: run.agent,
-      model: run.model,
-      state: then.state,
-      reason: then.reason,
-      detail: then.detail,
-      stop: stopOf(then.stop),
-      asOf: instant.at,
-      final: instant.final,
-      revision: entries.length,
-      envelope: { id: run.envelope_id, gate: then.gate, pockets: pocketsOf(entries) },
-      totals: totalsOf(entries),
-      counts: countsOf(calls),
-      calls: [...calls],
-    }
-  })
+  const run = await runRow(db, scope, runId)
+  if (!run) return 'unknown_run'
+  const snapshot = await readSnapshot(db)
+  const asked = await readInstant(db, view !== 'now' && 'asOf' in view ? view.asOf : undefined)
+  if (!asked) return 'in_future'
+  const seen = viewJournal(await readRunJournal(db, scope, { runId, snapshot }), view, asked)
+  if (!seen) return 'unknown_revision'
+  const { entries, upTo } = seen
+  const instant = upTo === undefined ? asked : await readInstant(db, upTo)
+  const then = upTo === undefined ? run : await runThen(db, scope, { runId, at: upTo })
+  if (!then || !instant) return 'before_run'
+  const calls = await readCalls(db, scope, { runId, journal: entries, seen })
+  return {
+    runId,
+    projectId: run.project_id,
+    apiKeyId: run.api_key_id,
+    agent: run.agent,
+    model: run.model,
+    state: then.state,
+    reason: then.reason,
+    detail: then.detail,
+    stop: stopOf(then.stop),
+    asOf: instant.at,
+    final: instant.final,
+    revision: entries.length,
+    envelope: { id: run.envelope_id, gate: then.gate, pockets: pocketsOf(entries) },
+    totals: totalsOf(entries),
+    counts: countsOf(calls),
+    calls: [...calls],
+  }
 }
 
 function stopOf(stored: unknown): Report['stop'] {
@@ -74,10 +74,9 @@ export async function readRunCalls(
   scope: Scope,
   runId: string,
 ): Promise<readonly CallReport[] | undefined> {
-  return atOneInstant(db, async (trx) => {
-    if (!(await runRow(trx, scope, runId))) return undefined
-    return readCalls(trx, scope, { runId, journal: await readRunJournal(trx, scope, runId) })
-  })
+  if (!(await runRow(db, scope, runId))) return undefined
+  const snapshot = await readSnapshot(db)
+  return readCalls(db, scope, { runId, journal: await readRunJournal(db, scope, { runId, snapshot }) })
 }
 
 /** One call's story: who asked, what for, what served it, what was tried, what paid, what bound it, and the proof. */
@@ -86,46 +85,42 @@ export async function readCallStory(
   scope: Scope,
   callId: string,
 ): Promise<CallStory | undefined> {
-  return atOneInstant(db, async (trx) => {
-    const row = await callRow(trx, scope, callId)
-    if (!row) return undefined
-    const journal = (await readRunJournal(trx, scope, row.run_id)).filter((entry) => entry.callId === callId)
-    const [call] = await readCalls(trx, scope, { runId: row.run_id, callId, journal })
-    if (!call) return undefined
-    const served = call.attempts.find((attempt) => attempt.number === call.answeredBy)
-    return {
-      runId: row.run_id,
-      projectId: scope.projectId,
-      apiKey: { id: row.api_key_id, name: row.key_name, hint: row.key_hint },
-      project: { id: scope.projectId, name: row.project_name },
-      asked: {
-        model: call.model,
-        path: call.path,
-        catalogVersion: row.catalog_version,
-        at: row.created_at.toISOString(),
-      },
-      served: served
-        ? {
-            provider: served.provider,
-            upstreamModel: served.upstreamModel,
-            route: served.route,
-            attempt: served.number,
-          }
-        : null,
-      paid: totalsOf(journal).map((total) => ({ balanceClass: total.balanceClass, charged: total.spent })),
-      bound: {
-        envelopeId: row.envelope_id,
-        gate: row.gate,
-        verdict: call.state === 'answered' ? 'allowed' : call.stopReason === null ? 'in_flight' : 'stopped',
-        reason: call.stopReason,
-      },
-      call,
-    }
-  })
-}
-
-function atOneInstant<Result>(db: Kysely<Database>, read: (trx: Kysely<Database>) => Promise<Result>): Promise<Result> {
-  return db.transaction().setIsolationLevel('repeatable read').setAccessMode('read only').execute(read)
+  const row = await callRow(db, scope, callId)
+  if (!row) return undefined
+  const snapshot = await readSnapshot(db)
+  const request = { runId: row.run_id, callId, snapshot }
+  const journal = await readRunJournal(db, scope, request)
+  const [call] = await readCalls(db, scope, { ...request, journal })
+  if (!call) return undefined
+  const served = call.attempts.find((attempt) => attempt.number === call.answeredBy)
+  return {
+    runId: row.run_id,
+    projectId: scope.projectId,
+    apiKey: { id: row.api_key_id, name: row.key_name, hint: row.key_hint },
+    project: { id: scope.projectId, name: row.project_name },
+    asked: {
+      model: call.model,
+      path: call.path,
+      catalogVersion: row.catalog_version,
+      at: row.created_at.toISOString(),
+    },
+    served: served
+      ? {
+          provider: served.provider,
+          upstreamModel: served.upstreamModel,
+          route: served.route,
+          attempt: served.number,
+        }
+      : null,
+    paid: totalsOf(journal).map((total) => ({ balanceClass: total.balanceClass, charged: total.spent })),
+    bound: {
+      envelopeId: row.envelope_id,
+      gate: row.gate,
+      verdict: call.state === 'answered' ? 'allowed' : call.stopReason === null ? 'in_flight' : 'stopped',
+      reason: call.stopReason,
+    },
+    call,
+  }
 }
 
 function pocketsOf(journal: readonly RunEntry[]): Report['envelope']['pockets'] {
