@@ -70,6 +70,8 @@ function wrongFundings(piece: RawBuilder<boolean>): RawBuilder<unknown> {
     union all
     select 'transfer ' || t.id, t.xid, t.seq, 'its lot is missing, or of another account'
     from transfer t where ${piece} and t.lot_id is not null and not exists (
-      select from lot l where l.id = t.lot_id and l.account_id in (t.debit_account, t.credit_account)
+      -- What had expired of a deposit is reversed from where it expired to, past its lot's account.
+      select from lot l where l.id = t.lot_id and (l.account_id in (t.debit_account, t.credit_account)
+        or t.code = 'reversal' and l.project_id = t.project_id)
     )`
 }

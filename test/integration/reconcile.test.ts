@@ -3,6 +3,7 @@ import { ledgerId } from '#calls/charge.ts'
 import { lostCostOf } from '#calls/lost-cost.ts'
 import { sweepOrphans } from '#calls/lost.ts'
 import { reconcile, voidLost } from '#calls/reconcile.ts'
+import { priceInForce } from '#db/catalog.ts'
 import { correct, post, type Correction } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { endLease } from '#db/instance.ts'
@@ -91,9 +92,10 @@ test('a void by hand and the truth that is being booked at the same moment leave
   await admin.connect()
   onTestFinished(() => admin.end())
   await reconcile(world.db, { organisationId, policy: 'maximum', by: 'a test' })
+  const usage = { input: 1, cachedInput: 0, output: 0 }
   await admin.query('begin')
   await admin.query('select from account where id = $1 for no key update', [pocket.accountId])
-  const booked = correct(world.db, pocket, lateTruth(lost, { amount: 80n, certainty: 'billed' }))
+  const booked = correct(world.db, pocket, lateTruth(lost, { amount: 400n, certainty: 'billed', usage }))
   await untilWaiting(world, 1)
   const request = { callId: lost.callId, number: 1, by: 'key 7', reason: 'no such request there' }
   const voided = voidLost(world.db, world.scope, request)
@@ -103,7 +105,7 @@ test('a void by hand and the truth that is being booked at the same moment leave
   expect(await voidLost(world.db, world.scope, request)).toBe('not_lost')
   const account = world.db.selectFrom('account').select(['posted_credit', 'posted_debit'])
   const has = await account.where('id', '=', pocket.accountId).executeTakeFirstOrThrow()
-  expect(has.posted_credit - has.posted_debit).toBe(1_000n - 80n)
+  expect(has.posted_credit - has.posted_debit).toBe(1_000n - 400n)
   await expectVerified(world)
 })
 
@@ -244,13 +246,19 @@ async function withLostCall(direct: bigint) {
   if (!lost) throw new Error('no call was opened')
   const pocket = await pocketOf(world.db, world.scope, { ...run, balanceClass: 'direct' })
   const process = await startProcess(world.database.appUrl)
-  expect((await process.queue.reserve(pocket, holdOf(lost, 100n), forever())).verdict).toBe('granted')
+  const route = { provider: 'sandbox', upstreamModel: 'sandbox-steady', currency: 'USD' }
+  const price = await priceInForce(world.db, route)
+  const plan = { ...route, route: 'steady', balanceClass: 'direct', priceId: price?.id, prices: price?.prices }
+  expect((await process.queue.reserve(pocket, holdOf(lost, 100n, { plan }), forever())).verdict).toBe('granted')
   await endLease(world.db, process.instanceId)
   return { world, lost, pocket, process, organisationId: await organisationOf(world) }
 }
 
 /** What a late owner says. */
-function lateTruth(call: StormCall, truth: Pick<Correction, 'amount' | 'certainty'>): Correction {
+function lateTruth(
+  call: StormCall,
+  truth: Pick<Correction, 'amount' | 'certainty'> & Partial<Pick<Correction, 'usage'>>,
+): Correction {
   const key = { ...call, number: 1 }
   return {
     holdId: ledgerId(key, 'hold'),

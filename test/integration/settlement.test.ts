@@ -68,7 +68,7 @@ test('a settlement replayed with another certainty, other tokens or another answ
     correctionId: newId(Date.now()),
     amount: 20n,
     tokens: 3n,
-    certainty: 'billed' as const,
+    certainty: 'estimated' as const,
   }
   expect(await correct(world.db, pocket, truth)).toBe('corrected')
   expect(await told(items.silent)).toBe('replayed')

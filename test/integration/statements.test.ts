@@ -166,7 +166,7 @@ test('a statement says which run, key, model, route and quote each amount is for
   )
   const changes = statement.envelopes.flatMap(({ pockets }) => pockets.flatMap((pocket) => pocket.changes))
   expect(new Set(changes.map(({ code }) => code))).toEqual(new Set(['top_up', 'carve', 'return']))
-  expect(spends.find(({ corrected }) => nano(corrected.amount) === 40n)).toMatchObject({ model: 'steady' })
+  expect(spends.find(({ corrected }) => nano(corrected.amount) === 350n)).toMatchObject({ model: 'steady' })
   expect(spends.some(({ onDebt }) => nano(onDebt.amount) === 50n)).toBe(true)
   expect(statement.debts).toMatchObject([
     { closing: { amount: '0.000000' }, changes: [{ code: 'debt_payment' }, { code: 'overage' }] },

@@ -181,12 +181,14 @@ async function connectAdmin(url: string): Promise<pg.Client> {
 async function leaseEverything(admin: pg.Client, run: { readonly envelopeId: string; readonly projectId: string }) {
   await admin.query(
     `insert into usage_limit (id, organisation_id, project_id, scope, subject_id, measure, period, cap)
-      values ($1, $1, $1, 'project', $1, 'calls', 'life', 100)`,
+      select $1, organisation_id, id, 'project', id, 'calls', 'life', 100 from project where id = $1`,
     [run.projectId],
   )
-  await admin.query(`insert into limit_change (organisation_id, limit_id, change, cap) values ($1, $1, 'set', 100)`, [
-    run.projectId,
-  ])
+  await admin.query(
+    `insert into limit_change (organisation_id, limit_id, change, cap)
+      select organisation_id, id, 'set', 100 from project where id = $1`,
+    [run.projectId],
+  )
   await admin.query(`insert into limit_window (limit_id, starts_at) values ($1, 'epoch')`, [run.projectId])
   await admin.query(
     `insert into lease (project_id, limit_id, starts_at, envelope_id, leased) values ($1, $1, 'epoch', $2, 50)`,

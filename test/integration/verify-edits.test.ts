@@ -146,7 +146,7 @@ const named: readonly Edit[] = [
   { table: 'usage_limit', column: 'cap', value: 'cap + 1', check: 'caps' },
   { table: 'usage_limit', column: 'retired_at', value: 'now()', check: 'caps' },
   { table: 'limit_change', column: 'cap', value: 'cap + 1', check: 'caps' },
-  { table: 'lease', column: 'leased', value: 'leased + 10000000000', check: 'limits', says: /of a cap of/ },
+  { table: 'lease', column: 'leased', value: 'leased + 100000000000000', check: 'limits', says: /of a cap of/ },
   { table: 'lease', column: 'measure', value: `'calls'`, check: 'lessees' },
   { table: 'lease', column: 'envelope_id', value: 'uuidv7()', check: 'lessees' },
 ]

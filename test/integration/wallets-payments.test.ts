@@ -7,7 +7,6 @@ import { reverseDeposit } from '#db/reversal.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import {
-  asAdmin,
   close,
   CURRENCY,
   expectLotsTrue,

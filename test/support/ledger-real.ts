@@ -91,7 +91,7 @@ export class RealLedger {
           const row = {
             id: run.runId,
             project_id: this.scope.projectId,
-            api_key_id: run.runId,
+            api_key_id: this.#keyId,
             envelope_id: run.envelopeId,
           }
           await trx
