@@ -23,7 +23,7 @@ import { makeTenant, runBody, startTestRun, useApi } from '#test/support/api.ts'
 import { pollUntil } from '#test/support/poll.ts'
 import { createTestDatabase } from '#test/support/postgres.ts'
 import { useScratchFolder } from '#test/support/scratch.ts'
-import { testCatalog } from '#test/support/world.ts'
+import { makeKey, testCatalog } from '#test/support/world.ts'
 
 /** A run of a project of the first organisation, with a command that nobody can deliver. */
 async function runInDatabase(url: string): Promise<string> {
@@ -36,7 +36,7 @@ async function runInDatabase(url: string): Promise<string> {
     const money = { balanceClass: 'direct', currency: 'USD', amount: 5_000_000_000n } as const
     await deposit(db, scope, { id: newId(Date.now()), walletId: wallet?.id ?? '', ...money, reference: 'first' })
     const request = runRequestSchema.parse(runBody())
-    const run = { request, input: {}, keyId: newId(Date.now()), nowMs: Date.now() }
+    const run = { request, input: {}, keyId: await makeKey(db, scope), nowMs: Date.now() }
     return await db.transaction().execute((trx) => startRun(trx, scope, run))
   } finally {
     await db.destroy()

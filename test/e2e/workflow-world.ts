@@ -12,7 +12,7 @@ import { DefaultLogger, Runtime } from '@temporalio/worker'
 import { inject, onTestFinished } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
 import { writeHistory } from '../replay/history-file.ts'
-import { createWorld, type World } from '../support/world.ts'
+import { createWorld, makeKey, type World } from '../support/world.ts'
 
 Runtime.install({ logger: new DefaultLogger('ERROR') })
 
@@ -68,7 +68,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
   await createCorpus(db, scope, { id: corpusId, name: 'facts' })
   const documents = facts.map(({ source, text }) => ({ source, title: source, passages: [{ text }] }))
   await addDocuments(db, scope, { corpusId, documents })
-  const keyId = newId(Date.now())
+  const keyId = await makeKey(db, scope)
 
   const getRun = async (runId: string): Promise<RunRow> => {
     const row = await db.selectFrom('run').selectAll().where('id', '=', runId).executeTakeFirstOrThrow()
