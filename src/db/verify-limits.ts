@@ -38,7 +38,7 @@ export const limitChecks: readonly TableCheck[] = [
           when w.used <> coalesce(f.used, 0) then
             'has used ' || w.used || ', its folded leases had used ' || coalesce(f.used, 0)
           when w.used + s.leased > u.cap and s.idle > 0 and (w.ends_at is null or w.ends_at > clock_timestamp())
-            and w.used + s.leased - u.cap > ${cameLate} then
+            and least(w.used + s.leased - u.cap, s.idle) > ${cameLate} then
             'has used and lends ' || w.used + s.leased || ' of a cap of ' || u.cap
         end as wrong
       from w left join usage_limit u on u.id = w.limit_id

@@ -1,3 +1,6 @@
+import { correct } from '#db/hold.ts'
+import { newId } from '#db/ids.ts'
+import { changeLimitCap } from '#db/limit.ts'
 import { expect, test } from 'vitest'
 import { asAdmin } from '../support/admin.ts'
 import { createLimitWorld } from '../support/limits.ts'
@@ -32,4 +35,21 @@ test.each([
     await client.query(change)
   })
   expect((await wrongChecks(world))[check]).toContain(says)
+})
+
+test('a lowered cap that was used up before, and truth that comes later, are not wrong', async () => {
+  const world = await createLimitWorld()
+  const limitId = await world.limit({ measure: 'money', currency: 'USD', cap: 100n })
+  const envelope = await world.openEnvelope()
+  const held = await envelope.hold({ amount: 60n })
+  await envelope.settle(held, { amount: 50n, tokens: 60n })
+  const caller = { keyId: newId(Date.now()), organisationId: world.organisationId, projectId: null }
+  expect(await changeLimitCap(world.db, caller, { limitId, cap: 10n })).toBe('changed')
+  expect(await wrongChecks(world)).toEqual({})
+  const truth = { holdId: held.item.holdId, correctionId: newId(Date.now()), debtId: newId(Date.now()), tokens: null }
+  const nothing = { usage: null, detail: null, answerId: null, answer: null }
+  const pocket = { projectId: world.scope.projectId, accountId: envelope.accountId }
+  const correction = { ...truth, ...nothing, amount: 45n, certainty: 'estimated' } as const
+  expect(await correct(world.db, pocket, correction)).toBe('corrected')
+  expect(await wrongChecks(world)).toEqual({})
 })
