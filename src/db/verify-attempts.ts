@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import type { TableCheck } from './verify-table.ts'
+import { byKey, type TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in the journal. */
 const JOINED_PIECE = 10_000
@@ -42,9 +42,9 @@ export const attemptChecks: readonly TableCheck[] = [
           ) then 'is open beside another of its call'
         end as wrong
       from attempt a
-      left join transfer h on h.id = a.hold_id and h.code = 'hold'
-      left join transfer r on r.pending_id = a.hold_id
-      left join call c on c.id = a.call_id
+      ${byKey('transfer', 'h', sql`h.id = a.hold_id and h.code = 'hold'`)}
+      ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id`)}
+      ${byKey('call', 'c', sql`c.id = a.call_id`)}
       where ${piece}`,
   },
   {
@@ -91,11 +91,11 @@ export const attemptChecks: readonly TableCheck[] = [
           coalesce(pg_input_is_valid(a.usage->>'input', 'bigint') and pg_input_is_valid(a.usage->>'output', 'bigint')
             and pg_input_is_valid(a.usage->>'cachedInput', 'bigint'), false) as usage_is_known
         from attempt a
-        left join transfer r on r.pending_id = a.hold_id
+        ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id`)}
         left join extra e on e.call_id = a.call_id and e.attempt = a.number
         where ${piece}
       ) a
-      left join account k on k.id = a.account_id
-      left join price p on p.id = a.price_id`,
+      ${byKey('account', 'k', sql`k.id = a.account_id`)}
+      ${byKey('price', 'p', sql`p.id = a.price_id`)}`,
   },
 ]

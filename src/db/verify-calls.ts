@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { extras } from './verify-attempts.ts'
-import { epochOf, type TableCheck } from './verify-table.ts'
+import { byKey, epochOf, type TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in the journal. */
 const JOINED_PIECE = 10_000
@@ -32,11 +32,11 @@ export const callChecks: readonly TableCheck[] = [
           min(a.number) filter (where r.id is not null or e.call_id is not null) as first,
           max(a.number) filter (where r.id is not null or e.call_id is not null) as last
         from call c
-        left join attempt a on a.call_id = c.id
-        left join transfer r on r.pending_id = a.hold_id and r.call_id = c.id and r.code = 'capture' and r.use = 'useful'
+        left join lateral (select a.number, a.call_id, a.hold_id from attempt a where a.call_id = c.id offset 0) a on true
+        ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id and r.call_id = c.id and r.code = 'capture' and r.use = 'useful'`)}
         left join extra e on e.call_id = a.call_id and e.attempt = a.number
         where ${piece} group by c.id
-      ) c left join payload p on p.id = c.answer_id`,
+      ) c ${byKey('payload', 'p', sql`p.id = c.answer_id`)}`,
   },
   {
     name: 'calls',
@@ -61,9 +61,9 @@ export const callChecks: readonly TableCheck[] = [
             or (c.state = 'answered') <> (c.answer_attempt is not null) then 'is ' || c.state || ', and its answer is not'
         end as wrong
       from call c
-      left join project p on p.id = c.project_id
-      left join envelope e on e.id = c.envelope_id
-      left join run r on r.id = c.run_id
+      ${byKey('project', 'p', sql`p.id = c.project_id`)}
+      ${byKey('envelope', 'e', sql`e.id = c.envelope_id`)}
+      ${byKey('run', 'r', sql`r.id = c.run_id`)}
       where ${piece}`,
   },
 ]

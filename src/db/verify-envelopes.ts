@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { epochOf, type TableCheck } from './verify-table.ts'
+import { byKey, epochOf, type TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in other tables. */
 const JOINED_PIECE = 10_000
@@ -39,9 +39,9 @@ export const envelopeChecks: readonly TableCheck[] = [
       from envelope e
       left join account p on p.kind = 'pocket' and p.envelope_id = e.id
       left join run r on r.envelope_id = e.id
-      left join project o on o.id = e.project_id
-      left join wallet w on w.id = e.wallet_id
-      left join envelope u on u.id = e.parent_id
+      ${byKey('project', 'o', sql`o.id = e.project_id`)}
+      ${byKey('wallet', 'w', sql`w.id = e.wallet_id`)}
+      ${byKey('envelope', 'u', sql`u.id = e.parent_id`)}
       left join lateral (
         select t.recorded_at from transfer t
         where e.closed_at is not null and t.envelope_id = e.id and t.code <> 'correction' and not exists (
@@ -77,8 +77,8 @@ export const envelopeChecks: readonly TableCheck[] = [
           when v.class <> a.balance_class then 'was given money of another balance'
         end as wrong
       from account a
-      left join wallet w on w.id = a.wallet_id
-      left join envelope e on e.id = a.envelope_id
+      ${byKey('wallet', 'w', sql`w.id = a.wallet_id`)}
+      ${byKey('envelope', 'e', sql`e.id = a.envelope_id`)}
       cross join lateral (
         select coalesce(sum(t.amount), 0) as carved, min(d.balance_class) as class
         from transfer t join account d on d.id = t.debit_account

@@ -2,6 +2,7 @@ import { sql, type Kysely, type RawBuilder } from 'kysely'
 import type { JournalRange } from './journal-range.ts'
 import type { Finding } from './verify-check.ts'
 import { firstWrongIn } from './verify-first.ts'
+import { byKey } from './verify-table.ts'
 import type { Database } from './schema.ts'
 
 /** Rows of one statement. Those of calls are passed over: their attempts are looked at one by one. */
@@ -20,6 +21,10 @@ function wrongFundings(piece: RawBuilder<boolean>): RawBuilder<unknown> {
   return sql`
     select 'transfer ' || t.id as name, t.xid, t.seq,
       case
+        -- What had expired of a deposit is reversed from where it expired to, past its lot's account.
+        when t.lot_id is not null and (l.id is null or l.project_id <> t.project_id
+          or l.account_id not in (t.debit_account, t.credit_account) and t.code <> 'reversal') then
+          'its lot is missing, or of another account'
         when t.code in ('top_up', 'return', 'carve') then case
           when e.project_id is distinct from t.project_id or e.run_id is distinct from t.run_id then
             'its envelope is missing, or of another run or project'
@@ -48,15 +53,18 @@ function wrongFundings(piece: RawBuilder<boolean>): RawBuilder<unknown> {
           when t.certainty is null or t.use is null then 'has no labels'
         end
       end as wrong
-    from transfer t
-    join account d on d.id = t.debit_account
-    join account c on c.id = t.credit_account
-    left join account w on w.id = case 'wallet' when d.kind then d.id when c.kind then c.id end
-    left join account p on p.kind = 'pocket' and p.id = case t.code when 'return' then d.id else c.id end
-    left join envelope e on e.id = t.envelope_id
-    left join quote q on q.id = t.quote_id
-    left join transfer r on r.id = t.reverses and r.code = 'deposit' and r.project_id = t.project_id
-    left join attempt a on a.call_id = t.call_id and a.number = t.attempt
+    from (
+      select * from transfer t where ${piece} and t.code not in ('hold', 'capture', 'void', 'expire') offset 0
+    ) t
+    ${byKey('account', 'd', sql`d.id = t.debit_account`)}
+    ${byKey('account', 'c', sql`c.id = t.credit_account`)}
+    ${byKey('account', 'w', sql`w.id = case 'wallet' when d.kind then d.id when c.kind then c.id end`)}
+    ${byKey('account', 'p', sql`p.id = case t.code when 'return' then d.id else c.id end and p.kind = 'pocket'`)}
+    ${byKey('envelope', 'e', sql`e.id = t.envelope_id`)}
+    ${byKey('quote', 'q', sql`q.id = t.quote_id`)}
+    ${byKey('lot', 'l', sql`l.id = t.lot_id`)}
+    ${byKey('transfer', 'r', sql`r.id = t.reverses and r.code = 'deposit' and r.project_id = t.project_id`)}
+    ${byKey('attempt', 'a', sql`a.call_id = t.call_id and a.number = t.attempt`)}
     left join lateral (
       select coalesce(sum(o.amount) filter (where 'wallet' not in (k.kind, g.kind) and o.xid = t.xid), 0) as out,
         coalesce(sum(o.amount) filter (where 'wallet' in (k.kind, g.kind) and o.xid = t.xid), 0) as home,
@@ -65,13 +73,5 @@ function wrongFundings(piece: RawBuilder<boolean>): RawBuilder<unknown> {
       from transfer o join account k on k.id = o.debit_account join account g on g.id = o.credit_account
       where o.envelope_id = t.envelope_id and o.code in ('top_up', 'return') and o.code = t.code
         and o.quote_id = t.quote_id
-    ) x on t.quote_id is not null
-    where ${piece} and t.code not in ('hold', 'capture', 'void', 'expire')
-    union all
-    select 'transfer ' || t.id, t.xid, t.seq, 'its lot is missing, or of another account'
-    from transfer t where ${piece} and t.lot_id is not null and not exists (
-      -- What had expired of a deposit is reversed from where it expired to, past its lot's account.
-      select from lot l where l.id = t.lot_id and (l.account_id in (t.debit_account, t.credit_account)
-        or t.code = 'reversal' and l.project_id = t.project_id)
-    )`
+    ) x on t.quote_id is not null`
 }

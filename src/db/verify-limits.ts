@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { everyLease } from './limit-usage.ts'
-import { epochOf, type TableCheck } from './verify-table.ts'
+import { byKey, epochOf, type TableCheck } from './verify-table.ts'
 
 /**
  * How much more than its cap a window may lend because of what was known late: attempts that cost more than they held,
@@ -89,9 +89,9 @@ export const limitChecks: readonly TableCheck[] = [
           when not e.subjects @> array[u.subject_id] then 'its limit does not bind its envelope'
         end as wrong
       from lease l
-      left join usage_limit u on u.id = l.limit_id
-      left join envelope e on e.id = l.envelope_id
-      left join limit_window w on w.limit_id = l.limit_id and w.starts_at = l.starts_at
+      ${byKey('usage_limit', 'u', sql`u.id = l.limit_id`)}
+      ${byKey('envelope', 'e', sql`e.id = l.envelope_id`)}
+      ${byKey('limit_window', 'w', sql`w.limit_id = l.limit_id and w.starts_at = l.starts_at`)}
       where ${piece}`,
   },
   {
