@@ -60,6 +60,11 @@ export const attemptChecks: readonly TableCheck[] = [
       with extra as materialized (
         select call_id, attempt, sum(amount) as amount, (array_agg(certainty order by seq desc))[1] as certainty
         from (${extras}) e where code in ('overage', 'correction') group by call_id, attempt
+      ), book as materialized (
+        select *, jsonb_build_object('inputNanoPerMillion', input_nano_per_million::text, 'cachedInputNanoPerMillion',
+          cached_input_nano_per_million::text, 'outputNanoPerMillion', output_nano_per_million::text, 'perCallNano',
+          per_call_nano::text) as prices
+        from price
       )
       select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(a.seq, 0) as place,
         case
@@ -69,11 +74,7 @@ export const attemptChecks: readonly TableCheck[] = [
               is distinct from (p.provider, p.upstream_model, p.currency, p.currency) then
               'its price is that of another route'
             when a.plan->>'balanceClass' is distinct from k.balance_class then 'was planned for another balance'
-            when a.plan->'prices' is distinct from jsonb_build_object(
-              'inputNanoPerMillion', p.input_nano_per_million::text,
-              'cachedInputNanoPerMillion', p.cached_input_nano_per_million::text,
-              'outputNanoPerMillion', p.output_nano_per_million::text, 'perCallNano', p.per_call_nano::text
-            ) then 'was planned at other prices'
+            when a.plan->'prices' is distinct from p.prices then 'was planned at other prices'
             when not a.is_billed then null
             when a.usage_is_known then case
               when a.charged <> ceil((
@@ -96,6 +97,6 @@ export const attemptChecks: readonly TableCheck[] = [
         where ${piece}
       ) a
       ${byKey('account', 'k', sql`k.id = a.account_id`)}
-      ${byKey('price', 'p', sql`p.id = a.price_id`)}`,
+      left join book p on p.id = a.price_id`,
   },
 ]

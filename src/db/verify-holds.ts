@@ -3,6 +3,7 @@ import type { JournalRange } from './journal-range.ts'
 import type { Finding } from './verify-check.ts'
 import { firstWrongIn } from './verify-first.ts'
 import { holdHash, JournalFold, readGroups } from './verify-fold.ts'
+import { byKey } from './verify-table.ts'
 import type { Database } from './schema.ts'
 
 /** Rows of one exact statement: each of them is looked up in an index. */
@@ -88,8 +89,7 @@ export async function firstOrphanHold(db: Kysely<Database>, range: JournalRange)
     pieceRows: PIECE_ROWS,
     rows: (piece) => sql`
       select 'transfer ' || t.id as name, t.xid, t.seq, 'a hold without an attempt' as wrong
-      from transfer t where ${piece} and t.code = 'hold' and not exists (
-        select from attempt a where a.call_id = t.call_id and a.number = t.attempt and a.hold_id = t.id
-      )`,
+      from transfer t ${byKey('attempt', 'a', sql`a.call_id = t.call_id and a.number = t.attempt and a.hold_id = t.id`)}
+      where ${piece} and t.code = 'hold' and a.hold_id is null`,
   })
 }

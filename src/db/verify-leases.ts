@@ -2,7 +2,7 @@ import { sql, type Kysely, type RawBuilder } from 'kysely'
 import type { Place } from './journal-range.ts'
 import { everyLease } from './limit-usage.ts'
 import { inLanes, type Finding } from './verify-check.ts'
-import { keyPieces } from './verify-table.ts'
+import { byKey, keyPieces } from './verify-table.ts'
 import type { Database } from './schema.ts'
 
 /** Calls whose attempts one statement adds up, and leases that are read at once. */
@@ -93,11 +93,12 @@ function usageOf(attempts: RawBuilder<unknown>, upTo: RawBuilder<unknown>): RawB
         as used
     from a
     cross join lateral unnest(a.leases) as x(id)
-    join (${everyLease}) l on l.id = x.id
+    cross join lateral (select l.limit_id from (${everyLease}) l where l.id = x.id limit 1) l
     join usage_limit u on u.id = l.limit_id
-    join transfer h on h.id = a.hold_id and h.xid <= ${upTo}
-    left join transfer r on r.pending_id = a.hold_id and r.xid <= ${upTo}
+    ${byKey('transfer', 'h', sql`h.id = a.hold_id and h.xid <= ${upTo}`)}
+    ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id and r.xid <= ${upTo}`)}
     left join extra e on e.call_id = a.call_id and e.attempt = a.number and e.envelope_id = a.envelope_id
+    where h.id is not null
     group by x.id`
 }
 
@@ -152,7 +153,7 @@ function changesOf(trx: Kysely<Database>, ids: readonly string[], upTo: Place) {
     join account c on c.id = t.credit_account
     join attempt a on a.call_id = t.call_id and a.number = t.attempt
     cross join lateral unnest(a.leases) as x(id)
-    join (${everyLease}) l on l.id = x.id
+    cross join lateral (select l.limit_id from (${everyLease}) l where l.id = x.id limit 1) l
     join usage_limit u on u.id = l.limit_id
     where t.xid > ${xidOf(upTo)} and t.code in ('hold', 'capture', 'void', 'overage', 'correction')
       and x.id = any(${ids}::uuid[])

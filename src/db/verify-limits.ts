@@ -110,8 +110,8 @@ export const limitChecks: readonly TableCheck[] = [
           when w.limit_id is null then 'names a lease without a window'
         end as wrong
       from attempt a cross join lateral unnest(a.leases) as x(id)
-      left join (${everyLease}) l on l.id = x.id
-      left join limit_window w on w.limit_id = l.limit_id and w.starts_at = l.starts_at
+      left join lateral (select * from (${everyLease}) l where l.id = x.id limit 1) l on true
+      ${byKey('limit_window', 'w', sql`w.limit_id = l.limit_id and w.starts_at = l.starts_at`)}
       where ${piece}`,
   },
 ]
