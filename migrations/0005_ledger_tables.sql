@@ -114,11 +114,15 @@ language sql stable as $$
   select case when p_period = 'life' then timestamptz 'epoch' else date_trunc(p_period, p_at, p_time_zone) end
 $$;
 
--- The end of a window, null for a life: where the next one begins, whatever daylight saving does in between.
+-- The end of a window, null for a life: where the next one begins. Minutes and hours are lengths of time (an hour that
+-- comes twice is two windows); days, weeks and months are dates (one may last 23 or 25 hours).
 create function window_end(p_period text, p_time_zone text, p_start timestamptz) returns timestamptz
 language sql stable as $$
-  select case when p_period <> 'life' then
-    ((p_start at time zone p_time_zone) + ('1 ' || p_period)::interval) at time zone p_time_zone end
+  select case
+    when p_period in ('minute', 'hour') then p_start + ('1 ' || p_period)::interval
+    when p_period <> 'life' then
+      (date_trunc(p_period, p_start at time zone p_time_zone) + ('1 ' || p_period)::interval) at time zone p_time_zone
+  end
 $$;
 
 -- What may move where. Every row of the journal is checked against it, and against its accounts' tenant and currency.

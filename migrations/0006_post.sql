@@ -49,10 +49,10 @@ create type granted_hold as (
   held bigint
 );
 
--- A hold that never fits, with what was free when it was asked for.
+-- A hold that never fits, with what bound it and what was free when it was asked for.
 create type refused_hold as (
   project_id uuid, account_id uuid, currency text, balance_class text, hold_id uuid, call_id uuid, attempt integer,
-  envelope_id uuid, run_id uuid, amount bigint, plan jsonb, free bigint
+  envelope_id uuid, run_id uuid, amount bigint, plan jsonb, free bigint, bound text, cap bigint
 );
 
 -- What a pocket has after all that a batch does to it, and what a batch adds to a lease.
@@ -400,7 +400,7 @@ begin
     elsif verdict = 'exhausted' and not item.replayed then
       v_refused := array_append(v_refused, row(item.project_id, item.account_id, item.currency, item.balance_class,
         item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.amount, item.plan,
-        item.balance - item.held - v_taken)::refused_hold);
+        item.balance - item.held - v_taken, 'pocket', null)::refused_hold);
     end if;
     v_waits := v_waits or verdict in ('busy', 'short');
     ord := item.ord;
@@ -437,10 +437,10 @@ $$;
 -- Stores holds that never fit: what closes their attempts for ever. By hold, so that nobody waits for each other.
 create function refuse_holds(p_refused refused_hold[], p_now timestamptz) returns void
 language sql as $$
-  insert into refusal (hold_id, project_id, run_id, envelope_id, account_id, call_id, attempt, bound, asked, free, plan,
-      recorded_at)
-    select f.hold_id, f.project_id, f.run_id, f.envelope_id, f.account_id, f.call_id, f.attempt, 'pocket', f.amount, f.free,
-      f.plan, p_now
+  insert into refusal (hold_id, project_id, run_id, envelope_id, account_id, call_id, attempt, bound, asked, free, cap,
+      plan, recorded_at)
+    select f.hold_id, f.project_id, f.run_id, f.envelope_id, f.account_id, f.call_id, f.attempt, f.bound, f.amount, f.free,
+      f.cap, f.plan, p_now
     from unnest(p_refused) f order by f.hold_id;
   insert into event (project_id, run_id, kind, data)
     select f.project_id, f.run_id, 'attempt.refused', jsonb_build_object('callId', f.call_id, 'attempt', f.attempt,
@@ -453,22 +453,6 @@ $$;
 create function limit_need(p_measure text, p_amount numeric, p_tokens numeric, p_calls numeric) returns bigint
 language sql immutable as $$
   select case p_measure when 'money' then p_amount when 'tokens' then p_tokens else p_calls end::bigint
-$$;
-
--- Changes what leases of an attempt count, outside of the hot path. The caller holds the pocket; p_held comes free.
-create function settle_leases(p_leases uuid[], p_held_amount bigint, p_held_tokens bigint, p_held_calls bigint,
-  p_used_amount bigint, p_used_tokens bigint, p_used_calls bigint) returns void
-language plpgsql as $$
-begin
-  perform from lease where id = any(p_leases) order by id for no key update;
-  update lease l set held = l.held - s.held, used = greatest(0, l.used + s.used),
-    leased = greatest(l.leased, l.used + s.used + l.held - s.held)
-  from (
-    select y.id, limit_need(y.measure, p_held_amount, p_held_tokens, p_held_calls) as held,
-      limit_need(y.measure, p_used_amount, p_used_tokens, p_used_calls) as used
-    from lease y where y.id = any(p_leases)
-  ) s where l.id = s.id;
-end
 $$;
 
 -- Whether a settlement that is asked for again has the certainty, the tokens and the answer it had. Tokens are not
@@ -571,4 +555,4 @@ $$;
 
 grant execute on function post, settle to purser_app;
 revoke execute on function post, post_answers, post_settles, post_reserves, post_leases, refuse_holds, limit_need,
-  measure_lease, settle, settle_leases, is_same_settlement from public;
+  measure_lease, settle, is_same_settlement from public;

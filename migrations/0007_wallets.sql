@@ -480,28 +480,6 @@ begin
 end
 $$;
 
-drop function open_envelope(uuid, uuid, uuid, text, jsonb);
-
--- Opens an envelope for a key, and for its run if it has one, and funds it from the project's wallet, or does nothing and
--- says why.
-create function open_envelope(p_project uuid, p_envelope uuid, p_run uuid, p_key uuid, p_kind text, p_items jsonb)
-returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
-language plpgsql security definer set search_path = public, pg_temp as $$
-declare
-  v_wallet uuid;
-begin
-  select id into v_wallet from wallet where project_id = p_project;
-  if not found then
-    return query select 'no_wallet', null::text, null::text, null::bigint, null::bigint; return;
-  end if;
-  insert into envelope (id, project_id, wallet_id, run_id, api_key_id, kind, subjects)
-    select p_envelope, p_project, v_wallet, p_run, p_key, p_kind,
-      array_remove(array[p.organisation_id, p.id, p_key, p_run], null)
-    from project p where p.id = p_project;
-  return query select * from fund_envelope(p_project, p_envelope, p_items, true);
-end
-$$;
-
 -- Sends money of a pocket home the way it came: along the fundings of its envelope, last drawn first, net of what already
 -- went back along each, in each with its lot and at its quote. Over the exchange it is rounded down, never more than was
 -- sold, and exactly that when all that was bought comes back. What no funding brought goes to the account's opening lot.
@@ -634,7 +612,7 @@ begin
 end
 $$;
 
-grant execute on function deposit, reverse_deposit, refund, open_envelope, expire_lots to purser_app;
-revoke execute on function deposit, reverse_deposit, refund, open_envelope, expire_lots, wallet_account, lot_take,
+grant execute on function deposit, reverse_deposit, refund, expire_lots to purser_app;
+revoke execute on function deposit, reverse_deposit, refund, expire_lots, wallet_account, lot_take,
   lot_opening, lot_give, is_amount, break_lots, is_same_deposit, quote_in_force, priced_fundings,
   refused_funding, move_funding, send_home, post_home from public;

@@ -54,22 +54,11 @@ $$;
 
 -- Stores why a hold can never fit; closes its attempt for ever.
 create function refuse_hold(p_project uuid, p_pocket account, p_item jsonb, p_bound text, p_free bigint) returns void
-language plpgsql as $$
-declare
-  item record;
-begin
-  select i.* into item from jsonb_to_record(p_item)
-    as i(hold_id uuid, call_id uuid, attempt integer, run_id uuid, amount bigint, plan jsonb);
-  insert into refusal (hold_id, project_id, run_id, envelope_id, account_id, call_id, attempt, bound, asked, free, cap, plan)
-    values (item.hold_id, p_project, item.run_id, p_pocket.envelope_id, p_pocket.id, item.call_id, item.attempt, p_bound,
-      item.amount, p_free, case when p_bound = 'pocket' then p_pocket.cap end, item.plan);
-  if item.run_id is not null then
-    insert into event (project_id, run_id, kind, data) values (p_project, item.run_id, 'attempt.refused',
-      jsonb_build_object('callId', item.call_id, 'attempt', item.attempt, 'route', item.plan->>'route',
-        'balanceClass', p_pocket.balance_class, 'currency', p_pocket.currency, 'askedNano', item.amount::text,
-        'freeNano', p_free::text));
-  end if;
-end
+language sql as $$
+  select refuse_holds(array[row(p_project, p_pocket.id, p_pocket.currency, p_pocket.balance_class, i.hold_id, i.call_id,
+      i.attempt, p_pocket.envelope_id, i.run_id, i.amount, i.plan, p_free, p_bound,
+      case when p_bound = 'pocket' then p_pocket.cap end)::refused_hold], clock_timestamp())
+  from jsonb_populate_record(null::reserve_item, p_item) i
 $$;
 
 -- Fetches what a hold lacks in its pocket: from the remainders of the envelopes above, and for a standing envelope from its
@@ -525,9 +514,11 @@ language sql stable as $$
   select exists (select from run r where r.id = p_run and r.project_id <> p_project)
 $$;
 
+drop function open_envelope(uuid, uuid, uuid, text, jsonb);
+
 -- Opens an envelope for a key of the project, and for its run if it has one, and funds it from the project's wallet, or does
 -- nothing and says why.
-create or replace function open_envelope(p_project uuid, p_envelope uuid, p_run uuid, p_key uuid, p_kind text, p_items jsonb)
+create function open_envelope(p_project uuid, p_envelope uuid, p_run uuid, p_key uuid, p_kind text, p_items jsonb)
 returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
@@ -707,9 +698,9 @@ begin
 end
 $$;
 
-grant execute on function find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
+grant execute on function open_envelope, find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
   close_standing to purser_app;
-revoke execute on function find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
+revoke execute on function open_envelope, find_money, close_tree, open_child, standing_envelope, standing_pocket, empty_idle_standing,
   close_standing, max_tree_depth, money_below, standing_slice, idle_pockets, refuse_hold, free_of, pockets_above,
   carve_down, fill_standing, most_of, lock_tree, recall_idle, gate_in_force, refused_child,
   is_foreign_run, is_same_top_up, free_in, recall, recall_for, standing_pockets from public;

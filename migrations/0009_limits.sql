@@ -4,17 +4,6 @@
 -- Order of locks here: windows by (limit_id, starts_at), then the limit, then the pocket, then leases by id in one pass,
 -- then folded leases by id.
 
--- The end of a window, null for a life: where the next one begins. Minutes and hours are lengths of time (an hour that
--- comes twice is two windows); days, weeks and months are dates (one may last 23 or 25 hours).
-create or replace function window_end(p_period text, p_time_zone text, p_start timestamptz) returns timestamptz
-language sql stable as $$
-  select case
-    when p_period in ('minute', 'hour') then p_start + ('1 ' || p_period)::interval
-    when p_period <> 'life' then
-      (date_trunc(p_period, p_start at time zone p_time_zone) + ('1 ' || p_period)::interval) at time zone p_time_zone
-  end
-$$;
-
 -- The key that set it: what an operator has set, no project key may change.
 alter table usage_limit add column set_by uuid;
 
@@ -445,8 +434,9 @@ begin
 end
 $$;
 
--- As before, and for leases that were folded meanwhile too: nothing is held of them.
-create or replace function settle_leases(p_leases uuid[], p_held_amount bigint, p_held_tokens bigint, p_held_calls bigint,
+-- Changes what leases of an attempt count, outside of the hot path. The caller holds the pocket; what was held comes free.
+-- Leases that were folded meanwhile count too: nothing is held of them.
+create function settle_leases(p_leases uuid[], p_held_amount bigint, p_held_tokens bigint, p_held_calls bigint,
   p_used_amount bigint, p_used_tokens bigint, p_used_calls bigint) returns void
 language plpgsql as $$
 begin
@@ -454,14 +444,14 @@ begin
   update lease l set held = l.held - s.held, used = greatest(0, l.used + s.used),
     leased = greatest(l.leased, l.used + s.used + l.held - s.held)
   from (
-    select y.id, case u.measure when 'money' then p_held_amount when 'tokens' then p_held_tokens else p_held_calls end as held,
-      case u.measure when 'money' then p_used_amount when 'tokens' then p_used_tokens else p_used_calls end as used
-    from lease y join usage_limit u on u.id = y.limit_id where y.id = any(p_leases)
+    select y.id, limit_need(y.measure, p_held_amount, p_held_tokens, p_held_calls) as held,
+      limit_need(y.measure, p_used_amount, p_used_tokens, p_used_calls) as used
+    from lease y where y.id = any(p_leases)
   ) s where l.id = s.id;
   perform from folded_lease where id = any(p_leases) order by id for no key update;
   update folded_lease l set used = greatest(0, l.used + s.used), late = l.late + greatest(-l.used, s.used)
   from (
-    select y.id, case u.measure when 'money' then p_used_amount when 'tokens' then p_used_tokens else p_used_calls end as used
+    select y.id, limit_need(u.measure, p_used_amount, p_used_tokens, p_used_calls) as used
     from folded_lease y join usage_limit u on u.id = y.limit_id where y.id = any(p_leases)
   ) s where l.id = s.id and s.used <> 0;
 end

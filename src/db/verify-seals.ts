@@ -237,7 +237,8 @@ async function readTail(db: Kysely<Database>, frontier: Frontier): Promise<Tail>
   const [tail] = rows
   if (!tail?.oldest) return { wrong: null, note: null }
   const many = tail.count >= BigInt(MAX_TAIL_COUNT) ? `${MAX_TAIL_COUNT} or more` : String(tail.count)
-  const sentence = `${many} movements are not sealed yet, the oldest of ${tail.oldest}`
+  const them = tail.count === 1n ? '1 movement is' : `${many} movements are`
+  const sentence = `${them} not sealed yet, the oldest of ${tail.oldest}`
   return tail.isLate === true
     ? { wrong: `${sentence}, while a worker lives`, note: null }
     : { wrong: null, note: sentence }

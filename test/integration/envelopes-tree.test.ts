@@ -1,8 +1,6 @@
 import { closeTree, openChild } from '#db/envelope.ts'
 import { newId } from '#db/ids.ts'
 import { closeEnvelope, setGate, topUpEnvelope } from '#db/ledger.ts'
-import { readReport } from '#db/report.ts'
-import { getRun } from '#db/run-read.ts'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
 import { expectVerified } from '../support/open-attempt.ts'
@@ -290,28 +288,5 @@ test('a tree has a depth that a call can lock', async () => {
   for (let depth = 2; depth <= 8; depth += 1) deepest = await world.openBelow(deepest, { amount: 10n })
   expect(await world.refusalBelow(deepest, { amount: 1n })).toMatchObject({ reason: 'too_deep' })
   expect((await world.get(deepest, 100n)).verdict).toBe('granted')
-  await expectVerified(world)
-})
-
-test('the report of a run and its view say what is in child runs, and count its own wrap-up reserve once', async () => {
-  const world = await createLedgerWorld()
-  const root = await world.openRoot(100n)
-  const runId = root.runId ?? ''
-  const reserve = await world.openBelow(root, { amount: 20n, kind: 'wrap_up' })
-  const child = await world.openBelow(root, { amount: 30n, runId: newId(Date.now()) })
-  await world.settle(child, await world.hold(child, 30n), 10n)
-  await world.settle(reserve, await world.hold(reserve, 20n), 5n)
-  await world.hold(root, 7n)
-  const pocketOf = async () => {
-    const report = await readReport(world.db, world.scope, runId)
-    const view = await getRun(world.db, world.scope, runId)
-    expect(view.envelope.pockets).toEqual(report?.envelope.pockets)
-    const [pocket] = view.envelope.pockets
-    return [pocket?.funded, pocket?.spent, pocket?.held, pocket?.inChildren, pocket?.free].map((each) => each?.amount)
-  }
-  expect(await pocketOf()).toEqual(['0.0000001', '0.000000005', '0.000000007', '0.00000003', '0.000000058'])
-  expect(await close(world, child)).toBe('closed')
-  expect(await close(world, reserve)).toBe('closed')
-  expect(await pocketOf()).toEqual(['0.0000001', '0.000000005', '0.000000007', '0.00000001', '0.000000078'])
   await expectVerified(world)
 })

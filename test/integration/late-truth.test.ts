@@ -8,7 +8,7 @@ import { envelopesOf } from '#db/statement-envelope.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
-import { createLimitWorld } from '../support/limits.ts'
+import { truthOf } from '../support/late-truth.ts'
 import { expectVerified, resolution } from '../support/open-attempt.ts'
 import { seeded, startProcess } from '../support/storm.ts'
 import { close, expectLotsTrue, freeOf, funding, grantLot } from '../support/wallets.ts'
@@ -230,45 +230,8 @@ test('late truth, payments, calls of a standing envelope and replays on closed p
   await expectVerified(world)
 })
 
-test('a limit on calls counts a call that late truth says was made, and gives one back that was not', async () => {
-  const world = await createLimitWorld()
-  await world.limit({ measure: 'calls', currency: null, cap: 1n, period: 'day' })
-  const envelope = await world.openEnvelope()
-  const pocket = { projectId: world.scope.projectId, accountId: envelope.accountId }
-  const voided = await envelope.hold()
-  await envelope.settle(voided, { amount: null })
-  expect(await correct(world.db, pocket, truth(voided.item, 10n))).toBe('corrected')
-  await expectVerified(world)
-  expect((await envelope.hold()).verdict).toBe('exhausted')
-  expect(await correct(world.db, pocket, truth(voided.item, 12n))).toBe('corrected')
-  await expectVerified(world)
-  expect(await correct(world.db, pocket, truth(voided.item, 0n))).toBe('corrected')
-  await expectVerified(world)
-  const made = await envelope.hold()
-  expect(made.verdict).toBe('granted')
-  await envelope.settle(made, { amount: 5n })
-  expect(await correct(world.db, pocket, truth(made.item, 0n))).toBe('corrected')
-  await expectVerified(world)
-  expect((await envelope.hold()).verdict).toBe('granted')
-})
-
-function truth(item: ReserveItem, amount: bigint) {
-  return {
-    holdId: item.holdId,
-    correctionId: newId(Date.now()),
-    debtId: newId(Date.now()),
-    amount,
-    tokens: 1n,
-    certainty: 'estimated' as const,
-    usage: null,
-    detail: null,
-    answerId: null,
-    answer: null,
-  }
-}
-
 function tell(world: LedgerWorld, purse: Purse, item: ReserveItem, amount: bigint): Promise<CorrectVerdict> {
-  return correct(world.db, purse.pocket, truth(item, amount))
+  return correct(world.db, purse.pocket, truthOf(item, amount))
 }
 
 function costing({ runId, callId, attempt, holdId }: ReserveItem, amount: bigint) {

@@ -1,5 +1,5 @@
 import { executeCall } from '#calls/execute.ts'
-import { refillLeases } from '#db/hold.ts'
+import { correct, refillLeases } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { setGate } from '#db/ledger.ts'
 import { changeLimitCap, getLimit } from '#db/limit.ts'
@@ -8,6 +8,7 @@ import { readReport } from '#db/report.ts'
 import { pauseForMoney } from '#db/run.ts'
 import { expect, test } from 'vitest'
 import { createLimitWorld, type LimitWorld } from '#test/support/limits.ts'
+import { truthOf } from '../support/late-truth.ts'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 import { requestsSeen } from '../support/world.ts'
 
@@ -130,4 +131,26 @@ test('a run that a limit paused goes on once the cap is raised, told once howeve
   expect(commands).toEqual([{ kind: 'resume' }])
   expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
   await expectVerified(world)
+})
+
+test('a limit on calls counts a call that late truth says was made, and gives one back that was not', async () => {
+  const world = await createLimitWorld()
+  await world.limit({ measure: 'calls', currency: null, cap: 1n, period: 'day' })
+  const envelope = await world.openEnvelope()
+  const pocket = { projectId: world.scope.projectId, accountId: envelope.accountId }
+  const voided = await envelope.hold()
+  await envelope.settle(voided, { amount: null })
+  expect(await correct(world.db, pocket, truthOf(voided.item, 10n))).toBe('corrected')
+  await expectVerified(world)
+  expect((await envelope.hold()).verdict).toBe('exhausted')
+  expect(await correct(world.db, pocket, truthOf(voided.item, 12n))).toBe('corrected')
+  await expectVerified(world)
+  expect(await correct(world.db, pocket, truthOf(voided.item, 0n))).toBe('corrected')
+  await expectVerified(world)
+  const made = await envelope.hold()
+  expect(made.verdict).toBe('granted')
+  await envelope.settle(made, { amount: 5n })
+  expect(await correct(world.db, pocket, truthOf(made.item, 0n))).toBe('corrected')
+  await expectVerified(world)
+  expect((await envelope.hold()).verdict).toBe('granted')
 })

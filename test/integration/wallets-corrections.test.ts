@@ -2,9 +2,9 @@ import { executeCall } from '#calls/execute.ts'
 import { takeOver } from '#calls/lost.ts'
 import { openAttempts } from '#db/call.ts'
 import { correct } from '#db/hold.ts'
-import { newId } from '#db/ids.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
+import { truthOf } from '../support/late-truth.ts'
 import { pollUntil } from '../support/poll.ts'
 import { QUESTION } from '../support/open-attempt.ts'
 import { asAdmin, close, expectLotsTrue, freeOf, fund, funding, grantLot, spend } from '../support/wallets.ts'
@@ -87,18 +87,6 @@ async function loseAttempt(world: World, credit: bigint) {
     select sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end)::bigint as charged
     from transfer t join account c on c.id = t.credit_account
     where t.call_id = ${attempt.callId} and t.code in ('capture', 'correction')`.execute(world.db)
-  const truth = (amount: bigint) => ({
-    holdId: attempt.holdId,
-    correctionId: newId(Date.now()),
-    debtId: newId(Date.now()),
-    amount,
-    tokens: 1n,
-    certainty: 'estimated' as const,
-    usage: null,
-    detail: null,
-    answerId: null,
-    answer: null,
-  })
   const pocket = { projectId: world.scope.projectId, accountId: attempt.accountId }
-  return { pocket, charged: rows[0]?.charged ?? 0n, truth }
+  return { pocket, charged: rows[0]?.charged ?? 0n, truth: (amount: bigint) => truthOf(attempt, amount) }
 }
