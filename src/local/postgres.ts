@@ -2,7 +2,7 @@ import { readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { makeFolder } from './cache.ts'
-import { type Child, spawnChild } from './child-process.ts'
+import { type Child, type ExitStatus, spawnChild } from './child-process.ts'
 import { findFreePort } from './free-port.ts'
 import { findPostgresAccount, requireEnterable } from './postgres-account.ts'
 import { installPostgresBinaries } from './postgres-binaries.ts'
@@ -28,6 +28,7 @@ export interface Postgres {
   readonly adminUrl: string
   readonly port: number
   readonly pid: number
+  readonly exited: Promise<ExitStatus>
   /** Disconnects its clients, writes a checkpoint and ends. */
   stop(): Promise<void>
   /** SIGKILL, as a power cut would: the next start recovers. */
@@ -155,6 +156,7 @@ function describePostgres(child: Child, cluster: Cluster, port: number): Postgre
     adminUrl: `postgres://postgres:${cluster.password}@127.0.0.1:${port}/postgres`,
     port,
     pid: child.pid,
+    exited: child.exited,
     stop: () => child.stop(),
     kill: async () => {
       child.kill('SIGKILL')

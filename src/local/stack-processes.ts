@@ -8,6 +8,7 @@ import { ensureSealKey, sealFilesOf } from './stack-folder.ts'
 import { isPortFree } from './stack-ports.ts'
 import type { RunningSandbox } from './stack-sandbox.ts'
 import { writePrivateFile } from './stack-state.ts'
+import type { Watch } from './watch.ts'
 
 export interface StackSettings {
   readonly env: NodeJS.ProcessEnv
@@ -21,6 +22,8 @@ export interface StackSettings {
   readonly cableAddress: string
   readonly operatorKey: string
   readonly apiPort: number
+  /** Is told of each process. */
+  readonly watch: Watch
 }
 
 /** Starts the API and workers of a stack, configured by their environment only. */
@@ -28,8 +31,6 @@ export interface StackProcesses {
   /** Answers its URL. */
   readonly startServer: () => Promise<string>
   readonly startWorker: () => Promise<RunningProcess>
-  /** Says so when a process ends that nobody has stopped here. */
-  readonly unexpectedEnd: Promise<string>
   /** Ends all of them at the same time, also those that are still starting. */
   readonly stop: () => Promise<void>
 }
@@ -46,20 +47,12 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   await ensureSealKey(dataDir)
   const shared = sharedEnvironment(settings)
   const starting = new Set<Promise<RunningProcess>>()
-  const unexpectedEnd = Promise.withResolvers<string>()
-  let isStopping = false
-  const watch = async (started: Promise<RunningProcess>, logFile: string): Promise<void> => {
-    const running = await started.catch(() => undefined) // who started it is told
-    if (!running) return
-    const { code, signal } = await running.exited
-    if (isStopping) return
-    unexpectedEnd.resolve(`The ${running.name} process ended (${signal ?? `code ${code}`}). Its log is ${logFile}.`)
-  }
   const start = (name: string, entry: string, env: NodeJS.ProcessEnv): Promise<RunningProcess> => {
     const logFile = join(dataDir, 'logs', `${name}.log`)
     const started = startProcess({ name, entry, env, logFile, readyTimeoutMs: READY_TIMEOUT_MS })
     starting.add(started)
-    void watch(started, logFile)
+    // Who started it is told when it does not begin.
+    void started.then((running) => settings.watch.keep(name, running, logFile)).catch(() => undefined)
     return started
   }
   return {
@@ -83,9 +76,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
       return String(ready.url)
     },
     startWorker: () => start('worker', WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
-    unexpectedEnd: unexpectedEnd.promise,
     async stop() {
-      isStopping = true
       const started = await Promise.allSettled(starting)
       await Promise.all(started.flatMap((each) => (each.status === 'fulfilled' ? [each.value.stop()] : [])))
     },

@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { startProcess } from './child-process.ts'
+import { type ExitStatus, startProcess } from './child-process.ts'
 
 /** The sandbox provider in its own process, and the keys to it. */
 export interface RunningSandbox {
@@ -10,6 +10,7 @@ export interface RunningSandbox {
   readonly controlUrl: string
   readonly apiKey: string
   readonly controlKey: string
+  readonly exited: Promise<ExitStatus>
   stop(): Promise<void>
 }
 
@@ -41,6 +42,7 @@ export async function startSandboxProcess(options: {
     controlUrl: String(ready.controlUrl),
     apiKey,
     controlKey,
+    exited: running.exited,
     stop: () => running.stop(),
   }
 }

@@ -14,6 +14,7 @@ import { type RunningSandbox, startSandboxProcess } from './stack-sandbox.ts'
 import { removeStackState, writeStackState } from './stack-state.ts'
 import { type Cable, startCable } from './tcp-cable.ts'
 import { ensureTemporal, startTemporal } from './temporal.ts'
+import { Watch } from './watch.ts'
 
 /** Everything a checkout needs to run, on loopback ports of this machine. */
 export interface Stack {
@@ -35,7 +36,7 @@ export interface Stack {
   /** The worker that was started with the stack. */
   readonly worker: RunningProcess
   startWorker(): Promise<RunningProcess>
-  /** Says so when the API or a worker ends that was not stopped with the stack. */
+  /** Says so when a process of the stack ends that was not stopped with it. */
   readonly unexpectedEnd: Promise<string>
   /** Ends everything, workers first. */
   stop(): Promise<void>
@@ -56,7 +57,7 @@ export async function startStack(env: NodeJS.ProcessEnv): Promise<Stack> {
   const endings = new Endings()
   try {
     endings.add(await lockDataFolder(dataDir))
-    return await startParts({ env, dataDir, provider, endings })
+    return await startParts({ env, dataDir, provider, endings, watch: new Watch() })
   } catch (error) {
     await endings.end()
     throw error
@@ -68,10 +69,11 @@ interface Parts {
   readonly dataDir: string
   readonly provider: ProviderChoice
   readonly endings: Endings
+  readonly watch: Watch
 }
 
 async function startParts(parts: Parts): Promise<Stack> {
-  const { env, dataDir, provider, endings } = parts
+  const { env, dataDir, provider, endings, watch } = parts
   const ports = await choosePorts(dataDir)
   const { postgres, temporal, sandbox } = await startServices(parts, ports)
   const { appUrl } = await withProgress('Preparing the database', () => prepareDatabase(postgres.adminUrl))
@@ -90,6 +92,7 @@ async function startParts(parts: Parts): Promise<Stack> {
     cableAddress: cable.address,
     operatorKey: operator.key,
     apiPort: ports.api,
+    watch,
   })
   endings.add(processes.stop)
   const [apiUrl, worker] = await withProgress('Starting the API and a worker', () =>
@@ -108,13 +111,16 @@ async function startParts(parts: Parts): Promise<Stack> {
     worker,
     isOperatorKeyNew: operator.isNew,
     startWorker: processes.startWorker,
-    unexpectedEnd: processes.unexpectedEnd,
-    stop: () => endings.end(),
+    unexpectedEnd: watch.unexpectedEnd,
+    async stop() {
+      watch.stop()
+      await endings.end()
+    },
   }
 }
 
 /** The three that need nothing of each other start at the same time; if one fails, the others are ended. */
-async function startServices({ env, dataDir, provider, endings }: Parts, ports: StackPorts) {
+async function startServices({ env, dataDir, provider, endings, watch }: Parts, ports: StackPorts) {
   const cacheDir = cacheFolder(env)
   const logFile = (name: string): string => join(dataDir, 'logs', `${name}.log`)
   await ensureTemporal({ env, cacheDir })
@@ -131,5 +137,7 @@ async function startServices({ env, dataDir, provider, endings }: Parts, ports: 
       ? startSandboxProcess({ env, dataDir, logFile: logFile('sandbox') })
       : Promise.resolve(undefined),
   ])
+  for (const [name, service] of Object.entries({ postgres, temporal, sandbox }))
+    if (service) watch.keep(name, service, logFile(name))
   return { postgres, temporal, sandbox }
 }

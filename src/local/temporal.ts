@@ -1,7 +1,7 @@
 import { connect } from 'node:net'
 import { setTimeout as delay } from 'node:timers/promises'
 import { Connection } from '@temporalio/client'
-import { type Child, spawnChild } from './child-process.ts'
+import { type Child, type ExitStatus, spawnChild } from './child-process.ts'
 import { findFreePorts } from './free-port.ts'
 import { withProgress } from './progress.ts'
 import { findTemporalProgram, type FindOptions } from './temporal-program.ts'
@@ -22,6 +22,8 @@ export interface Temporal {
   /** Unknown for a server that was not started here. */
   readonly uiUrl: string | undefined
   readonly pid: number | undefined
+  /** Never settles for a server that was not started here. */
+  readonly exited: Promise<ExitStatus>
   stop(): Promise<void>
   kill(): Promise<void>
 }
@@ -77,6 +79,7 @@ async function useServer(address: string): Promise<Temporal> {
     address,
     uiUrl: undefined,
     pid: undefined,
+    exited: new Promise(() => undefined),
     stop: async () => undefined,
     kill: async () => {
       throw new Error(`The Temporal server at ${address} was not started here.`)
@@ -89,6 +92,7 @@ function describeTemporal(child: Child, address: string, uiUrl: string): Tempora
     address,
     uiUrl,
     pid: child.pid,
+    exited: child.exited,
     stop: () => child.stop(),
     kill: async () => {
       child.kill('SIGKILL')

@@ -200,3 +200,25 @@ test(
     await expect(stat(join(dataDir, 'postgres/cluster/postmaster.pid'))).rejects.toThrow('ENOENT')
   },
 )
+
+test('a stack that has lost its database says so and ends, and comes up again', { timeout: 240_000 }, async () => {
+  const dataDir = await useScratchFolder()
+  const env = { PURSER_DATA_DIR: dataDir }
+  const start = async () => {
+    const up = startPurser(['up'], { env })
+    await pollUntil(() => up.output.out.includes('Ctrl-C stops everything'), {
+      what: up.output.err,
+      deadlineMs: UP_DEADLINE_MS,
+    })
+    return up
+  }
+  const up = await start()
+  const lock = await readFile(join(dataDir, 'postgres/cluster/postmaster.pid'), 'utf8')
+  process.kill(Number(lock.split('\n')[0]), 'SIGKILL')
+  const { code, err } = await up.ended
+  expect(code).toBe(1)
+  expect(err).toContain(`The postgres process ended (SIGKILL). Its log is ${join(dataDir, 'logs', 'postgres.log')}.`)
+  const again = await start()
+  again.process.kill('SIGTERM')
+  expect((await again.ended).code).toBe(143)
+})
