@@ -16,6 +16,7 @@ const files = [
   '0010_seals',
   '0011_statements',
   '0012_corrections',
+  '0013_hot_path',
 ] as const
 
 function fromFile(name: string): Migration {

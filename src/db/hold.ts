@@ -118,35 +118,43 @@ export async function post(
 ): Promise<Posted> {
   const { settles, reserves } = batch
   const accounts = [...new Set([...settles, ...reserves].map((each) => each.pocket.accountId))]
-  const { rows } = await sql<PostRow>`
-    /* prepared: post */ select ord, hold_id as "holdId", verdict, replayed
-    from post(${batch.instanceId}, ${accounts}, ${listOf(settles, settleRow)}::json,
-      ${listOf(reserves, reserveRow)}::json)`.execute(db)
-  if (rows.length !== settles.length + reserves.length) throw new Error('the ledger answered for other items')
+  const { rows } = await sql<PostedRow>`
+    /* prepared: post */ select settled, granted, to_json(odd) as odd
+    from post(${batch.instanceId}, ${accounts}, ${listOf(settles, plainRow)}::jsonb,
+      ${listOf(reserves, reserveRow)}::jsonb)`.execute(db)
+  const [row] = rows
+  invariant(row, 'post returns a row')
+  const odd = row.odd ?? []
+  if (row.settled + row.granted + odd.length !== settles.length + reserves.length)
+    throw new Error('the ledger answered for other items')
+  const oddSettles = new Set<number>()
+  const oddReserves = new Map<number, ReserveAnswer>()
+  for (const { ord, hold_id: holdId, verdict, replayed } of odd) {
+    if (verdict === 'apart') oddSettles.add(ord)
+    else oddReserves.set(ord, { holdId, verdict, replayed })
+  }
   return {
-    settles: inOrder(rows.slice(0, settles.length)).map((row) => settledOrApart(row)),
-    reserves: inOrder(rows.slice(settles.length)).map((row) => reserveAnswer(row)),
+    settles: settles.map(({ item: { holdId } }, ord) =>
+      oddSettles.has(ord) ? undefined : { holdId, verdict: 'settled' },
+    ),
+    reserves: reserves.map(
+      ({ item: { holdId } }, ord) => oddReserves.get(ord) ?? { holdId, verdict: 'granted', replayed: false },
+    ),
   }
 }
 
-function inOrder(rows: readonly PostRow[]): readonly PostRow[] {
-  return rows.toSorted((one, other) => one.ord - other.ord)
-}
-
-interface PostRow {
+interface OddVerdict {
   readonly ord: number
-  readonly holdId: string
-  readonly verdict: ReserveVerdict | 'settled' | 'apart'
+  readonly hold_id: string
+  readonly verdict: ReserveVerdict | 'apart'
   readonly replayed: boolean
 }
 
-function settledOrApart({ holdId, verdict }: PostRow): SettleAnswer | undefined {
-  return verdict === 'settled' ? { holdId, verdict } : undefined
-}
-
-function reserveAnswer({ holdId, verdict, replayed }: PostRow): ReserveAnswer {
-  if (verdict === 'settled' || verdict === 'apart') throw new Error(`the ledger answered ${verdict} for a hold`)
-  return { holdId, verdict, replayed }
+interface PostedRow {
+  readonly settled: number
+  readonly granted: number
+  /** Those that were not settled or granted, or not only now. */
+  readonly odd: readonly OddVerdict[] | null
 }
 
 function listOf<Item>(
@@ -179,13 +187,16 @@ function reserveRow(item: ReserveItem) {
 }
 
 function settleRow(item: SettleItem) {
+  return { ...plainRow(item), overage_id: item.overageId, debt_id: item.debtId }
+}
+
+/** A settlement without what only one that costs more than its hold needs. */
+function plainRow(item: SettleItem) {
   return {
     hold_id: item.holdId,
     call_id: item.callId,
     attempt: item.attempt,
     resolution_id: item.resolutionId,
-    overage_id: item.overageId,
-    debt_id: item.debtId,
     amount: item.amount === null ? null : refusable(item.amount),
     tokens: item.tokens === null ? null : refusable(item.tokens),
     certainty: item.certainty,

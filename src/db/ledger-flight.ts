@@ -32,6 +32,9 @@ export interface Landing {
 const MAX_COLLISIONS = 5
 const COLLISION_PAUSE_MS = 5
 const UNIQUE_VIOLATION = '23505'
+const LEASES_CHANGED = 'PU002'
+/** A lease that was folded away stays away: its settlements go one by one. */
+const MAX_AGAIN = 3
 
 /**
  * Sends a batch as one commit. If an item makes it throw, they go one by one, so that a bad item fails alone. A database
@@ -39,7 +42,7 @@ const UNIQUE_VIOLATION = '23505'
  */
 export async function fly(db: Kysely<Database>, instanceId: string, flight: Flight): Promise<Landing> {
   try {
-    const posted = await post(db, { instanceId, ...flight })
+    const posted = await postAgain(db, instanceId, flight)
     const settles: Landed<SettleAnswer>[] = []
     for (const [index, entry] of flight.settles.entries()) {
       const answer = posted.settles[index]
@@ -51,6 +54,17 @@ export async function fly(db: Kysely<Database>, instanceId: string, flight: Flig
     if (isStoreUnavailable(error) && !(error instanceof Problem))
       return { settles: flight.settles.map(() => landed), reserves: flight.reserves.map(() => landed) }
     return flyApart(db, instanceId, flight)
+  }
+}
+
+/** Leases are counted on without having been locked first: what changed them meanwhile makes the batch go again. */
+async function postAgain(db: Kysely<Database>, instanceId: string, flight: Flight): ReturnType<typeof post> {
+  for (let again = 0; ; again += 1) {
+    try {
+      return await post(db, { instanceId, ...flight })
+    } catch (error) {
+      if (codeOf(error) !== LEASES_CHANGED || again === MAX_AGAIN) throw error
+    }
   }
 }
 
@@ -82,9 +96,15 @@ function reserveAlone(
 ): Promise<Landed<ReserveAnswer>> {
   return attemptTo(
     async () => {
-      const [answer] = (await post(db, { instanceId, settles: [], reserves: [entry] })).reserves
-      if (!answer) throw new Error('the ledger gave no answer')
-      return answer
+      try {
+        const [answer] = (await postAgain(db, instanceId, { settles: [], reserves: [entry] })).reserves
+        if (!answer) throw new Error('the ledger gave no answer')
+        return answer
+      } catch (error) {
+        if (codeOf(error) !== LEASES_CHANGED) throw error
+        // Whoever refills waits for what changes them all the time.
+        return { holdId: entry.item.holdId, verdict: 'lease_short', replayed: false }
+      }
     },
     { holdId: entry.item.holdId, verdict: 'mismatch', replayed: false },
   )
@@ -96,13 +116,13 @@ async function attemptTo<Answer>(work: () => Promise<Answer>, mismatch: Answer):
     try {
       return { answer: await work() }
     } catch (error) {
-      if (!isCollision(error)) return { error }
+      if (codeOf(error) !== UNIQUE_VIOLATION) return { error }
       if (collisions === MAX_COLLISIONS) return { answer: mismatch }
       await delay(COLLISION_PAUSE_MS)
     }
   }
 }
 
-function isCollision(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && 'code' in error ? error.code : undefined
 }

@@ -43,9 +43,18 @@ export function newLane(accountId: string): Lane {
   return { accountId, settles: [], reserves: [], settlesFly: false, reservesFly: false, timer: undefined }
 }
 
-/** Whether a lane has something that is not under way. */
+/** How many settlements of a lane could be sent. */
+export function sendableSettles(lane: Lane): number {
+  return lane.settlesFly ? 0 : lane.settles.length
+}
+
+/** How many holds of a lane could be sent: none while those in front rest, and may not be overtaken. */
+export function sendableReserves(lane: Lane): number {
+  return lane.reservesFly || (lane.timer && !mayBeOvertaken(lane)) ? 0 : lane.reserves.length
+}
+
 export function isSendable(lane: Lane): boolean {
-  return (lane.settles.length > 0 && !lane.settlesFly) || (lane.reserves.length > 0 && !lane.reservesFly)
+  return sendableSettles(lane) + sendableReserves(lane) > 0
 }
 
 export function isIdle(lane: Lane): boolean {

@@ -17,6 +17,8 @@ import {
   isSendable,
   mayBeOvertaken,
   newLane,
+  sendableReserves,
+  sendableSettles,
   tell,
   tellUnlessItWaits,
   type Lane,
@@ -27,7 +29,10 @@ import type { Database } from './schema.ts'
 
 /** Most items of one commit: beyond it a larger batch only adds latency. */
 const MAX_BATCH = 128
-/** Commits under way at once from one process: while they are, the next batches fill. */
+/**
+ * Commits under way at once from one process. The second goes only when as much waits as is under way: a commit of few
+ * costs nearly as much as one of many.
+ */
 const MAX_FLIGHTS = 2
 /** Most holds waiting for one pocket in one process: beyond it the answer is `overloaded`, never "no money". */
 const MAX_WAITING = 10_000
@@ -49,6 +54,8 @@ export interface LedgerQueue {
   reserve(pocket: PocketKey, item: ReserveItem, wait: ReserveWait): Promise<ReserveAnswer>
   settle(pocket: PocketKey, item: SettleItem): Promise<SettleAnswer>
 }
+
+type Kind = 'settles' | 'reserves'
 
 interface Batch {
   readonly settles: WaitingSettle[]
@@ -75,6 +82,9 @@ class Queue {
   /** Calls and holds under way: none goes twice at once. */
   readonly #underWay = new Set<string>()
   #flights = 0
+  /** Items of those. */
+  #flying = 0
+  #lastKind: Kind = 'settles'
   #isPumping = false
   readonly #fetching: Promise<unknown>[] = Array.from({ length: MAX_FETCHING }, () => Promise.resolve())
   #nextFetch = 0
@@ -125,25 +135,41 @@ class Queue {
   }
 
   #pump(): void {
-    while (this.#flights < MAX_FLIGHTS && this.#ready.size > 0) {
-      const batch = this.#takeBatch()
-      if (batch.settles.length + batch.reserves.length === 0) return
+    while (this.#flights < MAX_FLIGHTS) {
+      const kind = this.#nextKind()
+      const waiting = this.#waiting(kind)
+      if (waiting === 0 || waiting < this.#flying) return
+      const batch = this.#takeBatch(kind)
+      const items = batch.settles.length + batch.reserves.length
+      if (items === 0) return
+      this.#lastKind = kind
       this.#flights += 1
-      void this.#send(batch)
+      this.#flying += items
+      void this.#send(batch, items)
     }
   }
 
-  /** A lane's settlements go before its holds, and apart: while the ones are written, the others are put together. */
-  #takeBatch(): Batch {
+  /** A commit is of one kind, by turns: one of both would have to run what is fixed of both. */
+  #nextKind(): Kind {
+    const other = this.#lastKind === 'settles' ? 'reserves' : 'settles'
+    return this.#waiting(other) > 0 ? other : this.#lastKind
+  }
+
+  #waiting(kind: Kind): number {
+    const sendable = kind === 'settles' ? sendableSettles : sendableReserves
+    let waiting = 0
+    for (const lane of this.#ready) waiting += sendable(lane)
+    return waiting
+  }
+
+  #takeBatch(kind: Kind): Batch {
     const batch: Batch = { settles: [], reserves: [] }
     const more: Lane[] = []
     for (const lane of this.#ready) {
       const room = MAX_BATCH - batch.settles.length - batch.reserves.length
       if (room === 0) break
-      const settles = lane.settlesFly ? [] : this.#takeSettles(lane, room)
-      const reserves = lane.reservesFly || settles.length > 0 ? [] : this.#takeReserves(lane, room)
-      batch.settles.push(...settles)
-      batch.reserves.push(...reserves)
+      if (kind === 'settles' && sendableSettles(lane) > 0) batch.settles.push(...this.#takeSettles(lane, room))
+      if (kind === 'reserves' && sendableReserves(lane) > 0) batch.reserves.push(...this.#takeReserves(lane, room))
       this.#ready.delete(lane)
       if (isSendable(lane)) more.push(lane)
     }
@@ -178,9 +204,10 @@ class Queue {
     return waiting.splice(0, count)
   }
 
-  async #send(batch: Batch): Promise<void> {
+  async #send(batch: Batch, items: number): Promise<void> {
     const landing = await fly(this.#db, this.#instanceId, batch)
     this.#flights -= 1
+    this.#flying -= items
     const settled = new Set<Lane>()
     batch.settles.forEach((waiting, index) => {
       this.#underWay.delete(waiting.item.holdId)
@@ -203,6 +230,8 @@ class Queue {
   /** Money may have come back: whoever waits for it is asked again at once. */
   #landSettles(lane: Lane): void {
     lane.settlesFly = false
+    clearTimeout(lane.timer)
+    lane.timer = undefined
     if (isSendable(lane)) this.#makeReady(lane)
     else this.#endIfIdle(lane)
   }
