@@ -17,6 +17,7 @@ const files = [
   '0011_statements',
   '0012_corrections',
   '0013_hot_path',
+  '0014_late_money_and_replays',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -1,6 +1,7 @@
 import { sql, type Kysely } from 'kysely'
 import type { Finding } from './verify-check.ts'
 import type { Database } from './schema.ts'
+import { paysForTruth } from './verify-envelopes.ts'
 
 interface Pair {
   readonly parent: string
@@ -11,7 +12,10 @@ interface Pair {
 
 const PAGE = 10_000
 
-/** What went from pocket to pocket, by `debit credit`: each is a parent and its child, within the child's cap. */
+/**
+ * What went from pocket to pocket, by `debit credit`: each is a parent and its child, within the child's cap, but for what it
+ * had spent already.
+ */
 export async function compareChildren(
   db: Kysely<Database>,
   moved: { readonly carved: ReadonlyMap<string, bigint>; readonly returned: ReadonlyMap<string, bigint> },
@@ -42,8 +46,10 @@ async function firstWrongOf(db: Kysely<Database>, pairs: readonly Pair[]): Promi
         case
           when c.parent_id is distinct from p.envelope_id then 'was given money by another envelope than its parent'
           when m.returned > m.carved then 'has given its parent ' || m.returned || ' of ' || m.carved
-          when m.carved - m.returned > a.cap then
-            'was given ' || m.carved - m.returned || ', its cap is ' || a.cap
+          when m.carved - m.returned > a.cap and m.carved - m.returned > a.cap + (
+            select coalesce(sum(t.amount), 0) from transfer t
+            where t.code = 'carve' and t.credit_account = m.child and ${paysForTruth}
+          ) then 'was given ' || m.carved - m.returned || ', its cap is ' || a.cap
         end as wrong
       from unnest(${column(({ parent }) => parent)}::uuid[], ${column(({ child }) => child)}::uuid[],
         ${column(({ carved }) => carved.toString())}::bigint[],

@@ -4,6 +4,10 @@ import { byKey, epochOf, type TableCheck } from './verify-table.ts'
 /** Keys of one statement where each row is looked up in other tables. */
 const JOINED_PIECE = 10_000
 
+/** Whether a carving paid for what was spent already, whatever the child's cap: its commit books that too. */
+export const paysForTruth = sql<boolean>`exists (
+  select from transfer truth where truth.xid = t.xid and truth.code in ('overage', 'correction'))`
+
 /** Envelopes and accounts: whose they are, and what state they are in. */
 export const envelopeChecks: readonly TableCheck[] = [
   {
@@ -72,19 +76,19 @@ export const envelopeChecks: readonly TableCheck[] = [
           when a.pending_credit <> 0 then 'is to be given ' || a.pending_credit
           when a.kind not in ('wallet', 'pocket') and (a.posted_debit, a.posted_credit, a.pending_debit, a.version)
             <> (0, 0, 0, 0) then 'keeps a balance'
-          when a.carved <> v.carved then 'says it was given ' || a.carved || ', and was given ' || v.carved
-          when a.carved > a.cap then 'was given ' || a.carved || ', its cap is ' || a.cap
+          when v.asked > a.cap then 'was given ' || v.asked || ', its cap is ' || a.cap
+          when a.carved <> least(a.cap, v.carved) then
+            'says it was given ' || a.carved || ', and was given ' || v.carved
           when v.class <> a.balance_class then 'was given money of another balance'
         end as wrong
       from account a
       ${byKey('wallet', 'w', sql`w.id = a.wallet_id`)}
       ${byKey('envelope', 'e', sql`e.id = a.envelope_id`)}
       cross join lateral (
-        select coalesce(sum(t.amount), 0) as carved, min(d.balance_class) as class
+        select coalesce(sum(t.amount), 0) as carved, min(d.balance_class) as class,
+          sum(t.amount) filter (where a.cap is not null and not ${paysForTruth}) as asked
         from transfer t join account d on d.id = t.debit_account
         where t.code = 'carve' and t.credit_account = a.id and (e.parent_id is not null or a.carved <> 0)
-          -- Late truth passes through pockets, and gives them nothing to keep.
-          and not exists (select from transfer late where late.xid = t.xid and late.code = 'correction')
       ) v
       where ${piece}`,
   },

@@ -59,7 +59,9 @@ async function batch(storm: Storm, purses: readonly Purse[]): Promise<void> {
 async function settleOne({ world, open }: Storm, roll: (sides: number) => number): Promise<void> {
   const [held] = open.splice(roll(open.length + 1), 1)
   const used = BigInt(roll(41))
-  if (held) await world.settle(held.purse, held.item, used > held.item.amount ? null : used)
+  if (!held) return
+  const isVoid = used > held.item.amount && roll(2) === 0
+  await world.settle(held.purse, held.item, isVoid ? null : used)
 }
 
 async function step(storm: Storm, roll: (sides: number) => number): Promise<void> {

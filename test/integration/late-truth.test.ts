@@ -1,14 +1,12 @@
-import { correct, post, settle, type CorrectVerdict, type ReserveItem } from '#db/hold.ts'
+import { post, settle, type ReserveItem } from '#db/hold.ts'
 import { openChild } from '#db/envelope.ts'
 import { newId } from '#db/ids.ts'
 import { readInstant } from '#db/instant.ts'
-import { closeEnvelope } from '#db/ledger.ts'
 import { createQuote } from '#db/quote.ts'
 import { envelopesOf } from '#db/statement-envelope.ts'
-import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
-import { truthOf } from '../support/late-truth.ts'
+import { debtOf, end, tell } from '../support/late-truth.ts'
 import { expectVerified, resolution } from '../support/open-attempt.ts'
 import { seeded, startProcess } from '../support/storm.ts'
 import { close, expectLotsTrue, freeOf, funding, grantLot } from '../support/wallets.ts'
@@ -96,18 +94,6 @@ test('a statement names every closed envelope that late truth moved money throug
     ],
     [child.envelopeId, [['return', -20n]]],
   ])
-})
-
-test('late truth does not take a closed child beyond its cap: the rest is owed', async () => {
-  const world = await createLedgerWorld()
-  const root = await world.openRoot(100n)
-  const child = await world.openBelow(root, { amount: 20n, cap: 50n })
-  const item = await world.hold(child, 20n)
-  await world.settle(child, item, 10n)
-  await end(world, child)
-  expect(await tell(world, child, item, 70n)).toBe('corrected')
-  expect([await world.balance(root), await debtOf(world, 'USD')]).toEqual([[50n, 0n], 20n])
-  await expectVerified(world)
 })
 
 test("late truth about a child's attempt gives back to the lot that paid, when all is closed", async () => {
@@ -230,22 +216,8 @@ test('late truth, payments, calls of a standing envelope and replays on closed p
   await expectVerified(world)
 })
 
-function tell(world: LedgerWorld, purse: Purse, item: ReserveItem, amount: bigint): Promise<CorrectVerdict> {
-  return correct(world.db, purse.pocket, truthOf(item, amount))
-}
-
 function costing({ runId, callId, attempt, holdId }: ReserveItem, amount: bigint) {
   return resolution({ runId, callId, number: attempt, holdId }, amount)
-}
-
-async function end(world: LedgerWorld, { envelopeId }: Purse): Promise<void> {
-  expect(await closeEnvelope(world.db, world.scope, { envelopeId, reason: 'test' })).toBe('closed')
-}
-
-async function debtOf(world: LedgerWorld, currency: string): Promise<bigint> {
-  const { rows } = await sql<{ debt: bigint }>`
-    select project_debt(${world.scope.projectId}, ${currency}) as debt`.execute(world.db)
-  return rows[0]?.debt ?? -1n
 }
 
 async function purseOf(

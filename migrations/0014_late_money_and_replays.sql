@@ -1,0 +1,256 @@
+-- What was truly spent finds its money wherever the tree or the wallet has it, and only what is nowhere is owed.
+
+-- Late truth carves as well: what it carved counts against a child's cap from now on.
+update account a set carved = least(a.cap, (
+    select sum(t.amount) from transfer t where t.credit_account = a.id and t.code = 'carve'))
+  where a.id in (
+    select t.credit_account from transfer t
+    where t.code = 'carve' and exists (select from transfer late where late.xid = t.xid and late.code = 'correction')
+  );
+
+drop function bring_late(uuid, uuid[], integer, bigint);
+drop function lock_way_home(account);
+
+-- Locks the pockets from one up to its root's; and for a standing envelope first the account of its wallet, and with the
+-- pockets all that may have idle money of it, if the account has less than `p_amount`.
+create function lock_branch(p_project uuid, p_pocket account, p_amount bigint) returns uuid[]
+language plpgsql as $$
+declare
+  v_pockets uuid[] := pockets_above(p_pocket);
+  v_wallet uuid := standing_wallet(v_pockets[cardinality(v_pockets)]);
+  v_idle uuid[] := '{}';
+begin
+  if v_wallet is not null then
+    perform from account where id = v_wallet for no key update;
+    perform break_lots(p_project, v_wallet);
+    if free_in(v_wallet, null) < p_amount then v_idle := standing_pockets(v_wallet); end if;
+  end if;
+  perform from account where id = any(v_pockets || v_idle) order by id for no key update;
+  return v_pockets;
+end
+$$;
+
+-- The wallet's account that fills a root's pocket: none, but for a standing envelope that is not closed.
+create function standing_wallet(p_pocket uuid) returns uuid
+language sql stable as $$
+  select w.id from account a join envelope e on e.id = a.envelope_id and e.kind = 'standing' and e.gate <> 'closed'
+  join account w on w.kind = 'wallet' and w.wallet_id = e.wallet_id and w.balance_class = a.balance_class
+    and w.currency = a.currency
+  where a.id = p_pocket
+$$;
+
+-- Brings money for what was spent to the first of some pockets, from the remainders of those above, hop by hop; what they
+-- lack comes from the wallet, if the root is closed or a standing envelope. Says how much of `p_amount` that pocket has then.
+-- A cap is no bound here: it bounds what a child may ask for, and what was spent is paid by those above it before anybody
+-- owes it. It counts as far as it can. The caller holds the pockets (but those of a tree that is closed) and the wallet.
+create function bring_down(p_project uuid, p_pockets uuid[], p_amount bigint) returns bigint
+language plpgsql as $$
+declare
+  v_top integer := cardinality(p_pockets);
+  v_give bigint[] := '{}';
+  v_need bigint := p_amount;
+begin
+  for hop in 1 .. v_top loop
+    v_need := greatest(0, v_need - free_in(p_pockets[hop], null));
+    exit when v_need = 0 or hop = v_top;
+    v_give[hop] := v_need;
+  end loop;
+  if v_need > 0 then v_need := v_need - bring_to_root(p_project, p_pockets, v_need); end if;
+  for hop in reverse cardinality(v_give) .. 1 loop
+    v_give[hop] := v_give[hop] - v_need;
+    continue when v_give[hop] = 0;
+    update account set carved = least(cap, carved + v_give[hop]) where id = p_pockets[hop];
+    perform post_transfer(uuidv7(), p_project, 'carve', p_pockets[hop + 1], p_pockets[hop], v_give[hop],
+      tags_of_pocket(p_pockets[hop]));
+  end loop;
+  return p_amount - v_need;
+end
+$$;
+
+-- Brings money from the wallet to the last of the pockets, the root's, if anything does. Says how much.
+create function bring_to_root(p_project uuid, p_pockets uuid[], p_amount bigint) returns bigint
+language plpgsql as $$
+declare
+  item record;
+  v_root uuid := p_pockets[cardinality(p_pockets)];
+  v_wallet uuid := standing_wallet(v_root);
+  v_idle uuid[];
+  v_part bigint;
+begin
+  if (select gate from account where id = v_root) = 'closed' then return fund_late(p_project, p_pockets, p_amount); end if;
+  if v_wallet is null then return 0; end if;
+  v_idle := array(select id from unnest(standing_pockets(v_wallet)) as id where id <> all(p_pockets));
+  v_part := least(p_amount, recall(p_project, v_wallet, v_idle, null, p_amount));
+  for item in select * from lot_take(v_wallet, v_part) loop
+    perform post_transfer(uuidv7(), p_project, 'top_up', v_wallet, v_root, item.amount,
+      tags_of_pocket(v_root) || jsonb_build_object('lot_id', item.lot_id));
+  end loop;
+  return v_part;
+end
+$$;
+
+-- `settle` resolves an attempt out of its own pocket. In front of it comes what fetches the rest.
+alter function settle(uuid, uuid, jsonb, boolean) rename to settle_in_pocket;
+revoke execute on function settle_in_pocket from purser_app;
+
+-- Resolves one attempt, whatever it takes: an overage, a replay, a take-over. What it cost beyond its hold is fetched first,
+-- in the same commit, where its pocket lacks it; the wallet account of a standing envelope and the pockets above are locked
+-- for it before the pocket's own. p_item as in `post`, with overage_id and debt_id. With p_take_over only an attempt
+-- whose owner's lease is dead is resolved: at its hold at most, so that nothing is fetched.
+-- Verdicts: settled | replayed (the same resolution again) | already_resolved | owner_alive | mismatch | unknown_hold |
+-- invalid_amount.
+create function settle(p_project uuid, p_account uuid, p_item jsonb, p_take_over boolean) returns text
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  v_pocket account;
+  v_pockets uuid[];
+  v_excess bigint := case when p_take_over then 0 else excess_of(p_project, p_account, p_item) end;
+begin
+  if v_excess > 0 then
+    select * into v_pocket from account where id = p_account;
+    v_pockets := lock_branch(p_project, v_pocket, v_excess);
+    -- Somebody may have resolved it since, and a closed envelope is filled by corrections only.
+    if excess_of(p_project, p_account, p_item) > 0 and (select gate from account where id = p_account) <> 'closed' then
+      perform bring_down(p_project, v_pockets, v_excess);
+    end if;
+  end if;
+  return settle_in_pocket(p_project, p_account, p_item, p_take_over);
+end
+$$;
+
+-- What an open attempt would cost beyond its hold by a settlement that can be booked; else nothing.
+create function excess_of(p_project uuid, p_account uuid, p_item jsonb) returns bigint
+language sql stable as $$
+  select coalesce(max(i.amount - t.amount), 0)
+  from jsonb_to_record(p_item) as i(hold_id uuid, amount bigint, tokens bigint)
+  join transfer t on t.id = i.hold_id and t.project_id = p_project and t.code = 'hold' and t.debit_account = p_account
+  where i.amount > t.amount and i.amount <= 1000000000000000
+    and coalesce(i.tokens between 0 and 1000000000000000, true)
+    and not exists (select from transfer r where r.pending_id = t.id)
+$$;
+
+-- Sends money home from the first of the pockets, by way of those above: to the first one that is not closed, or to the
+-- wallet. What an open one was given beyond its cap goes on to who gave it: it paid for what turns out not to be spent.
+create or replace function return_late(p_project uuid, p_pockets uuid[], p_open integer, p_amount bigint) returns void
+language plpgsql as $$
+declare
+  v_amount bigint := p_amount;
+begin
+  for hop in 1 .. cardinality(p_pockets) - 1 loop
+    if hop >= p_open then v_amount := least(v_amount, beyond_cap(p_pockets[hop])); end if;
+    exit when v_amount = 0;
+    perform post_transfer(uuidv7(), p_project, 'return', p_pockets[hop], p_pockets[hop + 1], v_amount,
+      tags_of_pocket(p_pockets[hop]));
+  end loop;
+  if p_open is null then
+    perform send_home(p_project, a.envelope_id, a.id, p_amount) from account a where a.id = p_pockets[cardinality(p_pockets)];
+  end if;
+end
+$$;
+
+-- What a child's pocket has of its parent beyond its cap.
+create function beyond_cap(p_pocket uuid) returns bigint
+language sql stable as $$
+  select coalesce(greatest(0, (
+      select coalesce(sum(t.amount), 0) from transfer t where t.credit_account = a.id and t.code = 'carve'
+    ) - (
+      select coalesce(sum(t.amount), 0) from transfer t where t.debit_account = a.id and t.code = 'return'
+    ) - a.cap), 0)::bigint
+  from account a where a.id = p_pocket
+$$;
+
+-- Locks what a correction may change, but for the pockets of a tree that is closed: those come with the idle ones that
+-- are recalled. The wallet itself is locked so that whatever pays a debt comes one by one. Says which pockets lie on the
+-- way from the attempt's up to the root's, and the first of them that is not closed: while the wallet's accounts are
+-- locked, no root closes. `p_amount` is the most that the correction may take.
+create function lock_way_home(p_pocket account, p_amount bigint, out pockets uuid[], out open integer)
+language plpgsql as $$
+declare
+  v_wallet uuid := (select e.wallet_id from envelope e where e.id = p_pocket.envelope_id);
+begin
+  perform from wallet where id = v_wallet for no key update;
+  perform from account where kind = 'wallet' and wallet_id = v_wallet order by id for no key update;
+  pockets := pockets_above(p_pocket);
+  if (select gate from account where id = pockets[cardinality(pockets)]) = 'closed' then return; end if;
+  perform lock_branch(p_pocket.project_id, p_pocket, p_amount);
+  select min(w.hop) into open from unnest(pockets) with ordinality as w(id, hop) join account a on a.id = w.id
+    where a.gate <> 'closed';
+end
+$$;
+-- Truth that comes after an attempt was resolved by estimate: stores the answer if the call has none, and books truth
+-- minus what was charged, by the attempt's pocket. What comes back pays off what this attempt left as a debt; the rest
+-- stays in the pocket, or goes on to the first envelope above that is not closed, or home to the wallet. What is missing
+-- comes the same way, and is owed if it is nowhere.
+-- p_item: {hold_id, correction_id, debt_id, amount, tokens, certainty, usage, detail, answer_id, answer, voids}; `voids`:
+-- only for a lost attempt whose cost nobody knows.
+-- Verdicts: corrected | replayed | mismatch (these ids with another truth) | known (of one that voids: its cost is known)
+-- | unresolved | unknown_hold | invalid_amount.
+create or replace function correct(p_project uuid, p_account uuid, p_item jsonb) returns text
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  item record;
+  v_pocket account;
+  v_hold transfer;
+  v_attempt attempt;
+  v_way record;
+  v_known text;
+  v_charged bigint;
+  v_was_call boolean;
+  v_delta bigint;
+  v_debt bigint;
+  v_moved bigint;
+  v_tags jsonb;
+  v_answers boolean;
+begin
+  select i.* into item from jsonb_to_record(p_item) as i(hold_id uuid, correction_id uuid, debt_id uuid, amount bigint,
+    tokens bigint, certainty text, usage jsonb, detail jsonb, answer_id uuid, answer jsonb);
+  if item.amount not between 0 and 1000000000000000 or item.tokens not between 0 and 1000000000000000 then
+    return 'invalid_amount';
+  end if;
+  select * into v_pocket from account where id = p_account and project_id = p_project and kind = 'pocket';
+  select * into v_hold from transfer t where t.id = item.hold_id and t.project_id = p_project and t.code = 'hold'
+    and t.debit_account = v_pocket.id;
+  if not found then return 'unknown_hold'; end if;
+  select * into v_way from lock_way_home(v_pocket, item.amount);
+  select * into v_attempt from attempt a where a.call_id = v_hold.call_id and a.number = v_hold.attempt;
+  if not exists (select from transfer t where t.pending_id = item.hold_id) then return 'unresolved'; end if;
+  v_known := known_correction(v_hold, v_attempt.outcome, p_item);
+  if v_known is not null then return v_known; end if;
+
+  v_charged := charged_of(v_hold);
+  v_was_call := is_call(v_hold, v_charged);
+  v_delta := item.amount - v_charged;
+  if v_delta > 0 then
+    v_moved := bring_down(p_project, v_way.pockets, v_delta);
+    v_debt := v_delta - v_moved;
+  else
+    perform from account where id = any(v_way.pockets) order by id for no key update;
+    v_debt := greatest(0, least(-v_delta, owed_of(v_hold), project_debt(p_project, v_hold.currency)));
+    v_moved := -v_delta - v_debt;
+  end if;
+  -- Before the call, as `post` has them: it may be answering another attempt of it.
+  perform from lease where id = any(v_attempt.leases) order by id for no key update;
+  v_answers := store_answer(v_hold, item.answer_id, item.answer);
+  v_tags := jsonb_build_object('envelope_id', v_hold.envelope_id, 'run_id', v_hold.run_id, 'call_id', v_hold.call_id,
+    'attempt', v_hold.attempt, 'certainty', item.certainty, 'use', case when v_answers then 'useful' else 'wasted' end);
+  perform post_correction(v_hold, m.id, m.account, m.amount * sign(v_delta)::bigint, v_tags)
+    from (values (item.correction_id, v_pocket.id, v_moved, v_debt = 0),
+      (item.debt_id, counterparty(p_project, 'overage', v_hold.currency), v_debt, false)) as m(id, account, amount, always)
+    where m.amount > 0 or m.always;
+  if v_delta < 0 and v_moved > 0 then perform return_late(p_project, v_way.pockets, v_way.open, v_moved); end if;
+  perform settle_leases(v_attempt.leases, 0, 0, 0, v_delta, coalesce(item.tokens - v_attempt.tokens_used, 0),
+    (item.amount > 0)::integer - v_was_call::integer);
+  update attempt a set usage = item.usage, detail = coalesce(a.detail, '{}') || coalesce(item.detail, '{}'),
+    tokens_used = coalesce(item.tokens, a.tokens_used) where a.call_id = v_hold.call_id and a.number = v_hold.attempt;
+  if v_hold.run_id is not null then
+    insert into event (project_id, run_id, kind, data) values (p_project, v_hold.run_id, 'attempt.corrected',
+      jsonb_build_object('callId', v_hold.call_id, 'attempt', v_hold.attempt, 'currency', v_hold.currency,
+        'deltaNano', v_delta::text, 'answered', v_answers));
+  end if;
+  return 'corrected';
+end
+$$;
+
+grant execute on function settle to purser_app;
+revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home
+  from public;
