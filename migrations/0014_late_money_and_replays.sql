@@ -251,6 +251,71 @@ begin
 end
 $$;
 
+-- What of a standing pocket's money stays money as it goes home: not what goes to lots that are due, which expires there. It
+-- goes to the lots of its fundings, last drawn first, net of what went back to each: as `send_home` sends it.
+create function kept_at_home(p_pocket account, p_amount bigint) returns bigint
+language plpgsql stable as $$
+declare
+  leg record;
+  v_back jsonb := '{}';
+  v_net bigint;
+  v_left bigint := p_amount;
+  v_due bigint := 0;
+begin
+  if p_pocket.balance_class <> 'credit' then return p_amount; end if;
+  for leg in
+    select t.code, t.amount, coalesce(t.lot_id::text, '') as lot, coalesce(l.expires_at <= clock_timestamp(), false) as is_due
+    from transfer t left join lot l on l.id = t.lot_id
+    where t.envelope_id = p_pocket.envelope_id and t.code in ('top_up', 'return')
+      and p_pocket.id in (t.debit_account, t.credit_account) order by t.seq desc
+  loop
+    exit when v_left = 0;
+    v_net := case when leg.code = 'return' then -leg.amount else leg.amount end - coalesce((v_back->>leg.lot)::bigint, 0);
+    v_back := v_back || jsonb_build_object(leg.lot, greatest(0, -v_net));
+    v_net := least(v_left, greatest(0, v_net));
+    v_left := v_left - v_net;
+    if leg.is_due then v_due := v_due + v_net; end if;
+  end loop;
+  return p_amount - v_due;
+end
+$$;
+
+-- The most that the lowest pocket of a branch could have once every hold and every child came back, with nothing more
+-- spent: {amount, bound}. `bound` is what stands above it: its own cap or nothing, the tree, or the wallet. Of other standing
+-- envelopes only what is money once it is home.
+create or replace function most_of(p_chain uuid[], p_wallet uuid, p_wallet_free bigint) returns jsonb
+language plpgsql stable as $$
+declare
+  v_hop record;
+  v_above bigint := 0;
+  v_capped boolean;
+begin
+  for v_hop in
+    select a.posted_credit - a.posted_debit + money_below(a.envelope_id, b.envelope_id, a.balance_class, a.currency) as own,
+      a.cap - a.carved as room, a.envelope_id, a.balance_class, a.currency
+    from unnest(p_chain) with ordinality as c(id, hop)
+    join account a on a.id = c.id
+    left join account b on b.id = p_chain[c.hop - 1]
+    order by c.hop desc
+  loop
+    if v_capped is null and p_wallet is not null then
+      v_above := p_wallet_free + (
+        select coalesce(sum(kept_at_home(a,
+            a.posted_credit - a.posted_debit + money_below(e.id, null, a.balance_class, a.currency))), 0)
+        from envelope e join account a on a.kind = 'pocket' and a.envelope_id = e.id
+          and a.balance_class = v_hop.balance_class and a.currency = v_hop.currency
+        where e.wallet_id = p_wallet and e.kind = 'standing' and e.gate <> 'closed' and e.id <> v_hop.envelope_id);
+    end if;
+    v_capped := coalesce(v_hop.room < v_above, false);
+    v_above := v_hop.own + least(v_above, v_hop.room);
+  end loop;
+  return jsonb_build_object('amount', v_above, 'bound', case
+    when v_capped or cardinality(p_chain) = 1 and p_wallet is null then 'pocket'
+    when p_wallet is not null then 'wallet'
+    else 'parent' end);
+end
+$$;
+
 grant execute on function settle to purser_app;
-revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home
-  from public;
+revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home,
+  kept_at_home from public;

@@ -1,4 +1,4 @@
-import { post } from '#db/hold.ts'
+import { post, type ReserveItem } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { openEnvelope, topUpEnvelope } from '#db/ledger.ts'
 import { expireLots } from '#db/lot.ts'
@@ -61,6 +61,25 @@ test('whoever finds that recalled money was due asks the next idle pocket, for a
   expect(run).toMatchObject({ reason: 'wallet_short', asked: 51n, free: 50n })
   expect(await openRun(world, 50n, 'credit')).toBeUndefined()
   expect([await freeOf(world, good, late), await broken(world)]).toEqual([[0n, 0n], 200n])
+  await expectLotsTrue(world)
+})
+
+test('a call does not wait for money that expires as it comes home', async () => {
+  const world = await createLedgerWorld()
+  const [one, two] = await twoPurses(world, CREDIT)
+  const held: ReserveItem[] = []
+  const { lotId: due } = await grantLot(world, 60n)
+  held.push((await world.get(one, 60n)).item)
+  await grantLot(world, 40n)
+  held.push((await world.get(one, 40n)).item)
+  expect((await world.get(two, 100n)).verdict).toBe('busy')
+  await letExpire(world, due)
+  expect((await world.get(two, 41n)).verdict).toBe('exhausted')
+  expect((await world.get(two, 40n)).verdict).toBe('busy')
+  expect((await world.get(one, 100n)).verdict).toBe('busy')
+  expect(await world.refusals()).toEqual([{ bound: 'wallet', asked: 41n, free: 40n, cap: null }])
+  for (const item of held) await world.settle(one, item, null)
+  expect((await world.get(two, 40n)).verdict).toBe('granted')
   await expectLotsTrue(world)
 })
 
