@@ -316,6 +316,49 @@ begin
 end
 $$;
 
+-- Recalls what is idle in windows of which more is lent than the cap, because an attempt truly used more than it held.
+-- A settlement cannot do it: it may not wait for a window. Takes at most `p_most` windows; those that others hold are passed
+-- over, and keep none of the rest away.
+create or replace function recall_leases(p_most integer) returns integer
+language plpgsql security definer set search_path = public, pg_temp as $$
+#variable_conflict use_column
+declare
+  item record;
+  v_limits uuid[];
+  v_starts timestamptz[];
+  v_leases uuid[];
+  v_recalled integer := 0;
+begin
+  select array_agg(w.limit_id), array_agg(w.starts_at) into v_limits, v_starts from (
+    select w.limit_id, w.starts_at from limit_window w
+    where (w.limit_id, w.starts_at) in (
+      select o.limit_id, o.starts_at from limit_window o
+      join usage_limit u on u.id = o.limit_id and u.retired_at is null
+      join lease l on l.limit_id = o.limit_id and l.starts_at = o.starts_at
+      where o.ends_at is null or o.ends_at > clock_timestamp()
+      group by o.limit_id, o.starts_at, u.cap
+      having o.used + sum(l.leased) > u.cap and bool_or(l.leased > l.used + l.held or l.held > 0 and not l.recalled)
+    ) order by w.limit_id, w.starts_at limit p_most for no key update skip locked
+  ) w;
+  v_leases := array(
+    select l.id from lease l join unnest(v_limits, v_starts) w(limit_id, starts_at)
+      on w.limit_id = l.limit_id and w.starts_at = l.starts_at order by l.id for no key update of l
+  );
+  for item in
+    select w.limit_id, w.used + sum(l.leased) - u.cap as excess, sum(l.leased - l.used - l.held) as idle,
+      array_agg(l.id) as leases
+    from limit_window w join usage_limit u on u.id = w.limit_id
+    join lease l on l.limit_id = w.limit_id and l.starts_at = w.starts_at and l.id = any(v_leases)
+    group by w.limit_id, w.starts_at, u.cap having w.used + sum(l.leased) > u.cap
+  loop
+    perform take_back(item.leases, item.limit_id, null, least(item.excess, item.idle)::bigint);
+    update lease set recalled = true where id = any(item.leases) and item.excess > item.idle and held > 0;
+    v_recalled := v_recalled + 1;
+  end loop;
+  return v_recalled;
+end
+$$;
+
 grant execute on function settle to purser_app;
 revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home,
   kept_at_home from public;

@@ -131,6 +131,23 @@ test('what comes back to a window that is overdrawn is not lent again', async ()
   await expectVerified(world)
 })
 
+test('windows that others hold do not keep the rest of what is overdrawn from being recalled', async () => {
+  const world = await createLimitWorld()
+  const [one, two] = [await world.openEnvelope(), await world.openEnvelope()]
+  const limits = await Promise.all(Array.from({ length: 5 }, () => world.limit({ cap: 100n })))
+  await two.settle(await two.hold({ amount: 15n }), { amount: 5n })
+  await one.settle(await one.hold(), { amount: 90n })
+  for (const free of limits) {
+    await world.admin.query('begin')
+    await world.admin.query('select from limit_window where limit_id <> $1 for no key update', [free])
+    const { rows } = await sql<{ recalled: number }>`select recall_leases(1) as recalled`.execute(world.db)
+    await world.admin.query('rollback')
+    expect(rows).toEqual([{ recalled: 1 }])
+    expect(await windowOf(world, free)).toMatchObject({ used: 95n, leased: 100n })
+  }
+  await expectVerified(world)
+})
+
 /** Everything that must hold of every window while nothing is under way, whoever lent to whom. */
 async function expectSound(world: LimitWorld) {
   const { rows } = await sql<{ wrong: unknown }>`
