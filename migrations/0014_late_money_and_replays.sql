@@ -359,6 +359,85 @@ begin
 end
 $$;
 
+-- Opens an envelope for a key of the project, and for its run if it has one, and funds it from the project's wallet, or does
+-- nothing and says why. Asked again for the same, whatever has become of it, it changes nothing; `envelope_exists` when its
+-- id stands for another one or for other fundings, `mismatch` when a funding's id stands for something else.
+create or replace function open_envelope(p_project uuid, p_envelope uuid, p_run uuid, p_key uuid, p_kind text, p_items jsonb)
+returns table (reason text, balance_class text, currency text, asked bigint, free bigint)
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  v_wallet uuid;
+begin
+  select id into v_wallet from wallet where project_id = p_project;
+  if not found then
+    return query select 'no_wallet', null::text, null::text, null::bigint, null::bigint; return;
+  end if;
+  reason := case
+    when not exists (select from api_key k where k.id = p_key and k.project_id = p_project) then 'unknown_key'
+    when is_foreign_run(p_project, p_run) then 'unknown_run' end;
+  if reason is not null then return next; return; end if;
+  perform from account a where a.kind = 'wallet' and a.wallet_id = v_wallet order by a.id for no key update;
+  if not exists (select from envelope e where e.id = p_envelope)
+    and is_same_top_up(p_project, p_envelope, p_items) is not null then
+    reason := 'mismatch';
+    return next; return;
+  end if;
+  insert into envelope (id, project_id, wallet_id, run_id, api_key_id, kind, subjects)
+    select p_envelope, p_project, v_wallet, p_run, p_key, p_kind,
+      array_remove(array[p.organisation_id, p.id, p_key, p_run], null)
+    from project p where p.id = p_project
+    on conflict (id) do nothing;
+  if not found then
+    reason := case when is_same_opening(p_project, p_envelope, p_run, p_key, p_kind, p_items) then null
+      else 'envelope_exists' end;
+    if reason is not null then return next; end if;
+    return;
+  end if;
+  perform recall_idle(p_project, v_wallet, array[p_envelope], p_items);
+  return query select * from fund_envelope(p_project, p_envelope, p_items, true);
+end
+$$;
+
+-- Whether an envelope that is there was opened with just this.
+create function is_same_opening(p_project uuid, p_envelope uuid, p_run uuid, p_key uuid, p_kind text, p_items jsonb)
+returns boolean
+language sql stable as $$
+  select exists (
+    select from envelope e where e.id = p_envelope and e.project_id = p_project and e.parent_id is null
+      and (e.run_id, e.api_key_id, e.kind) is not distinct from (p_run, p_key, p_kind)
+  ) and coalesce(is_same_top_up(p_project, p_envelope, p_items), jsonb_array_length(p_items) = 0)
+    -- What came first is what it was opened with.
+    and (
+      select t.xid from transfer t where t.envelope_id = p_envelope and t.code = 'top_up' order by t.seq limit 1
+    ) is not distinct from (
+      select t.xid from jsonb_to_recordset(p_items) as i(id uuid) join transfer t on t.id = i.id limit 1
+    )
+$$;
+
+-- What was moved before under the ids of these fundings: nothing (null), just what they ask for (true), or something else.
+-- An id stands for one funding.
+create or replace function is_same_top_up(p_project uuid, p_envelope uuid, p_items jsonb) returns boolean
+language sql stable as $$
+  with asked as (
+    select i.*, t.xid, t.project_id = p_project and t.envelope_id = p_envelope and t.code = 'top_up'
+      and c.balance_class = i.balance_class and c.currency = coalesce(i.exchange_to, i.currency) as same
+    from jsonb_to_recordset(p_items) as i(id uuid, balance_class text, currency text, amount numeric, exchange_to text)
+    left join transfer t on t.id = i.id
+    left join account c on c.id = t.credit_account
+  ), sums as (
+    select a.balance_class, a.currency, sum(a.amount) as amount from asked a group by 1, 2
+  ), moved as (
+    select d.balance_class, d.currency, sum(t.amount) as amount
+    from transfer t join account d on d.id = t.debit_account and d.kind = 'wallet'
+    where t.envelope_id = p_envelope and t.code = 'top_up' and t.xid in (select a.xid from asked a) group by 1, 2
+  )
+  select bool_and(coalesce(a.same, false))
+    and not exists (
+      (select * from sums except select * from moved) union all (select * from moved except select * from sums)
+    )
+  from asked a having bool_or(a.xid is not null) or count(a.id) > count(distinct a.id)
+$$;
+
 grant execute on function settle to purser_app;
 revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home,
-  kept_at_home from public;
+  kept_at_home, is_same_opening from public;

@@ -17,7 +17,8 @@ export interface Funding {
 
 /**
  * Why nothing was moved. `unknown_key` and `unknown_run`: they belong to another project. `standing_envelope`: its money is
- * fetched by its calls. `mismatch`: these ids moved something else before. `asked` of `debt_outstanding` is the debt;
+ * fetched by its calls. `envelope_exists`: its id stands for another one, or for other fundings. `mismatch`: the fundings' ids
+ * moved something else before. `asked` of `debt_outstanding` is the debt;
  * `currency` of `no_quote` is the one to be bought.
  */
 export interface FundingRefusal {
@@ -27,6 +28,7 @@ export interface FundingRefusal {
     | 'unknown_run'
     | 'unknown_envelope'
     | 'envelope_closed'
+    | 'envelope_exists'
     | 'not_root'
     | 'standing_envelope'
     | 'mismatch'
@@ -89,7 +91,7 @@ export async function deposit(db: Kysely<Database>, scope: Scope, request: Depos
 
 /**
  * Opens an envelope and funds it from the project's wallet: all of it or nothing. Run it inside a transaction and roll
- * that back on a refusal: the function leaves an empty envelope behind.
+ * that back on a refusal: for want of money the function leaves an empty envelope behind. Asked again it changes nothing.
  */
 export async function openEnvelope(
   db: Kysely<Database>,

@@ -170,6 +170,7 @@ function refuse(refusal: FundingRefusal | undefined): void {
     case 'unknown_key':
     case 'unknown_run':
     case 'unknown_envelope':
+    case 'envelope_exists':
     case 'standing_envelope':
     case 'mismatch':
       throw new Error(`a run has its own key, envelope and fundings: ${reason}`)
