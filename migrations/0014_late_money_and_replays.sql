@@ -177,14 +177,63 @@ begin
     where a.gate <> 'closed';
 end
 $$;
+-- What to answer to a correction without booking it: it was booked before, its ids stand for something else, or, for one
+-- that voids, there is nothing to take back, or the cost is known. What was estimated after a void may be voided again: an
+-- estimate is nobody's bill. Null when it is to be booked. The caller holds the locks.
+create or replace function known_correction(p_hold transfer, p_outcome text, p_item jsonb) returns text
+language plpgsql stable as $$
+declare
+  v_ids uuid[] := array[p_item->>'correction_id', p_item->>'debt_id'];
+  v_seq bigint;
+begin
+  if coalesce((p_item->>'voids')::boolean, false) then
+    return case
+      when p_outcome is distinct from 'lost' then 'known'
+      when exists (select from transfer r where r.pending_id = p_hold.id and r.certainty = 'billed') then 'known'
+      when exists (
+        select from transfer t where t.call_id = p_hold.call_id and t.attempt = p_hold.attempt
+          and t.code in ('overage', 'correction') and t.certainty = 'billed'
+      ) then 'known'
+      when charged_of(p_hold) = 0 then 'replayed' end;
+  end if;
+  select max(t.seq) into v_seq from transfer k join transfer t on t.xid = k.xid and t.code = 'correction'
+    and t.call_id = p_hold.call_id and t.attempt = p_hold.attempt where k.id = any(v_ids) and k.code = 'correction';
+  return case
+    when v_seq is not null and charged_of(p_hold, v_seq) = (p_item->>'amount')::bigint
+      and is_same_correction(p_hold, v_seq, p_item) then 'replayed'
+    when exists (select from transfer t where t.id = any(v_ids)) then 'mismatch' end;
+end
+$$;
+
+-- Whether a correction that is told again says what it said. What the attempt keeps of it (tokens, usage, detail) is not
+-- compared once another correction has told others; nor is what answered nothing, with no answer at all.
+create function is_same_correction(p_hold transfer, p_seq bigint, p_item jsonb) returns boolean
+language sql stable as $$
+  select t.certainty is not distinct from i.certainty
+    and (exists (
+      select from transfer later where later.call_id = p_hold.call_id and later.attempt = p_hold.attempt
+        and later.code in ('overage', 'correction') and later.code = 'correction' and later.seq > p_seq
+    ) or a.usage is not distinct from i.usage and a.tokens_used is not distinct from coalesce(i.tokens, a.tokens_used)
+      and coalesce(a.detail, '{}') @> coalesce(i.detail, '{}'))
+    and case when t.use = 'useful' then c.answer_id is not distinct from i.answer_id else true end
+    and (i.answer_id is null or exists (
+      select from payload p where p.id = i.answer_id and p.project_id = p_hold.project_id and p.body = i.answer
+    ))
+  from jsonb_to_record(p_item) as i(tokens bigint, certainty text, usage jsonb, detail jsonb, answer_id uuid, answer jsonb)
+  join transfer t on t.call_id = p_hold.call_id and t.attempt = p_hold.attempt and t.code in ('overage', 'correction')
+    and t.seq = p_seq
+  join call c on c.id = p_hold.call_id
+  join attempt a on a.call_id = p_hold.call_id and a.number = p_hold.attempt
+$$;
+
 -- Truth that comes after an attempt was resolved by estimate: stores the answer if the call has none, and books truth
 -- minus what was charged, by the attempt's pocket. What comes back pays off what this attempt left as a debt; the rest
 -- stays in the pocket, or goes on to the first envelope above that is not closed, or home to the wallet. What is missing
 -- comes the same way, and is owed if it is nowhere.
 -- p_item: {hold_id, correction_id, debt_id, amount, tokens, certainty, usage, detail, answer_id, answer, voids}; `voids`:
 -- only for a lost attempt whose cost nobody knows.
--- Verdicts: corrected | replayed | mismatch (these ids with another truth) | known (of one that voids: its cost is known)
--- | unresolved | unknown_hold | invalid_amount.
+-- Verdicts: corrected | replayed | mismatch (one of these ids stands for something else) | known (of one that voids: its cost
+-- is known) | unresolved | unknown_hold | invalid_amount.
 create or replace function correct(p_project uuid, p_account uuid, p_item jsonb) returns text
 language plpgsql security definer set search_path = public, pg_temp as $$
 declare
@@ -216,6 +265,12 @@ begin
   if not exists (select from transfer t where t.pending_id = item.hold_id) then return 'unresolved'; end if;
   v_known := known_correction(v_hold, v_attempt.outcome, p_item);
   if v_known is not null then return v_known; end if;
+
+  -- A void by hand is known by what it did, not by its ids: there may be one after each estimate.
+  if exists (select from transfer t where t.id in (item.correction_id, item.debt_id)) then
+    item.correction_id := uuidv7();
+    item.debt_id := uuidv7();
+  end if;
 
   v_charged := charged_of(v_hold);
   v_was_call := is_call(v_hold, v_charged);
@@ -440,4 +495,5 @@ $$;
 
 grant execute on function settle to purser_app;
 revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home,
-  kept_at_home, is_same_opening from public;
+  kept_at_home, is_same_opening,
+  is_same_correction from public;
