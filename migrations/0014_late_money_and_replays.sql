@@ -493,7 +493,64 @@ language sql stable as $$
   from asked a having bool_or(a.xid is not null) or count(a.id) > count(distinct a.id)
 $$;
 
+-- Whether an attempt of an envelope is open: looked for among those that are, whatever the planner believes of the table's
+-- size. The caller holds the pockets.
+create function has_open_attempt(p_envelope uuid) returns boolean
+language sql stable set enable_seqscan = off as $$
+  select exists (select from attempt a where a.state = 'sent' and a.envelope_id = p_envelope)
+$$;
+
+-- Sends the remainder to the parent's pockets, or home, and closes, if no hold is open, be it one of nothing: what a call of
+-- a free model turns out to cost is paid by its envelope, and not owed.
+-- Verdicts: closed | open_holds | open_children | unknown.
+create or replace function close_envelope(p_project uuid, p_envelope uuid, p_reason text) returns text
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  item record;
+  v_envelope envelope;
+begin
+  select * into v_envelope from envelope where id = p_envelope and project_id = p_project;
+  if v_envelope.parent_id is null then
+    perform from account a where a.kind = 'wallet' and a.wallet_id = v_envelope.wallet_id
+      order by a.id for no key update;
+  end if;
+  select * into v_envelope from envelope where id = p_envelope and project_id = p_project for no key update;
+  if not found then return 'unknown'; end if;
+  if v_envelope.gate = 'closed' then return 'closed'; end if;
+  insert into account (id, project_id, kind, envelope_id, balance_class, currency, gate)
+    select uuidv7(), p_project, 'pocket', parent.id, a.balance_class, a.currency, parent.gate
+    from envelope parent, account a
+    where parent.id = v_envelope.parent_id and a.kind = 'pocket' and a.envelope_id = p_envelope
+      and not exists (select from account b where b.kind = 'pocket' and b.envelope_id = parent.id
+        and b.balance_class = a.balance_class and b.currency = a.currency)
+    on conflict do nothing;
+  perform from account where kind = 'pocket' and envelope_id in (p_envelope, v_envelope.parent_id)
+    order by id for no key update;
+  if exists (select from account where kind = 'pocket' and envelope_id = p_envelope and pending_debit > 0)
+    or has_open_attempt(p_envelope) then return 'open_holds'; end if;
+  if exists (select from envelope where parent_id = p_envelope and gate <> 'closed') then return 'open_children'; end if;
+  for item in
+    select p.id as pocket, p.posted_credit - p.posted_debit as remainder, parent.id as parent
+    from account p left join account parent on parent.kind = 'pocket' and parent.envelope_id = v_envelope.parent_id
+      and parent.balance_class = p.balance_class and parent.currency = p.currency
+    where p.kind = 'pocket' and p.envelope_id = p_envelope and p.posted_credit > p.posted_debit order by p.id
+  loop
+    if item.parent is null then
+      perform send_home(p_project, p_envelope, item.pocket, item.remainder);
+    else
+      perform post_transfer(uuidv7(), p_project, 'return', item.pocket, item.parent, item.remainder,
+        jsonb_build_object('envelope_id', p_envelope, 'run_id', v_envelope.run_id));
+    end if;
+  end loop;
+  update account set gate = 'closed' where kind = 'pocket' and envelope_id = p_envelope;
+  update envelope set gate = 'closed', gate_reason = coalesce(p_reason, gate_reason), closed_at = clock_timestamp()
+    where id = p_envelope;
+  perform pg_notify('purser_gate', p_envelope::text);
+  return 'closed';
+end
+$$;
+
 grant execute on function settle to purser_app;
 revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home,
   kept_at_home, is_same_opening,
-  is_same_correction from public;
+  is_same_correction, has_open_attempt from public;
