@@ -1,6 +1,7 @@
 import { Problem } from '#contracts/codes.ts'
 import { Kysely, PostgresDialect } from 'kysely'
 import pg from 'pg'
+import { openPool } from './pool.ts'
 import { preparing } from './preparing-pool.ts'
 import type { Database } from './schema.ts'
 
@@ -36,7 +37,7 @@ const types = {
 }
 
 export function connectDatabase(options: ConnectOptions): Kysely<Database> {
-  const pool = new pg.Pool({
+  const pool = openPool({
     connectionString: options.url,
     max: options.maxConnections,
     connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
@@ -46,12 +47,6 @@ export function connectDatabase(options: ConnectOptions): Kysely<Database> {
       ? { options: READING }
       : { options: `-c transaction_timeout=${TRANSACTION_TIMEOUT_MS}`, query_timeout: QUERY_TIMEOUT_MS }),
     types,
-  })
-  // A connection that dies is told by its query, or by the next one. Without listeners, idle and in use, it would end
-  // this process.
-  pool.on('error', () => {})
-  pool.on('connect', (client) => {
-    client.on('error', () => {})
   })
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool: preparing(pool) }) })
 }

@@ -1,7 +1,7 @@
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Migrator } from 'kysely/migration'
-import pg from 'pg'
 import { migrations } from '../../migrations/index.ts'
+import { openPool } from './pool.ts'
 
 export interface MigrateOptions {
   /** URL of a superuser, naming the database to migrate. */
@@ -62,7 +62,7 @@ async function ensureRole(db: Kysely<unknown>, role: string, password: string): 
 }
 
 function connect(url: string): Kysely<unknown> {
-  return new Kysely({ dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: url, max: 1 }) }) })
+  return new Kysely({ dialect: new PostgresDialect({ pool: openPool({ connectionString: url, max: 1 }) }) })
 }
 
 function withUser(url: string, user: string, password: string): string {

@@ -2,10 +2,10 @@ import { connectDatabase } from '#db/database.ts'
 import { createLedgerQueue } from '#db/ledger-queue.ts'
 import { closeEnvelope, topUpEnvelope } from '#db/ledger.ts'
 import { newId } from '#db/ids.ts'
+import { openPool } from '#db/pool.ts'
 import { verifyLedger } from '#db/verify.ts'
 import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Migrator } from 'kysely/migration'
-import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { migrations } from '../../migrations/index.ts'
 import { createEmptyDatabase } from '../support/postgres.ts'
@@ -25,7 +25,7 @@ test.each(releases)(
     const database = await createEmptyDatabase()
     onTestFinished(() => database.drop())
     const owner = new Kysely<unknown>({
-      dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString: database.ownerUrl, max: 1 }) }),
+      dialect: new PostgresDialect({ pool: openPool({ connectionString: database.ownerUrl, max: 1 }) }),
     })
     onTestFinished(() => owner.destroy())
     const migrator = new Migrator({ db: owner, provider: migrations })
