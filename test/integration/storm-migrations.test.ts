@@ -1,5 +1,6 @@
 import { connectDatabase } from '#db/database.ts'
 import { createLedgerQueue } from '#db/ledger-queue.ts'
+import { correct } from '#db/hold.ts'
 import { closeEnvelope, topUpEnvelope } from '#db/ledger.ts'
 import { newId } from '#db/ids.ts'
 import { openPool } from '#db/pool.ts'
@@ -8,6 +9,8 @@ import { Kysely, PostgresDialect, sql } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { expect, onTestFinished, test } from 'vitest'
 import { migrations } from '../../migrations/index.ts'
+import { carveLate } from '../support/late-carving.ts'
+import { truthOf } from '../support/late-truth.ts'
 import { createEmptyDatabase } from '../support/postgres.ts'
 import { forever, holdOf, openCalls, registerForAnHour, settlementOf, type StormCall } from '../support/storm.ts'
 
@@ -17,6 +20,7 @@ const releases = [
   { version: '0002_ledger', seed: undefined },
   { version: '0003_runs_and_calls', seed: undefined },
   { version: '0004_corpus', seed: seedFirstLedger },
+  { version: '0012_corrections', seed: seedLateCarving },
 ] as const
 
 test.each(releases)(
@@ -111,6 +115,20 @@ async function seedFirstLedger(owner: Kysely<unknown>): Promise<Seeded> {
         db,
       )
       expect(direct[0]?.free).toBe(1_000n - 25n - 4n - 50n)
+    },
+  }
+}
+
+/** Late truth beyond what a closed child was given: told again, beyond its cap, once it is the newest that books it. */
+async function seedLateCarving(owner: Kysely<unknown>): Promise<Seeded> {
+  const { scope, childAccount: accountId, holdId } = await carveLate(owner)
+  const pocket = { ...scope, accountId }
+  return {
+    async goesOn(db) {
+      const child = db.selectFrom('account').select(['carved', 'cap']).where('id', '=', accountId)
+      expect(await child.executeTakeFirstOrThrow()).toEqual({ carved: 28n, cap: 30n })
+      expect(await correct(db, pocket, truthOf({ holdId }, 50n))).toBe('corrected')
+      expect(await child.executeTakeFirstOrThrow()).toEqual({ carved: 30n, cap: 30n })
     },
   }
 }
