@@ -1,4 +1,5 @@
--- What was truly spent finds its money wherever the tree or the wallet has it, and only what is nowhere is owed.
+-- What was truly spent finds its money wherever the tree or the wallet has it, and only what is nowhere is owed; nobody waits
+-- for money that expires as it comes home; and what is asked for again is a replay only if it is the same.
 
 -- Late truth carves as well: what it carved counts against a child's cap from now on.
 update account a set carved = least(a.cap, (
@@ -151,11 +152,11 @@ $$;
 -- What a child's pocket has of its parent beyond its cap.
 create function beyond_cap(p_pocket uuid) returns bigint
 language sql stable as $$
-  select coalesce(greatest(0, (
-      select coalesce(sum(t.amount), 0) from transfer t where t.credit_account = a.id and t.code = 'carve'
-    ) - (
-      select coalesce(sum(t.amount), 0) from transfer t where t.debit_account = a.id and t.code = 'return'
-    ) - a.cap), 0)::bigint
+  select case when a.cap is null then 0 else greatest(0, (
+    select coalesce(sum(t.amount), 0) from transfer t where t.credit_account = a.id and t.code = 'carve'
+  ) - (
+    select coalesce(sum(t.amount), 0) from transfer t where t.debit_account = a.id and t.code = 'return'
+  ) - a.cap) end::bigint
   from account a where a.id = p_pocket
 $$;
 
@@ -551,6 +552,5 @@ end
 $$;
 
 grant execute on function settle to purser_app;
-revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap, lock_way_home,
-  kept_at_home, is_same_opening,
-  is_same_correction, has_open_attempt from public;
+revoke execute on function settle, excess_of, lock_branch, standing_wallet, bring_down, bring_to_root, beyond_cap,
+  lock_way_home, kept_at_home, is_same_opening, is_same_correction, has_open_attempt from public;
