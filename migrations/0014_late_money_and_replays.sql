@@ -1,5 +1,6 @@
 -- What was truly spent finds its money wherever the tree or the wallet has it, and only what is nowhere is owed; nobody waits
 -- for money that expires as it comes home; and what is asked for again is a replay only if it is the same.
+-- All of it is rare, and looks rows up by key: a plan that was made for small tables must not read whole ones later.
 
 -- Late truth carves as well: what it carved counts against a child's cap from now on.
 update account a set carved = least(a.cap, (
@@ -11,6 +12,22 @@ update account a set carved = least(a.cap, (
 
 drop function bring_late(uuid, uuid[], integer, bigint);
 drop function lock_way_home(account);
+
+-- The pockets of one class and currency from an envelope up to its root. A child has no pocket that its parent lacks.
+create or replace function pockets_above(p_pocket account) returns uuid[]
+language sql stable as $$
+  with recursive up as (
+    select e.id, e.parent_id, 1 as hop from envelope e where e.id = p_pocket.envelope_id
+    union all
+    select e.id, e.parent_id, u.hop + 1 from up u
+    cross join lateral (select e.id, e.parent_id from envelope e where e.id = u.parent_id limit 1) e
+  )
+  select array_agg(a.id order by u.hop) from up u
+  cross join lateral (
+    select a.id from account a where a.kind = 'pocket' and a.envelope_id = u.id
+      and a.balance_class = p_pocket.balance_class and a.currency = p_pocket.currency limit 1
+  ) a
+$$;
 
 -- Locks the pockets from one up to its root's; and for a standing envelope first the account of its wallet, and with the
 -- pockets all that may have idle money of it, if the account has less than `p_amount`.
@@ -101,7 +118,9 @@ revoke execute on function settle_in_pocket from purser_app;
 -- Verdicts: settled | replayed (the same resolution again) | already_resolved | owner_alive | mismatch | unknown_hold |
 -- invalid_amount.
 create function settle(p_project uuid, p_account uuid, p_item jsonb, p_take_over boolean) returns text
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
 declare
   v_pocket account;
   v_pockets uuid[];
@@ -236,7 +255,9 @@ $$;
 -- Verdicts: corrected | replayed | mismatch (one of these ids stands for something else) | known (of one that voids: its cost
 -- is known) | unresolved | unknown_hold | invalid_amount.
 create or replace function correct(p_project uuid, p_account uuid, p_item jsonb) returns text
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
 declare
   item record;
   v_pocket account;
@@ -505,7 +526,9 @@ $$;
 -- a free model turns out to cost is paid by its envelope, and not owed.
 -- Verdicts: closed | open_holds | open_children | unknown.
 create or replace function close_envelope(p_project uuid, p_envelope uuid, p_reason text) returns text
-language plpgsql security definer set search_path = public, pg_temp as $$
+language plpgsql security definer set search_path = public, pg_temp
+set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
 declare
   item record;
   v_envelope envelope;
