@@ -45,6 +45,23 @@ test('not even the owner of the tables can change a ledger row', async () => {
   }
 })
 
+test('not even the owner of the tables can make an account that is none, or bring one below zero', async () => {
+  const world = await createWorld()
+  await world.openRun({ direct: 5n })
+  const owner = connectDatabase({ url: world.database.ownerUrl, maxConnections: 1 })
+  const change = (what: string) => sql`update account set ${sql.raw(what)} where kind = 'pocket'`.execute(owner)
+  try {
+    for (const what of ["kind = 'purse'", "kind = 'wallet'", "currency = 'usd'", "gate = 'ajar'", 'cap = -1'])
+      await expect(change(what)).rejects.toThrow(/not well formed/)
+    for (const what of ["balance_class = 'gold'", 'balance_class = null', 'envelope_id = null'])
+      await expect(change(what)).rejects.toThrow(/not well formed/)
+    for (const what of ['posted_debit = 6', 'pending_debit = 6', 'posted_debit = -1', 'pending_credit = -1'])
+      await expect(change(what)).rejects.toThrow(/account_never_negative/)
+  } finally {
+    await owner.destroy()
+  }
+})
+
 test('verify names the row that a superuser edited', async () => {
   const world = await createWorld()
   const engine = await world.startEngine()
