@@ -34,14 +34,15 @@ export async function startLedgerProcess(database: BenchDatabase): Promise<Ledge
   }
 }
 
-/** Reserves and settles through the queue: each is one operation. */
-export function oursOn(process: LedgerProcess, tenant: Tenant): Contender {
+/** Reserves and settles through the queue: each is one operation. `bare`: settlements store no answer. */
+export function oursOn(process: LedgerProcess, tenant: Tenant, { bare }: { readonly bare?: true } = {}): Contender {
   const stock: PreparedCall[] = []
   let refill: Promise<void> | undefined
 
   async function stockUp(calls: number): Promise<void> {
     const missing = drawEnvelopes(tenant, Math.max(0, calls - stock.length))
-    stock.push(...(await openCalls(process.db, tenant, missing)))
+    const opened = await openCalls(process.db, tenant, missing)
+    stock.push(...(bare ? opened.map(withoutAnswer) : opened))
   }
 
   /** Of the callers that find nothing left, one opens calls for all. */
@@ -61,6 +62,10 @@ export function oursOn(process: LedgerProcess, tenant: Tenant): Contender {
     prepare: (operations) => stockUp(Math.ceil(operations / 2)),
     caller: () => callerOf(process.queue, take),
   }
+}
+
+function withoutAnswer(call: PreparedCall): PreparedCall {
+  return { ...call, settlement: { ...call.settlement, answerId: null, answer: null } }
 }
 
 /** Makes the first call of every envelope: it borrows from the limits then, which is rare and is not what is measured. */

@@ -9,6 +9,8 @@ interface Case {
   readonly name: string
   readonly envelopes: number
   readonly callers: number
+  /** Settlements that store no answer: the money alone, for what the rest of a call's story costs. */
+  readonly bare?: true
   readonly floor?: Target
   readonly naive?: Target
 }
@@ -27,6 +29,8 @@ const atLeast = (value: number): Target => ({ bound: 'at least', value })
 const CASES: readonly Case[] = [
   { name: '1,000 envelopes, 16 callers', envelopes: MANY, callers: 16, floor: atLeast(0.6), naive: atLeast(1.2) },
   { name: 'one hot envelope, 64 callers', envelopes: 1, callers: 64, floor: atLeast(5), naive: atLeast(10) },
+  { name: '1,000 envelopes, 16 callers, no answers', envelopes: MANY, callers: 16, bare: true },
+  { name: 'one hot envelope, 64 callers, no answers', envelopes: 1, callers: 64, bare: true },
   { name: '1,000 envelopes, 1 caller', envelopes: MANY, callers: 1 },
   { name: '1,000 envelopes, 256 callers', envelopes: MANY, callers: 256 },
   { name: 'one hot envelope, 1 caller', envelopes: 1, callers: 1 },
@@ -46,7 +50,7 @@ export const ledgerBench: Bench = {
       const baselines = await createBaselines(database, MANY)
       const rows: Row[] = []
       for (const each of CASES) {
-        const contenders = contendersOf(each, { tenant, baselines, ours: (some) => oursOn(process, some) })
+        const contenders = contendersOf(each, { tenant, baselines, ours: (some) => oursOn(process, some, each) })
         rows.push(...rowsOf(each, await measure(each, contenders, options)))
       }
       await baselines.stop()
