@@ -1,11 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { connectDatabase } from '#db/database.ts'
 import { migrate } from '#db/migrate.ts'
-import { verifyLedger, type Verification, type VerifyOptions } from '#db/verify.ts'
+import type { Verification, VerifyOptions } from '#db/verify.ts'
 import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
+import { verifyDatabase } from '#src/cli/verify.ts'
 import pg from 'pg'
 import { makeScratchFolder } from '../support/scratch-folder.ts'
 
@@ -90,20 +90,15 @@ export async function requireDurable(url: string): Promise<void> {
   }
 }
 
-/** Runs every check of the ledger, and throws when one finds a row that is wrong. */
+/** Runs every check of the ledger, as the command does, and throws when one finds a row that is wrong. */
 export async function verifyClean(database: BenchDatabase, options: VerifyOptions = {}): Promise<Verification> {
-  const db = connectDatabase({ url: database.appUrl, maxConnections: 1, patience: 'unlimited' })
-  try {
-    const verification = await verifyLedger(db, options)
-    const wrong = verification.checks.filter((check) => !check.ok)
-    if (!verification.ok) {
-      const found = wrong.map((check) => `${check.name}: ${check.firstWrong}`).join('; ')
-      throw new Error(`The bench's figures do not count, its ledger is wrong: ${found}`)
-    }
-    return verification
-  } finally {
-    await db.destroy()
+  const verification = await verifyDatabase(database.appUrl, options)
+  const wrong = verification.checks.filter((check) => !check.ok)
+  if (!verification.ok) {
+    const found = wrong.map((check) => `${check.name}: ${check.firstWrong}`).join('; ')
+    throw new Error(`The bench's figures do not count, its ledger is wrong: ${found}`)
   }
+  return verification
 }
 
 export async function runAll(url: string, statements: readonly string[]): Promise<void> {
