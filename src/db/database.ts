@@ -24,6 +24,8 @@ const TRANSACTION_TIMEOUT_MS = 5_000
 const READING =
   '-c default_transaction_read_only=on -c enable_seqscan=off -c random_page_cost=1.1 -c jit=off -c max_parallel_workers_per_gather=0 -c work_mem=64MB'
 const CONNECT_TIMEOUT_MS = 5_000
+/** Statements that read whole tables keep their connection from the others meanwhile. */
+const PATIENT_TIMEOUT_MS = 600_000
 /** A peer that vanished without a word answers nothing for ever: later than its own limits, a statement is given up. */
 const QUERY_TIMEOUT_MS = 8_000
 const KEEP_ALIVE_DELAY_MS = 5_000
@@ -40,7 +42,7 @@ export function connectDatabase(options: ConnectOptions): Kysely<Database> {
   const pool = openPool({
     connectionString: options.url,
     max: options.maxConnections,
-    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    connectionTimeoutMillis: options.patience === 'unlimited' ? PATIENT_TIMEOUT_MS : CONNECT_TIMEOUT_MS,
     keepAlive: true,
     keepAliveInitialDelayMillis: KEEP_ALIVE_DELAY_MS,
     ...(options.patience === 'unlimited'

@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { byKey, type TableCheck } from './verify-table.ts'
+import type { TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in the journal. */
 const JOINED_PIECE = 10_000
@@ -20,8 +20,9 @@ export const attemptChecks: readonly TableCheck[] = [
     key: 'call_id',
     alias: 'a',
     pieceRows: JOINED_PIECE,
+    isOfCalls: true,
     movedBy: 'call_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(h.seq, 0) as place,
         case
           when h.id is null then 'has no hold'
@@ -42,9 +43,9 @@ export const attemptChecks: readonly TableCheck[] = [
           ) then 'is open beside another of its call'
         end as wrong
       from attempt a
-      ${byKey('transfer', 'h', sql`h.id = a.hold_id and h.code = 'hold'`)}
-      ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id`)}
-      ${byKey('call', 'c', sql`c.id = a.call_id`)}
+      ${join('transfer', 'h', sql`h.id = a.hold_id and h.code = 'hold'`)}
+      ${join('transfer', 'r', sql`r.pending_id = a.hold_id`)}
+      ${join('call', 'c', sql`c.id = a.call_id`)}
       where ${piece}`,
   },
   {
@@ -55,13 +56,16 @@ export const attemptChecks: readonly TableCheck[] = [
     key: 'call_id',
     alias: 'a',
     pieceRows: JOINED_PIECE,
+    isOfCalls: true,
     movedBy: 'call_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       with extra as materialized (
         select call_id, attempt, sum(amount) as amount, (array_agg(certainty order by seq desc))[1] as certainty
         from (${extras}) e where code in ('overage', 'correction') group by call_id, attempt
       ), book as materialized (
-        select *, jsonb_build_object('inputNanoPerMillion', input_nano_per_million::text, 'cachedInputNanoPerMillion',
+        select id::text as id, provider, upstream_model, currency, input_nano_per_million::numeric as input,
+          cached_input_nano_per_million::numeric as cached, output_nano_per_million::numeric as output,
+          per_call_nano::numeric as per_call, jsonb_build_object('inputNanoPerMillion', input_nano_per_million::text, 'cachedInputNanoPerMillion',
           cached_input_nano_per_million::text, 'outputNanoPerMillion', output_nano_per_million::text, 'perCallNano',
           per_call_nano::text) as prices
         from price
@@ -78,9 +82,9 @@ export const attemptChecks: readonly TableCheck[] = [
             when not a.is_billed then null
             when a.usage_is_known then case
               when a.charged <> ceil((
-                  ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input_nano_per_million
-                  + (a.usage->>'cachedInput')::numeric * p.cached_input_nano_per_million
-                  + (a.usage->>'output')::numeric * p.output_nano_per_million) / 1000000) + p.per_call_nano
+                  ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input
+                  + (a.usage->>'cachedInput')::numeric * p.cached
+                  + (a.usage->>'output')::numeric * p.output) / 1000000) + p.per_call
                 then 'was charged ' || a.charged end
             when a.charged <> 0 then 'was charged ' || a.charged || ', and what it used is not known'
           end
@@ -88,15 +92,14 @@ export const attemptChecks: readonly TableCheck[] = [
       from (
         select a.*, r.seq, r.amount + coalesce(e.amount, 0) as charged,
           coalesce(e.certainty, r.certainty) is not distinct from 'billed' as is_billed,
-          case when pg_input_is_valid(a.plan->>'priceId', 'uuid') then (a.plan->>'priceId')::uuid end as price_id,
           coalesce(pg_input_is_valid(a.usage->>'input', 'bigint') and pg_input_is_valid(a.usage->>'output', 'bigint')
             and pg_input_is_valid(a.usage->>'cachedInput', 'bigint'), false) as usage_is_known
         from attempt a
-        ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id`)}
+        ${join('transfer', 'r', sql`r.pending_id = a.hold_id`)}
         left join extra e on e.call_id = a.call_id and e.attempt = a.number
         where ${piece}
       ) a
-      ${byKey('account', 'k', sql`k.id = a.account_id`)}
-      left join book p on p.id = a.price_id`,
+      ${join('account', 'k', sql`k.id = a.account_id`)}
+      left join book p on p.id = a.plan->>'priceId'`,
   },
 ]

@@ -1,9 +1,21 @@
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
 import { extras } from './verify-attempts.ts'
-import { byKey, epochOf, type TableCheck } from './verify-table.ts'
+import type { Lookup } from './verify-lookup.ts'
+import { epochOf, type TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in the journal. */
 const JOINED_PIECE = 10_000
+
+/** The first and the last attempt of each call that was useful: by its capture, or by a correction of it. */
+function usefulAttempts(join: Lookup): RawBuilder<unknown> {
+  return sql`
+    select a.call_id, min(a.number) as first, max(a.number) as last
+    from attempt a
+    ${join('transfer', 'r', sql`r.pending_id = a.hold_id and r.call_id = a.call_id and r.code = 'capture' and r.use = 'useful'`)}
+    left join extra e on e.call_id = a.call_id and e.attempt = a.number
+    where r.id is not null or e.call_id is not null
+    group by a.call_id`
+}
 
 /** Calls against their attempts, and against whose they are. */
 export const callChecks: readonly TableCheck[] = [
@@ -14,29 +26,24 @@ export const callChecks: readonly TableCheck[] = [
     key: 'id',
     alias: 'c',
     pieceRows: JOINED_PIECE,
+    isOfCalls: true,
     movedBy: 'call_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       with extra as materialized (
         select distinct call_id, attempt from (${extras}) e where code = 'correction' and use = 'useful'
       )
       select 'call ' || c.id as name, ${epochOf(sql`c.created_at`)} as place,
         case
-          when c.state = 'open' and c.first is not null then 'has no answer but a useful attempt'
-          when c.state = 'answered' and (c.first, c.last) is distinct from (c.answer_attempt, c.answer_attempt) then
+          when c.state = 'open' and u.first is not null then 'has no answer but a useful attempt'
+          when c.state = 'answered' and (u.first, u.last) is distinct from (c.answer_attempt, c.answer_attempt) then
             'was answered by attempt ' || c.answer_attempt || ', useful are '
-            || coalesce(c.first || ' to ' || c.last, 'none')
+            || coalesce(u.first || ' to ' || u.last, 'none')
           when c.state = 'answered' and p.id is null then 'its answer is missing'
         end as wrong
-      from (
-        select c.id, c.created_at, c.state, c.answer_id, c.answer_attempt,
-          min(a.number) filter (where r.id is not null or e.call_id is not null) as first,
-          max(a.number) filter (where r.id is not null or e.call_id is not null) as last
-        from call c
-        left join lateral (select a.number, a.call_id, a.hold_id from attempt a where a.call_id = c.id offset 0) a on true
-        ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id and r.call_id = c.id and r.code = 'capture' and r.use = 'useful'`)}
-        left join extra e on e.call_id = a.call_id and e.attempt = a.number
-        where ${piece} group by c.id
-      ) c ${byKey('payload', 'p', sql`p.id = c.answer_id`)}`,
+      from call c
+      ${join(usefulAttempts(join), 'u', sql`u.call_id = c.id`)}
+      ${join('payload', 'p', sql`p.id = c.answer_id`)}
+      where ${piece}`,
   },
   {
     name: 'calls',
@@ -45,8 +52,9 @@ export const callChecks: readonly TableCheck[] = [
     key: 'id',
     alias: 'c',
     pieceRows: JOINED_PIECE,
+    isOfCalls: true,
     movedBy: 'call_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'call ' || c.id as name, ${epochOf(sql`c.created_at`)} as place,
         case
           when p.id is null then 'its project is missing'
@@ -61,9 +69,9 @@ export const callChecks: readonly TableCheck[] = [
             or (c.state = 'answered') <> (c.answer_attempt is not null) then 'is ' || c.state || ', and its answer is not'
         end as wrong
       from call c
-      ${byKey('project', 'p', sql`p.id = c.project_id`)}
-      ${byKey('envelope', 'e', sql`e.id = c.envelope_id`)}
-      ${byKey('run', 'r', sql`r.id = c.run_id`)}
+      ${join('project', 'p', sql`p.id = c.project_id`)}
+      ${join('envelope', 'e', sql`e.id = c.envelope_id`)}
+      ${join('run', 'r', sql`r.id = c.run_id`)}
       where ${piece}`,
   },
 ]

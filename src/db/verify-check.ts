@@ -67,6 +67,17 @@ export async function inLanes<Item>(
   await Promise.all(Array.from({ length: LANES }, lane))
 }
 
+/** Makes checks on few lanes, and gives them in their own order. */
+export async function besideEachOther(works: readonly (() => Promise<VerifyCheck>)[]): Promise<readonly VerifyCheck[]> {
+  const made = new Map<number, VerifyCheck>()
+  const entries = works.entries()
+  await inLanes(
+    () => Promise.resolve(entries.next().value),
+    async ([index, work]) => void made.set(index, await work()),
+  )
+  return [...made].toSorted(([left], [right]) => left - right).map(([, check]) => check)
+}
+
 async function after<Item>(earlier: Promise<unknown>, next: () => Promise<Item>): Promise<Item> {
   await earlier
   return next()

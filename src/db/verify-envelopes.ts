@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { byKey, epochOf, type TableCheck } from './verify-table.ts'
+import { epochOf, type TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in other tables. */
 const JOINED_PIECE = 10_000
@@ -19,7 +19,7 @@ export const envelopeChecks: readonly TableCheck[] = [
     alias: 'e',
     pieceRows: JOINED_PIECE,
     movedBy: 'envelope_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'envelope ' || e.id as name, ${epochOf(sql`e.created_at`)} as place,
         case
           when p.gate <> e.gate then 'is ' || e.gate || ', a pocket is ' || p.gate
@@ -43,9 +43,9 @@ export const envelopeChecks: readonly TableCheck[] = [
       from envelope e
       left join account p on p.kind = 'pocket' and p.envelope_id = e.id
       left join run r on r.envelope_id = e.id
-      ${byKey('project', 'o', sql`o.id = e.project_id`)}
-      ${byKey('wallet', 'w', sql`w.id = e.wallet_id`)}
-      ${byKey('envelope', 'u', sql`u.id = e.parent_id`)}
+      ${join('project', 'o', sql`o.id = e.project_id`)}
+      ${join('wallet', 'w', sql`w.id = e.wallet_id`)}
+      ${join('envelope', 'u', sql`u.id = e.parent_id`)}
       left join lateral (
         select t.recorded_at from transfer t
         where e.closed_at is not null and t.envelope_id = e.id and t.code <> 'correction' and not exists (
@@ -62,7 +62,7 @@ export const envelopeChecks: readonly TableCheck[] = [
     alias: 'a',
     pieceRows: JOINED_PIECE,
     movedBy: null,
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'account ' || a.id as name, ${epochOf(sql`a.created_at`)} as place,
         case
           when (a.kind = 'wallet') <> (a.wallet_id is not null) or (a.kind = 'pocket') <> (a.envelope_id is not null)
@@ -82,8 +82,8 @@ export const envelopeChecks: readonly TableCheck[] = [
           when v.class <> a.balance_class then 'was given money of another balance'
         end as wrong
       from account a
-      ${byKey('wallet', 'w', sql`w.id = a.wallet_id`)}
-      ${byKey('envelope', 'e', sql`e.id = a.envelope_id`)}
+      ${join('wallet', 'w', sql`w.id = a.wallet_id`)}
+      ${join('envelope', 'e', sql`e.id = a.envelope_id`)}
       cross join lateral (
         select coalesce(sum(t.amount), 0) as carved, min(d.balance_class) as class,
           sum(t.amount) filter (where a.cap is not null and not ${paysForTruth}) as asked

@@ -77,13 +77,23 @@ export async function firstWrongIn(
     if (!first || isLater(placeOfRow(first), placeOfRow(row))) first = row
   }
   await inLanes(piecesOf(db, request.range, request.pieceRows), async (piece) => {
-    const { rows } = await sql<WrongRow>`
-      select c.name, c.wrong, c.xid::text as xid, c.seq from (${request.rows(isWithin(piece))}) c
-      where c.wrong is not null order by c.xid, c.seq limit 1`.execute(db)
-    const [row] = rows
+    const row = await readFirst(db, request.rows(isWithin(piece)))
     if (row) note(row)
   })
   return first === undefined ? null : sentenceOf(first)
+}
+
+/** The same in one statement. */
+export async function firstWrongAtOnce(db: Kysely<Database>, rows: RawBuilder<unknown>): Promise<string | null> {
+  const first = await readFirst(db, rows)
+  return first === undefined ? null : sentenceOf(first)
+}
+
+async function readFirst(db: Kysely<Database>, checked: RawBuilder<unknown>): Promise<WrongRow | undefined> {
+  const { rows } = await sql<WrongRow>`
+    select c.name, c.wrong, c.xid::text as xid, c.seq from (${checked}) c
+    where c.wrong is not null order by c.xid, c.seq limit 1`.execute(db)
+  return rows[0]
 }
 
 function placeOfRow({ xid, seq }: WrongRow): Place {

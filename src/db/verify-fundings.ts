@@ -2,7 +2,7 @@ import { sql, type Kysely, type RawBuilder } from 'kysely'
 import type { JournalRange } from './journal-range.ts'
 import type { Finding } from './verify-check.ts'
 import { firstWrongIn } from './verify-first.ts'
-import { byKey } from './verify-table.ts'
+import { byKey } from './verify-lookup.ts'
 import type { Database } from './schema.ts'
 
 /** Rows of one statement. Those of calls are passed over: their attempts are looked at one by one. */

@@ -1,9 +1,10 @@
 import { sql, type Kysely, type RawBuilder } from 'kysely'
-import type { JournalRange } from './journal-range.ts'
+import { isWithin, type JournalRange } from './journal-range.ts'
 import type { Finding } from './verify-check.ts'
-import { firstWrongIn } from './verify-first.ts'
+import { firstWrongAtOnce, firstWrongIn } from './verify-first.ts'
 import { holdHash, JournalFold, readGroups } from './verify-fold.ts'
-import { byKey } from './verify-table.ts'
+import { byKey, bySet, withWholeTables, type Lookup } from './verify-lookup.ts'
+import type { Reach } from './verify-table.ts'
 import type { Database } from './schema.ts'
 
 /** Rows of one exact statement: each of them is looked up in an index. */
@@ -82,14 +83,20 @@ async function firstWrongOpen(db: Kysely<Database>): Promise<string | null> {
   return first ? `attempt ${first.id}:${first.number}: is open and its hold is not` : null
 }
 
-/** The first hold that no attempt has: asked hold by hold, by the key of its attempt. */
-export async function firstOrphanHold(db: Kysely<Database>, range: JournalRange): Promise<string | null> {
-  return firstWrongIn(db, {
-    range,
-    pieceRows: PIECE_ROWS,
-    rows: (piece) => sql`
-      select 'transfer ' || t.id as name, t.xid, t.seq, 'a hold without an attempt' as wrong
-      from transfer t ${byKey('attempt', 'a', sql`a.call_id = t.call_id and a.number = t.attempt and a.hold_id = t.id`)}
-      where ${piece} and t.code = 'hold' and a.hold_id is null`,
-  })
+/** The first hold that no attempt has. */
+export async function firstOrphanHold(
+  db: Kysely<Database>,
+  { range, reach }: { readonly range: JournalRange; readonly reach: Reach },
+): Promise<string | null> {
+  if (reach.kind === 'whole') {
+    return withWholeTables(db, (trx) => firstWrongAtOnce(trx, orphans(isWithin(range), bySet)))
+  }
+  return firstWrongIn(db, { range, pieceRows: PIECE_ROWS, rows: (piece) => orphans(piece, byKey) })
+}
+
+function orphans(piece: RawBuilder<boolean>, join: Lookup): RawBuilder<unknown> {
+  return sql`
+    select 'transfer ' || t.id as name, t.xid, t.seq, 'a hold without an attempt' as wrong
+    from transfer t ${join('attempt', 'a', sql`a.call_id = t.call_id and a.number = t.attempt and a.hold_id = t.id`)}
+    where ${piece} and t.code = 'hold' and a.hold_id is null`
 }

@@ -2,7 +2,8 @@ import { sql, type Kysely, type RawBuilder } from 'kysely'
 import type { Place } from './journal-range.ts'
 import { everyLease } from './limit-usage.ts'
 import { inLanes, type Finding } from './verify-check.ts'
-import { byKey, keyPieces } from './verify-table.ts'
+import { byKey, bySet, withWholeTables, type Lookup } from './verify-lookup.ts'
+import { keyPieces, type Reach } from './verify-table.ts'
 import type { Database } from './schema.ts'
 
 /** Calls whose attempts one statement adds up, and leases that are read at once. */
@@ -26,8 +27,11 @@ interface Lease extends Usage {
  * Compares every lease with what its attempts have used and hold. Attempts are added up piece by piece as of the journal's
  * frontier, so what differs is only a suspicion: it is read again in one short snapshot, with what came since.
  */
-export async function compareLeases(db: Kysely<Database>, upTo: Place): Promise<Finding> {
-  const used = await readUsage(db, upTo)
+export async function compareLeases(
+  db: Kysely<Database>,
+  { upTo, reach }: { readonly upTo: Place; readonly reach: Reach },
+): Promise<Finding> {
+  const used = await readUsage(db, { upTo, reach })
   const suspects: string[] = []
   let rows = 0
   let after = FIRST_ID
@@ -46,13 +50,22 @@ export async function compareLeases(db: Kysely<Database>, upTo: Place): Promise<
   return { rows, firstWrong: null }
 }
 
-async function readUsage(db: Kysely<Database>, upTo: Place): Promise<ReadonlyMap<string, Usage>> {
+async function readUsage(
+  db: Kysely<Database>,
+  { upTo, reach }: { readonly upTo: Place; readonly reach: Reach },
+): Promise<ReadonlyMap<string, Usage>> {
+  const until = xidOf(upTo)
+  const attempts = (piece: RawBuilder<boolean>) => sql`select a.* from attempt a where ${piece} and a.leases <> '{}'`
+  if (reach.kind === 'whole') {
+    const usage = usageOf(attempts(sql`true`), { until, join: bySet })
+    const { rows } = await withWholeTables(db, (trx) => sql<Usage>`${usage}`.execute(trx))
+    return new Map(rows.map((row) => [row.id, row]))
+  }
   const sums = new Map<string, Usage>()
   await inLanes(
     keyPieces(db, { table: 'attempt', key: 'call_id', alias: 'a', pieceRows: PIECE_CALLS }),
     async (piece) => {
-      const attempts = sql`select a.* from attempt a where ${piece} and a.leases <> '{}'`
-      const { rows } = await sql<Usage>`${usageOf(attempts, xidOf(upTo))}`.execute(db)
+      const { rows } = await sql<Usage>`${usageOf(attempts(piece), { until, join: byKey })}`.execute(db)
       for (const row of rows) sums.set(row.id, plus(row, sums.get(row.id)))
     },
   )
@@ -70,35 +83,46 @@ function plus(left: Usage, right: Usage | undefined): Usage {
 /**
  * What attempts hold and have used of each lease they name, by the journal up to a transaction: money from the movements,
  * tokens from what was settled, a call for every attempt that was not voided, or that was corrected to more than nothing.
+ * Attempts of the same leases are added up before anybody asks what the leases measure.
  */
-function usageOf(attempts: RawBuilder<unknown>, upTo: RawBuilder<unknown>): RawBuilder<unknown> {
+function usageOf(
+  attempts: RawBuilder<unknown>,
+  { until, join }: { readonly until: RawBuilder<unknown>; readonly join: Lookup },
+): RawBuilder<unknown> {
   return sql`
-    with a as materialized (${attempts}),
-    extra as materialized (
+    with extra as materialized (
       select t.call_id, t.attempt, t.envelope_id,
         sum(case when c.kind = 'provider_cost' then t.amount else -t.amount end) as amount,
         bool_or(t.code = 'correction') as corrected
       from transfer t join account c on c.id = t.credit_account
       where t.code in ('overage', 'debt_payment', 'correction') and t.code <> 'debt_payment' and t.call_id is not null
-        and t.xid <= ${upTo}
+        and t.xid <= ${until}
       group by t.call_id, t.attempt, t.envelope_id
+    ), used as materialized (
+      select a.leases,
+        sum(h.amount) filter (where r.id is null) as held_money,
+        sum(a.tokens) filter (where r.id is null) as held_tokens,
+        count(*) filter (where r.id is null) as held_calls,
+        sum(case when r.code = 'capture' then r.amount else 0 end + coalesce(e.amount, 0)) filter (where r.id is not null)
+          as money,
+        sum(a.tokens_used) filter (where r.id is not null) as tokens,
+        count(*) filter (where case when e.corrected then r.amount + e.amount > 0 else r.code = 'capture' end) as calls
+      from (${attempts} offset 0) a
+      ${join('transfer', 'h', sql`h.id = a.hold_id and h.xid <= ${until}`)}
+      ${join('transfer', 'r', sql`r.pending_id = a.hold_id and r.xid <= ${until}`)}
+      left join extra e on e.call_id = a.call_id and e.attempt = a.number and e.envelope_id = a.envelope_id
+      where h.id is not null
+      group by a.leases
     )
     select x.id,
-      coalesce(sum(case when r.id is not null then 0 when u.measure = 'money' then h.amount
-        when u.measure = 'tokens' then a.tokens else 1 end), 0)::bigint as held,
-      coalesce(sum(case when r.id is null then 0
-        when u.measure = 'money' then case when r.code = 'capture' then r.amount else 0 end + coalesce(e.amount, 0)
-        when u.measure = 'tokens' then coalesce(a.tokens_used, 0)
-        when e.corrected then (r.amount + e.amount > 0)::integer when r.code = 'capture' then 1 else 0 end), 0)::bigint
+      coalesce(sum(case u.measure when 'money' then s.held_money when 'tokens' then s.held_tokens else s.held_calls end),
+        0)::bigint as held,
+      coalesce(sum(case u.measure when 'money' then s.money when 'tokens' then s.tokens else s.calls end), 0)::bigint
         as used
-    from a
-    cross join lateral unnest(a.leases) as x(id)
+    from used s
+    cross join lateral unnest(s.leases) as x(id)
     cross join lateral (select l.limit_id from (${everyLease}) l where l.id = x.id limit 1) l
     join usage_limit u on u.id = l.limit_id
-    ${byKey('transfer', 'h', sql`h.id = a.hold_id and h.xid <= ${upTo}`)}
-    ${byKey('transfer', 'r', sql`r.pending_id = a.hold_id and r.xid <= ${upTo}`)}
-    left join extra e on e.call_id = a.call_id and e.attempt = a.number and e.envelope_id = a.envelope_id
-    where h.id is not null
     group by x.id`
 }
 
@@ -167,7 +191,8 @@ async function wrongInAll(trx: Kysely<Database>, lease: Lease): Promise<string |
     where t.code = 'hold' and a.leases && ${[lease.id]}::uuid[] and t.envelope_id in (
       select l.envelope_id from (${everyLease}) l where l.id = ${lease.id}
     )`
-  const { rows } = await sql<Usage>`${usageOf(attempts, sql`'9223372036854775807'::xid8`)}`.execute(trx)
+  const { rows } =
+    await sql<Usage>`${usageOf(attempts, { until: sql`'9223372036854775807'::xid8`, join: byKey })}`.execute(trx)
   return wrongOf(
     lease,
     rows.find(({ id }) => id === lease.id),

@@ -1,6 +1,6 @@
 import { sql } from 'kysely'
 import { everyLease } from './limit-usage.ts'
-import { byKey, epochOf, type TableCheck } from './verify-table.ts'
+import { epochOf, type TableCheck } from './verify-table.ts'
 
 /**
  * How much more than its cap a window may lend because of what was known late: attempts that cost more than they held,
@@ -80,7 +80,7 @@ export const limitChecks: readonly TableCheck[] = [
     alias: 'l',
     pieceRows: 10_000,
     movedBy: null,
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'lease ' || l.id as name, ${epochOf(sql`l.starts_at`)} as place,
         case
           when l.measure is distinct from u.measure then 'counts ' || coalesce(l.measure, 'nothing')
@@ -89,9 +89,9 @@ export const limitChecks: readonly TableCheck[] = [
           when not e.subjects @> array[u.subject_id] then 'its limit does not bind its envelope'
         end as wrong
       from lease l
-      ${byKey('usage_limit', 'u', sql`u.id = l.limit_id`)}
-      ${byKey('envelope', 'e', sql`e.id = l.envelope_id`)}
-      ${byKey('limit_window', 'w', sql`w.limit_id = l.limit_id and w.starts_at = l.starts_at`)}
+      ${join('usage_limit', 'u', sql`u.id = l.limit_id`)}
+      ${join('envelope', 'e', sql`e.id = l.envelope_id`)}
+      ${join('limit_window', 'w', sql`w.limit_id = l.limit_id and w.starts_at = l.starts_at`)}
       where ${piece}`,
   },
   {
@@ -101,8 +101,9 @@ export const limitChecks: readonly TableCheck[] = [
     key: 'call_id',
     alias: 'a',
     pieceRows: 10_000,
+    isOfCalls: true,
     movedBy: 'call_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'attempt ' || a.call_id || ':' || a.number as name, ${epochOf(sql`a.sent_at`)} as place,
         case
           when l.id is null then 'names a lease that never was'
@@ -110,8 +111,8 @@ export const limitChecks: readonly TableCheck[] = [
           when w.limit_id is null then 'names a lease without a window'
         end as wrong
       from attempt a cross join lateral unnest(a.leases) as x(id)
-      left join lateral (select * from (${everyLease}) l where l.id = x.id limit 1) l on true
-      ${byKey('limit_window', 'w', sql`w.limit_id = l.limit_id and w.starts_at = l.starts_at`)}
+      ${join(everyLease, 'l', sql`l.id = x.id`)}
+      ${join('limit_window', 'w', sql`w.limit_id = l.limit_id and w.starts_at = l.starts_at`)}
       where ${piece}`,
   },
 ]

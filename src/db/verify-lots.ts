@@ -1,5 +1,5 @@
 import { sql } from 'kysely'
-import { byKey, epochOf, type TableCheck } from './verify-table.ts'
+import { epochOf, type TableCheck } from './verify-table.ts'
 
 /** What lots have, and whose they are. */
 export const lotChecks: readonly TableCheck[] = [
@@ -46,10 +46,10 @@ export const lotChecks: readonly TableCheck[] = [
     alias: 'l',
     pieceRows: 10_000,
     movedBy: 'lot_id',
-    rows: (piece) => sql`
+    rows: (piece, join) => sql`
       select 'lot ' || l.id as name, ${epochOf(sql`l.created_at`)} as place,
         case when w.id is null then 'its account is missing, or of another kind or project' end as wrong
-      from lot l ${byKey('account', 'w', sql`w.id = l.account_id and w.kind = 'wallet' and w.project_id = l.project_id`)}
+      from lot l ${join('account', 'w', sql`w.id = l.account_id and w.kind = 'wallet' and w.project_id = l.project_id`)}
       where ${piece}`,
   },
 ]

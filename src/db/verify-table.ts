@@ -1,9 +1,10 @@
 import { sql, type Kysely, type RawBuilder } from 'kysely'
 import { isWithin, type JournalRange } from './journal-range.ts'
 import { inLanes, type Claim, type Finding } from './verify-check.ts'
+import { byKey, bySet, withWholeTables, type Lookup } from './verify-lookup.ts'
 import type { Database } from './schema.ts'
 
-/** A check of a table's rows, in pieces by its key, each piece a short statement of its own. */
+/** A check of a table's rows: in pieces by its key, each piece a short statement of its own; or of the table at once. */
 export interface TableCheck extends Claim {
   readonly table:
     | 'account'
@@ -18,21 +19,21 @@ export interface TableCheck extends Claim {
   /** A uuid column with an index, and how `rows` calls the table. */
   readonly key: string
   readonly alias: string
+  /** Rows of one statement. `whole` and `moved` do not look at it. */
   readonly pieceRows: number
+  /** Whether its rows are as many as those of the journal, each with others to be looked up. */
+  readonly isOfCalls?: boolean
   /** The column of a movement that names rows of this table: what has moved is looked at again. Null: only when all is. */
   readonly movedBy: 'call_id' | 'envelope_id' | 'lot_id' | null
   /** Rows of (name, wrong, place): `wrong` is null when the row is right; the lowest place is the first. */
-  readonly rows: (piece: RawBuilder<boolean>) => RawBuilder<unknown>
+  readonly rows: (piece: RawBuilder<boolean>, join: Lookup) => RawBuilder<unknown>
 }
 
 /**
- * The row that another one names, looked up by its key. A plain join could be turned into one that reads all there is
- * before the piece, for every piece anew; and was, as tables grew.
+ * Which rows, and how: `whole` reads a table of calls at once, `pieces` in short statements, and `moved` only the rows that
+ * movements of a range name.
  */
-export function byKey(table: string, alias: string, condition: RawBuilder<unknown>): RawBuilder<unknown> {
-  return sql`left join lateral (
-    select * from ${sql.table(table)} ${sql.ref(alias)} where ${condition} limit 1) ${sql.ref(alias)} on true`
-}
+export type Reach = { readonly kind: 'whole' | 'pieces' } | { readonly kind: 'moved'; readonly range: JournalRange }
 
 /** The place of a row by a moment. Infinity, which only a hand writes, is no place. */
 export function epochOf(moment: RawBuilder<unknown>): RawBuilder<bigint> {
@@ -41,28 +42,44 @@ export function epochOf(moment: RawBuilder<unknown>): RawBuilder<bigint> {
 
 interface PieceResult {
   readonly rows: bigint
+  /** The place of the first row that is wrong, and behind a space its sentence. */
   readonly firstWrong: string | null
-  readonly place: bigint | null
 }
 
-/** `moved`: only the rows that movements of this range name. */
-export async function runTableCheck(db: Kysely<Database>, check: TableCheck, moved?: JournalRange): Promise<Finding> {
-  let rows = 0
-  let first: { readonly place: bigint; readonly sentence: string } | undefined
-  await inLanes(moved ? oncePiece(check, moved) : keyPieces(db, check), async (piece) => {
-    const result = await readRows(db, check.rows(piece))
-    rows += Number(result.rows)
-    if (result.firstWrong === null) return
-    const place = result.place ?? 0n
-    if (!first || place < first.place) first = { place, sentence: result.firstWrong }
+export async function runTableCheck(db: Kysely<Database>, check: TableCheck, reach: Reach): Promise<Finding> {
+  const found = new FirstWrong()
+  if (reach.kind === 'whole' && check.isOfCalls === true) {
+    found.add(await withWholeTables(db, (trx) => readRows(trx, check.rows(sql`true`, bySet))))
+    return found.finding()
+  }
+  await inLanes(reach.kind === 'moved' ? oncePiece(check, reach.range) : keyPieces(db, check), async (piece) => {
+    found.add(await readRows(db, check.rows(piece, byKey)))
   })
-  return { rows, firstWrong: first?.sentence ?? null }
+  return found.finding()
 }
 
+class FirstWrong {
+  #rows = 0
+  #first: { readonly place: bigint; readonly sentence: string } | undefined
+
+  add({ rows, firstWrong }: PieceResult): void {
+    this.#rows += Number(rows)
+    if (firstWrong === null) return
+    const end = firstWrong.indexOf(' ')
+    const place = BigInt(firstWrong.slice(0, end))
+    if (!this.#first || place < this.#first.place) this.#first = { place, sentence: firstWrong.slice(end + 1) }
+  }
+
+  finding(): Finding {
+    return { rows: this.#rows, firstWrong: this.#first?.sentence ?? null }
+  }
+}
+
+/** In one aggregate: a row's `wrong` is computed once, and whatever else only when it is wrong. */
 async function readRows(db: Kysely<Database>, checked: RawBuilder<unknown>): Promise<PieceResult> {
   const { rows } = await sql<PieceResult>`
-    select count(*) as rows, min(place) filter (where wrong is not null) as place,
-      (array_agg(name || ': ' || wrong order by place) filter (where wrong is not null))[1] as "firstWrong"
+    select count(*) as rows, (array_agg(coalesce(place, 0) || ' ' || name || ': ' || wrong order by place)
+      filter (where wrong is not null))[1] as "firstWrong"
     from (${checked}) as checked`.execute(db)
   const [row] = rows
   if (!row) throw new Error('an aggregate without a row')

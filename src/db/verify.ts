@@ -4,7 +4,15 @@ import { BEFORE_ALL, piecesOf, readFrontier, type Frontier, type JournalRange } 
 import type { SealPublicKey } from './seal-key.ts'
 import type { Database } from './schema.ts'
 import { compareAccounts } from './verify-accounts.ts'
-import { inLanes, timed, unreadable, type Claim, type Finding, type VerifyCheck } from './verify-check.ts'
+import {
+  besideEachOther,
+  inLanes,
+  timed,
+  unreadable,
+  type Claim,
+  type Finding,
+  type VerifyCheck,
+} from './verify-check.ts'
 import { tableChecks } from './verify-checks.ts'
 import { compareChildren } from './verify-children.ts'
 import { firstOversized } from './verify-first.ts'
@@ -15,7 +23,7 @@ import { MovementCheck } from './verify-movements.ts'
 import { verifyAnchor, verifySeals, type SealFindings, type SealedUpTo } from './verify-seals.ts'
 import { compareLeases } from './verify-leases.ts'
 import { stateOf, type VerifyState } from './verify-state.ts'
-import { runTableCheck, type TableCheck } from './verify-table.ts'
+import { runTableCheck, type Reach, type TableCheck } from './verify-table.ts'
 
 export interface Verification {
   readonly ok: boolean
@@ -33,10 +41,14 @@ export interface VerifyOptions {
   readonly publicKeys?: readonly SealPublicKey[]
   /** Rows of the journal that one statement reads. */
   readonly pieceRows?: number
+  /** A longer journal is not joined as a whole with what it names, but looked up row by row, in short statements. */
+  readonly maxWholeRows?: number
 }
 
 /** Rows of one statement: some hundreds of milliseconds, because a longer snapshot slows the accounts that are written. */
 const PIECE_ROWS = 50_000
+/** A statement over whole tables of this size takes some twenty seconds, and holds its snapshot as long. */
+const MAX_WHOLE_ROWS = 6_000_000
 /** What came while the journal was read is read as well, until little is left; that little is read with the accounts. */
 const MAX_ROUNDS = 5
 
@@ -72,8 +84,8 @@ const CLAIMS = {
 } as const satisfies Record<string, Claim>
 
 /**
- * Recomputes what the ledger says from its journal, over all tenants, and compares. Reads only, in short statements that
- * block nobody and hold no snapshot for long. The ledger may be written meanwhile.
+ * Recomputes what the ledger says from its journal, over all tenants, and compares. Reads only, in statements that block
+ * nobody; those over whole tables of calls take seconds, all others are short. The ledger may be written meanwhile.
  */
 export async function verifyLedger(db: Kysely<Database>, options: VerifyOptions = {}): Promise<Verification> {
   const mode = options.mode ?? 'everything'
@@ -83,13 +95,19 @@ export async function verifyLedger(db: Kysely<Database>, options: VerifyOptions 
   // What could not be read whole is not compared with anything: every sum would be wrong.
   if (journal.check.ok) checks.push(...(await coreChecks(db, journal)))
   if (mode === 'quick') return { ok: isRight(checks), checks }
-  const moved = since ? journal.range : undefined
   if (journal.check.ok) checks.push(...(await journalChecks(db, journal)))
-  checks.push(...(await rowChecks(db, journal.range, moved)))
+  checks.push(...(await rowChecks(db, journal.range, reachOf(journal, options))))
   const seals = await sealChecks(db, options, { frontier: journal.frontier, from: since?.sealedUpTo })
   checks.push(...seals.checks)
   if (!isRight(checks) || !seals.upTo) return { ok: false, checks }
   return { ok: true, checks, state: stateOf(journal.fold, { place: journal.range.upTo, sealed: seals.upTo }) }
+}
+
+function reachOf(journal: Journal, { mode, since, maxWholeRows = MAX_WHOLE_ROWS }: VerifyOptions): Reach {
+  const { check, fold, range } = journal
+  if (mode === 'incremental' && since) return { kind: 'moved', range }
+  // What could not be read whole may be of any length.
+  return { kind: check.ok && fold.rows <= BigInt(maxWholeRows) ? 'whole' : 'pieces' }
 }
 
 function isRight(checks: readonly VerifyCheck[]): boolean {
@@ -178,28 +196,22 @@ async function journalChecks(
   ]
 }
 
-async function rowChecks(
-  db: Kysely<Database>,
-  range: JournalRange,
-  moved: JournalRange | undefined,
-): Promise<readonly VerifyCheck[]> {
-  const checks: VerifyCheck[] = []
-  for (const check of tableChecks) {
-    if (moved && check.movedBy === null) continue
-    checks.push(await timed(check, () => rowCheck(db, check, { range, moved })))
-  }
-  if (!moved) checks.push(await timed(CLAIMS.leases, () => compareLeases(db, range.upTo)))
-  return checks
+async function rowChecks(db: Kysely<Database>, range: JournalRange, reach: Reach): Promise<readonly VerifyCheck[]> {
+  const asked = tableChecks.filter(({ movedBy }) => reach.kind !== 'moved' || movedBy !== null)
+  const works = asked.map((check) => () => timed(check, () => rowCheck(db, check, { range, reach })))
+  const { upTo } = range
+  if (reach.kind !== 'moved') works.push(() => timed(CLAIMS.leases, () => compareLeases(db, { upTo, reach })))
+  return besideEachOther(works)
 }
 
 async function rowCheck(
   db: Kysely<Database>,
   check: TableCheck,
-  { range, moved }: { readonly range: JournalRange; readonly moved: JournalRange | undefined },
+  { range, reach }: { readonly range: JournalRange; readonly reach: Reach },
 ): Promise<Finding> {
-  const finding = await runTableCheck(db, check, moved)
+  const finding = await runTableCheck(db, check, reach)
   if (check.name !== 'attempts' || finding.firstWrong !== null) return finding
-  return { ...finding, firstWrong: await firstOrphanHold(db, range) }
+  return { ...finding, firstWrong: await firstOrphanHold(db, { range, reach }) }
 }
 
 async function sealChecks(
