@@ -1,11 +1,12 @@
 import type { AttemptReport, CallReport } from '#contracts/report.ts'
-import { attemptDetailSchema, planSchema, usageSchema } from '#contracts/stored.ts'
-import { foldAttempt, type AttemptSums } from '#domain/journal.ts'
+import { attemptDetailSchema, planSchema, usageSchema, type Plan } from '#contracts/stored.ts'
+import type { AttemptSums } from '#domain/journal.ts'
 import { formatNano, toAmount } from '#domain/money.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
+import { setImmediate } from 'node:timers/promises'
+import type { AttemptMoney } from './attempt-money.ts'
 import type { Scope } from './database.ts'
 import { instantText } from './instant.ts'
-import type { RunEntry } from './journal.ts'
 import type { Database } from './schema.ts'
 
 export interface CallFilter {
@@ -33,30 +34,45 @@ const PAGE = 5_000
 export async function readCalls(
   db: Kysely<Database>,
   scope: Scope,
-  request: CallFilter & { readonly journal: readonly RunEntry[]; readonly seen?: CallView },
+  request: CallFilter & { readonly attempts: AttemptMoney; readonly seen?: CallView },
 ): Promise<readonly CallReport[]> {
-  const entries = Map.groupBy(request.journal, (entry) => `${entry.callId}:${entry.attempt}`)
+  const view = { attempts: request.attempts, seen: request.seen ?? NOW }
+  const filter = { runId: request.runId, callId: request.callId, seen: view.seen }
   const reports: CallReport[] = []
-  let after: CallRow | undefined
+  let page = await readPage(db, scope, { ...filter, after: undefined })
   for (;;) {
-    const calls = await callRows(db, scope, { ...request, after, seen: request.seen ?? NOW })
-    reports.push(...(await withSteps(db, scope, { calls, entries, seen: request.seen ?? NOW })))
-    after = calls.at(-1)
-    if (!after || calls.length < PAGE) return reports
+    const after = page.calls.length < PAGE ? undefined : page.calls.at(-1)
+    // The database reads the next page while this one is put together.
+    const [next] = await Promise.all([
+      after && readPage(db, scope, { ...filter, after }),
+      setImmediate(page).then((read) => reports.push(...reportsOf(read, view))),
+    ])
+    if (!next) return reports
+    page = next
   }
 }
 
-type Entries = ReadonlyMap<string, readonly RunEntry[]>
+interface Page {
+  readonly calls: readonly CallRow[]
+  readonly sent: readonly StepRow[]
+  readonly refused: readonly StepRow[]
+}
 
-async function withSteps(
-  db: Kysely<Database>,
-  scope: Scope,
-  { calls, entries, seen }: { readonly calls: readonly CallRow[]; readonly entries: Entries; readonly seen: CallView },
-): Promise<readonly CallReport[]> {
+async function readPage(db: Kysely<Database>, scope: Scope, filter: PageFilter): Promise<Page> {
+  const calls = await callRows(db, scope, filter)
   const ids = calls.map(({ id }) => id)
-  const sent = (await attemptRows(db, scope, ids)).flatMap((row) => attemptSeen(row, seen, entries) ?? [])
-  const refused = await refusalRows(db, scope, { ids, seen })
-  const stepsOf = Map.groupBy([...sent, ...refused], ({ callId }) => callId)
+  const sent = await attemptRows(db, scope, ids)
+  return { calls, sent, refused: await refusalRows(db, scope, { ids, seen: filter.seen }) }
+}
+
+interface View {
+  readonly attempts: AttemptMoney
+  readonly seen: CallView
+}
+
+function reportsOf({ calls, sent, refused }: Page, view: View): readonly CallReport[] {
+  const known = sent.flatMap((row) => attemptSeen(row, view) ?? [])
+  const stepsOf = Map.groupBy([...known, ...refused], ({ callId }) => callId)
   return calls.map((call) => {
     const own = (stepsOf.get(call.id) ?? []).toSorted((a, b) => a.number - b.number)
     const isAnswered =
@@ -69,26 +85,19 @@ async function withSteps(
       answeredBy: isAnswered ? call.answer_attempt : null,
       stopReason: call.stop_reason,
       stopDetail: call.stop_detail,
-      skipped: own[0] ? planSchema.parse(own[0].plan).skipped : [],
-      attempts: own.map((step) =>
-        step.kind === 'refusal'
-          ? refusalReport(step)
-          : attemptReport(step, foldAttempt(entries.get(keyOf(step)) ?? [])),
-      ),
+      skipped: own[0]?.plan.skipped ?? [],
+      attempts: own.map((step) => (step.kind === 'refusal' ? refusalReport(step) : attemptReport(step))),
     }
   })
 }
 
 /** An attempt as the journal knows it: not yet sent, still in flight, or with what was known before its correction. */
-function attemptSeen(row: StepRow, seen: CallView, entries: Entries): StepRow | undefined {
-  const own = entries.get(keyOf(row))
-  if (!own) return undefined
-  if (foldAttempt(own).open) return { ...row, outcome: null, detail: null, usage: null, resolvedAt: null }
-  return seen.correctedLater.has(keyOf(row)) ? { ...row, usage: null } : row
-}
-
-function keyOf(row: StepRow): string {
-  return `${row.callId}:${row.number}`
+function attemptSeen(row: StepRow, { attempts, seen }: View): StepRow | undefined {
+  const key = `${row.callId}:${row.number}`
+  const sums = attempts.get(key)?.sums
+  if (!sums) return undefined
+  if (sums.open) return { ...row, sums, outcome: null, detail: null, usage: null, resolvedAt: null }
+  return seen.correctedLater.has(key) ? { ...row, sums, usage: null } : { ...row, sums }
 }
 
 interface CallRow {
@@ -103,21 +112,25 @@ interface CallRow {
   readonly at: string
 }
 
+interface PageFilter {
+  readonly runId: string
+  readonly callId: string | undefined
+  readonly seen: CallView
+  readonly after: CallRow | undefined
+}
+
 /** Why a call stopped is not dated: looking back, it is told as it is now. */
-async function callRows(
-  db: Kysely<Database>,
-  scope: Scope,
-  filter: CallFilter & { readonly seen: CallView; readonly after: CallRow | undefined },
-): Promise<readonly CallRow[]> {
+async function callRows(db: Kysely<Database>, scope: Scope, filter: PageFilter): Promise<readonly CallRow[]> {
   const { runId, callId, after, seen } = filter
   const upTo = sql`coalesce(${seen.upTo ?? null}::timestamptz, 'infinity')`
+  const isAsked = callId === undefined ? sql`true` : sql`c.id = ${callId}`
   const isNext = after ? sql`(c.created_at, c.id) > (${after.at}::timestamptz, ${after.id}::uuid)` : sql`true`
   const { rows } = await sql<CallRow>`
     select c.id, c.path, c.model, c.answer_attempt, c.stop_reason, c.stop_detail,
       c.state = 'answered' and c.answered_at <= ${upTo} as is_answered, ${instantText(sql`c.created_at`)} as at
     from call c
     where c.project_id = ${scope.projectId} and c.run_id = ${runId} and c.created_at <= ${upTo} and ${isNext}
-      and (${callId ?? null}::uuid is null or c.id = ${callId ?? null}::uuid)
+      and ${isAsked}
     order by c.created_at, c.id limit ${PAGE}`.execute(db)
   return rows
 }
@@ -128,7 +141,9 @@ interface StepRow {
   readonly kind: 'attempt' | 'refusal'
   readonly callId: string
   readonly number: number
-  readonly plan: unknown
+  readonly plan: Plan
+  /** What the journal says of it, once that is known. */
+  readonly sums: AttemptSums
   readonly outcome: AttemptReport['outcome']
   readonly detail: unknown
   readonly usage: unknown
@@ -139,10 +154,24 @@ interface StepRow {
   readonly resolvedAt: Date | null
 }
 
+/** A refusal moved no money, and neither did an attempt that the journal does not know. */
+const NO_SUMS: AttemptSums = Object.freeze({
+  held: 0n,
+  captured: 0n,
+  released: 0n,
+  overage: 0n,
+  corrected: 0n,
+  charged: 0n,
+  certainty: null,
+  use: null,
+  open: false,
+  transfers: [],
+})
+
 async function attemptRows(db: Kysely<Database>, scope: Scope, ids: readonly string[]): Promise<readonly StepRow[]> {
   const rows = await db
     .selectFrom('attempt')
-    .selectAll()
+    .select(['call_id', 'number', 'plan', 'outcome', 'detail', 'usage', 'held', 'sent_at', 'resolved_at'])
     .where('project_id', '=', scope.projectId)
     .where(isOneOf(ids))
     .execute()
@@ -150,7 +179,8 @@ async function attemptRows(db: Kysely<Database>, scope: Scope, ids: readonly str
     kind: 'attempt',
     callId: row.call_id,
     number: row.number,
-    plan: row.plan,
+    plan: planSchema.parse(row.plan),
+    sums: NO_SUMS,
     outcome: row.outcome,
     detail: row.detail,
     usage: row.usage,
@@ -178,7 +208,8 @@ async function refusalRows(
     kind: 'refusal',
     callId: row.call_id,
     number: row.attempt,
-    plan: row.plan,
+    plan: planSchema.parse(row.plan),
+    sums: NO_SUMS,
     outcome: 'hold_refused',
     detail: null,
     usage: null,
@@ -195,11 +226,10 @@ function isOneOf(ids: readonly string[]) {
   return sql<boolean>`call_id = any(${ids}::uuid[])`
 }
 
-/** A refusal moved no money: everything but what it asked is zero. */
+/** Everything but what it asked is zero. */
 function refusalReport(row: StepRow): AttemptReport {
-  const { currency } = planSchema.parse(row.plan)
-  const nothing = { held: 0n, captured: 0n, released: 0n, overage: 0n, corrected: 0n, charged: 0n }
-  const report = attemptReport(row, { ...nothing, certainty: null, use: null, open: false, transfers: [] })
+  const { currency } = row.plan
+  const report = attemptReport(row)
   const isMoney = row.refusal?.measure === 'money'
   return {
     ...report,
@@ -225,8 +255,8 @@ function boundOf(row: RefusalRow | null): AttemptReport['bound'] {
   }
 }
 
-function attemptReport(row: StepRow, sums: AttemptSums): AttemptReport {
-  const plan = planSchema.parse(row.plan)
+function attemptReport(row: StepRow): AttemptReport {
+  const { plan, sums } = row
   const money = (nano: bigint) => toAmount(nano, plan.currency)
   return {
     number: row.number,

@@ -40,7 +40,7 @@ export async function readRunJournal(
   let after = 0n
   for (;;) {
     const { rows } = await readPage(db, scope, { ...request, after })
-    for (const { seq: _seq, isShown, ...entry } of rows) if (isShown) entries.push(entry)
+    for (const row of rows) if (row.isShown) entries.push(row)
     const last = rows.at(-1)
     if (!last || rows.length < PAGE) return entries
     after = last.seq
@@ -66,7 +66,9 @@ function readPage(
     ), mine as materialized (
       select a.id from account a where a.kind = 'pocket' and a.envelope_id in (select id from own)
     ), moved as materialized (
-      select m.* from (
+      select m.id, m.seq, m.code, m.amount, m.released, m.call_id, m.attempt, m.certainty, m.use, m.currency,
+        m.recorded_at, m.debit_account, m.credit_account
+      from (
         select t.* from own cross join lateral (
           select * from transfer t where t.envelope_id = own.id and ${isNext} and ${isAsked} order by t.seq limit ${PAGE}
         ) t
@@ -94,7 +96,10 @@ function readPage(
     from moved t
     join account debit on debit.id = t.debit_account
     join account credit on credit.id = t.credit_account
-    left join attempt a on a.call_id = t.call_id and a.number = t.attempt
+    -- Holds and their resolutions name the pocket that pays: only what was charged beyond them may pass it by, and
+    -- nobody looks for the attempt of no call.
+    left join attempt a on a.number = t.attempt
+      and a.call_id = case when t.code not in ('hold', 'capture', 'void', 'expire') then t.call_id end
     left join account paying on paying.id = a.account_id
     order by t.seq`.execute(db)
 }

@@ -1,8 +1,9 @@
-import { foldAttempt, foldPocket, spendOf, sum } from '#domain/journal.ts'
+import { foldPocket, spendOf, sum, type AttemptSums } from '#domain/journal.ts'
 import { toAmount } from '#domain/money.ts'
 import type { CallReport, CallStory, Report } from '#contracts/report.ts'
 import { moneyStopSchema } from '#contracts/stored.ts'
 import type { Kysely } from 'kysely'
+import { attemptMoney, attemptsByMoney, type AttemptMoney } from './attempt-money.ts'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
 import { readInstant } from './instant.ts'
@@ -40,7 +41,8 @@ export async function readReportAt(
   const instant = upTo === undefined ? asked : await readInstant(db, upTo)
   const then = upTo === undefined ? run : await runThen(db, scope, { runId, at: upTo })
   if (!then || !instant) return 'before_run'
-  const calls = await readCalls(db, scope, { runId, journal: entries, seen })
+  const attempts = attemptMoney(entries)
+  const calls = await readCalls(db, scope, { runId, attempts, seen })
   return {
     runId,
     projectId: run.project_id,
@@ -55,7 +57,7 @@ export async function readReportAt(
     final: instant.final,
     revision: entries.length,
     envelope: { id: run.envelope_id, gate: then.gate, pockets: pocketsOf(entries) },
-    totals: totalsOf(entries),
+    totals: totalsOf(entries, attempts),
     counts: countsOf(calls),
     calls: [...calls],
   }
@@ -76,7 +78,8 @@ export async function readRunCalls(
 ): Promise<readonly CallReport[] | undefined> {
   if (!(await runRow(db, scope, runId))) return undefined
   const snapshot = await readSnapshot(db)
-  return readCalls(db, scope, { runId, journal: await readRunJournal(db, scope, { runId, snapshot }) })
+  const journal = await readRunJournal(db, scope, { runId, snapshot })
+  return readCalls(db, scope, { runId, attempts: attemptMoney(journal) })
 }
 
 /** One call's story: who asked, what for, what served it, what was tried, what paid, what bound it, and the proof. */
@@ -90,7 +93,8 @@ export async function readCallStory(
   const snapshot = await readSnapshot(db)
   const request = { runId: row.run_id, callId, snapshot }
   const journal = await readRunJournal(db, scope, request)
-  const [call] = await readCalls(db, scope, { ...request, journal })
+  const attempts = attemptMoney(journal)
+  const [call] = await readCalls(db, scope, { ...request, attempts })
   if (!call) return undefined
   const served = call.attempts.find((attempt) => attempt.number === call.answeredBy)
   return {
@@ -112,7 +116,7 @@ export async function readCallStory(
           attempt: served.number,
         }
       : null,
-    paid: totalsOf(journal).map((total) => ({ balanceClass: total.balanceClass, charged: total.spent })),
+    paid: totalsOf(journal, attempts).map((total) => ({ balanceClass: total.balanceClass, charged: total.spent })),
     bound: {
       envelopeId: row.envelope_id,
       gate: row.gate,
@@ -144,12 +148,13 @@ function pocketsOf(journal: readonly RunEntry[]): Report['envelope']['pockets'] 
 }
 
 /** The labels are an attempt's last ones: a correction turns what was unknown into what is known. */
-function totalsOf(journal: readonly RunEntry[]): Report['totals'] {
-  return [...Map.groupBy(journal, (entry) => entry.money).values()].map((entries) => {
+function totalsOf(journal: readonly RunEntry[], attempts: AttemptMoney): Report['totals'] {
+  const byMoney = attemptsByMoney(attempts)
+  return [...Map.groupBy(journal, (entry) => entry.money)].map(([kind, entries]) => {
     const { balanceClass, currency } = firstOf(entries)
-    const attempts = [...Map.groupBy(entries, (entry) => `${entry.callId}:${entry.attempt}`).values()].map(foldAttempt)
-    const labelled = (matches: (attempt: (typeof attempts)[number]) => boolean) =>
-      toAmount(sum(attempts.filter(matches).map((attempt) => attempt.charged)), currency)
+    const own = byMoney.get(kind) ?? []
+    const labelled = (matches: (attempt: AttemptSums) => boolean) =>
+      toAmount(sum(own.filter(matches).map((attempt) => attempt.charged)), currency)
     return {
       balanceClass,
       currency,

@@ -40,6 +40,7 @@ export interface PocketSums {
 }
 
 const SPENDING: ReadonlySet<string> = new Set(['capture', 'overage', 'correction'])
+const RESOLVING: ReadonlySet<string> = new Set(['capture', 'void', 'expire'])
 
 /** Money that left for a provider, signed: a correction may bring some back. */
 export function spendOf(entry: JournalEntry): bigint {
@@ -49,41 +50,43 @@ export function spendOf(entry: JournalEntry): bigint {
 
 /** Folds one attempt's entries, in ledger order: the labels are those of the last entry that charged. */
 export function foldAttempt(entries: readonly JournalEntry[]): AttemptSums {
-  const amountOf = (code: string) => sum(entries.filter((entry) => entry.code === code).map((entry) => entry.amount))
-  const held = amountOf('hold')
-  const captured = amountOf('capture')
-  const resolution = entries.find((entry) => entry.code !== 'hold' && entry.released > 0n) ?? resolutionOf(entries)
-  const labelled = entries.findLast((entry) => entry.certainty !== null)
+  const sums = { held: 0n, captured: 0n, overage: 0n, corrected: 0n, charged: 0n }
+  let labelled: JournalEntry | undefined
+  let isResolved = false
+  for (const entry of entries) {
+    const spent = spendOf(entry)
+    sums.charged += spent
+    if (entry.code === 'hold') sums.held += entry.amount
+    else if (entry.code === 'capture') sums.captured += entry.amount
+    else if (entry.code === 'overage') sums.overage += spent
+    else if (entry.code === 'correction') sums.corrected += spent
+    if (entry.certainty !== null) labelled = entry
+    isResolved ||= RESOLVING.has(entry.code) || (entry.code !== 'hold' && entry.released > 0n)
+  }
   return {
-    held,
-    captured,
-    released: resolution ? held - captured : 0n,
-    overage: sum(entries.filter((entry) => entry.code === 'overage').map(spendOf)),
-    corrected: sum(entries.filter((entry) => entry.code === 'correction').map(spendOf)),
-    charged: sum(entries.map(spendOf)),
+    ...sums,
+    released: isResolved ? sums.held - sums.captured : 0n,
     certainty: labelled?.certainty ?? null,
     use: labelled?.use ?? null,
-    open: resolution === undefined,
+    open: !isResolved,
     transfers: entries.map((entry) => entry.id),
   }
 }
 
-function resolutionOf(entries: readonly JournalEntry[]): JournalEntry | undefined {
-  return entries.find((entry) => entry.code === 'capture' || entry.code === 'void' || entry.code === 'expire')
-}
-
 /** Folds the entries of one kind of money. */
 export function foldPocket(entries: readonly JournalEntry[]): PocketSums {
-  const held = sum(entries.map((entry) => (entry.code === 'hold' ? entry.amount : -entry.released)))
-  const moved = (code: string, direction: JournalEntry['direction']) =>
-    sum(entries.filter((entry) => entry.code === code && entry.direction === direction).map((entry) => entry.amount))
-  return {
-    funded: moved('top_up', 'in') + moved('carve', 'in'),
-    spent: sum(entries.map(spendOf)),
-    held,
-    returned: moved('return', 'out'),
-    inChildren: moved('carve', 'out') - moved('return', 'in'),
+  const sums = { funded: 0n, spent: 0n, held: 0n, returned: 0n, inChildren: 0n }
+  for (const entry of entries) {
+    const { code, amount, released, direction } = entry
+    sums.spent += spendOf(entry)
+    sums.held += code === 'hold' ? amount : -released
+    if (code === 'top_up' && direction === 'in') sums.funded += amount
+    else if (code === 'carve' && direction === 'in') sums.funded += amount
+    else if (code === 'carve') sums.inChildren += amount
+    else if (code === 'return' && direction === 'out') sums.returned += amount
+    else if (code === 'return') sums.inChildren -= amount
   }
+  return sums
 }
 
 export function sum(values: readonly bigint[]): bigint {

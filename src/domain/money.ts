@@ -45,11 +45,15 @@ export function parseDecimal(text: string): ParsedNano {
  * @example formatNano(2_350_000n) // '0.002350'
  */
 export function formatNano(nano: Nano): string {
+  if (nano === 0n) return NOTHING
   const sign = nano < 0n ? '-' : ''
   const digits = (nano < 0n ? -nano : nano).toString().padStart(NANO_DIGITS + 1, '0')
   const fraction = digits.slice(-NANO_DIGITS)
   return `${sign}${digits.slice(0, -NANO_DIGITS)}.${fraction.slice(0, 6)}${fraction.slice(6).replace(/0+$/, '')}`
 }
+
+/** Half of what a report tells of an attempt. */
+const NOTHING = '0.000000'
 
 export function toAmount(nano: Nano, currency: Currency): Amount {
   return { amount: formatNano(nano), currency }
