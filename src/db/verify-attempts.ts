@@ -1,4 +1,5 @@
-import { sql } from 'kysely'
+import { sql, type RawBuilder } from 'kysely'
+import type { Lookup } from './verify-lookup.ts'
 import type { TableCheck } from './verify-table.ts'
 
 /** Keys of one statement where each row is looked up in the journal. */
@@ -65,41 +66,50 @@ export const attemptChecks: readonly TableCheck[] = [
       ), book as materialized (
         select id::text as id, provider, upstream_model, currency, input_nano_per_million::numeric as input,
           cached_input_nano_per_million::numeric as cached, output_nano_per_million::numeric as output,
-          per_call_nano::numeric as per_call, jsonb_build_object('inputNanoPerMillion', input_nano_per_million::text, 'cachedInputNanoPerMillion',
-          cached_input_nano_per_million::text, 'outputNanoPerMillion', output_nano_per_million::text, 'perCallNano',
-          per_call_nano::text) as prices
+          per_call_nano::numeric as per_call,
+          jsonb_build_object('inputNanoPerMillion', input_nano_per_million::text, 'cachedInputNanoPerMillion',
+            cached_input_nano_per_million::text, 'outputNanoPerMillion', output_nano_per_million::text, 'perCallNano',
+            per_call_nano::text) as prices
         from price
       )
-      select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(a.seq, 0) as place,
+      select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(r.seq, 0) as place,
         case
-          when p.id is not null or a.is_billed then case
-            when p.id is null then 'its price is missing'
-            when (a.plan->>'provider', a.plan->>'upstreamModel', a.plan->>'currency', k.currency)
-              is distinct from (p.provider, p.upstream_model, p.currency, p.currency) then
-              'its price is that of another route'
-            when a.plan->>'balanceClass' is distinct from k.balance_class then 'was planned for another balance'
-            when a.plan->'prices' is distinct from p.prices then 'was planned at other prices'
-            when not a.is_billed then null
-            when a.usage_is_known then case
-              when a.charged <> ceil((
-                  ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input
-                  + (a.usage->>'cachedInput')::numeric * p.cached
-                  + (a.usage->>'output')::numeric * p.output) / 1000000) + p.per_call
-                then 'was charged ' || a.charged end
-            when a.charged <> 0 then 'was charged ' || a.charged || ', and what it used is not known'
-          end
+          when a.has_no_price then case when b.is_billed then 'its price is missing' end
+          when a.planned_wrong is not null then a.planned_wrong
+          when not b.is_billed then null
+          when a.cost is not null then case when b.charged <> a.cost then 'was charged ' || b.charged end
+          when b.charged <> 0 then 'was charged ' || b.charged || ', and what it used is not known'
         end as wrong
-      from (
-        select a.*, r.seq, r.amount + coalesce(e.amount, 0) as charged,
-          coalesce(e.certainty, r.certainty) is not distinct from 'billed' as is_billed,
-          coalesce(pg_input_is_valid(a.usage->>'input', 'bigint') and pg_input_is_valid(a.usage->>'output', 'bigint')
-            and pg_input_is_valid(a.usage->>'cachedInput', 'bigint'), false) as usage_is_known
-        from attempt a
-        ${join('transfer', 'r', sql`r.pending_id = a.hold_id`)}
-        left join extra e on e.call_id = a.call_id and e.attempt = a.number
-        where ${piece}
-      ) a
-      ${join('account', 'k', sql`k.id = a.account_id`)}
-      left join book p on p.id = a.plan->>'priceId'`,
+      from (${costs(piece, join)} offset 0) a
+      ${join('transfer', 'r', sql`r.pending_id = a.hold_id`)}
+      left join extra e on e.call_id = a.call_id and e.attempt = a.number
+      cross join lateral (
+        select r.amount + coalesce(e.amount, 0) as charged,
+          coalesce(e.certainty, r.certainty) is not distinct from 'billed' as is_billed
+      ) b`,
   },
 ]
+
+/** What attempts must have cost, and how they were planned: plans are put away before anything large is joined. */
+function costs(piece: RawBuilder<boolean>, join: Lookup): RawBuilder<unknown> {
+  const isNumber = (key: string) => sql`pg_input_is_valid(a.usage->>${sql.lit(key)}, 'bigint')`
+  return sql`
+    select a.call_id, a.number, a.hold_id, p.id is null as has_no_price,
+      case
+        when (a.plan->>'provider', a.plan->>'upstreamModel', a.plan->>'currency', k.currency)
+          is distinct from (p.provider, p.upstream_model, p.currency, p.currency) then
+          'its price is that of another route'
+        when a.plan->>'balanceClass' is distinct from k.balance_class then 'was planned for another balance'
+        when a.plan->'prices' is distinct from p.prices then 'was planned at other prices'
+      end as planned_wrong,
+      case when ${isNumber('input')} and ${isNumber('output')} and ${isNumber('cachedInput')} then
+        ceil((
+          ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input
+          + (a.usage->>'cachedInput')::numeric * p.cached
+          + (a.usage->>'output')::numeric * p.output) / 1000000) + p.per_call
+      end as cost
+    from attempt a
+    ${join('account', 'k', sql`k.id = a.account_id`)}
+    left join book p on p.id = a.plan->>'priceId'
+    where ${piece}`
+}

@@ -28,7 +28,8 @@ function sourceOf(source: string | RawBuilder<unknown>): RawBuilder<unknown> {
 
 /**
  * Tables are read as they lie, once, and joined by hashing, whatever the planner believes of their sizes: a row costs a
- * third of what its look-ups by key cost. What does not fit is put on the disk meanwhile, so memory is bounded.
+ * third of what its look-ups by key cost. Up to two million movements a join fits into `work_mem` (twice that is for one
+ * hash table, of three at most); what does not is put on the disk meanwhile, so memory is bounded.
  */
 const FOR_WHOLE_TABLES = {
   enable_seqscan: 'on',
