@@ -18,8 +18,8 @@ const USAGE = `Usage: purser verify [--quick | --incremental] [--state FILE] [--
   --json             print one JSON document
 
 Recomputes balances, holds, versions, envelopes, lots, limits, prices and sealed blocks from the journal and compares them
-with what is stored. Reads the database directly, in short statements: that of PURSER_DATABASE_URL, else that of the running
-local stack, with its key and its anchor. Ends with 1 when a row is wrong.`
+with what is stored. Reads the database directly, in short statements while it is busy: that of PURSER_DATABASE_URL, else that
+of the running local stack, with its key and its anchor. Ends with 1 when a row is wrong.`
 
 /** Behind `  WRONG `. */
 const INDENT = ' '.repeat(8)

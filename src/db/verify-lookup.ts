@@ -53,3 +53,14 @@ export async function withWholeTables<Result>(
       return work(trx)
     })
 }
+
+/** As many movements in ten seconds are traffic that a longer snapshot would slow: 9 s of one halved it. */
+const BUSY_ROWS = 1_000
+
+/** Whether so much is written that statements must be short. */
+export async function isBusy(db: Kysely<Database>): Promise<boolean> {
+  const { rows } = await sql<{ isBusy: boolean }>`
+    select t.recorded_at > clock_timestamp() - interval '10 seconds' as "isBusy"
+    from transfer t order by t.xid desc, t.seq desc offset ${BUSY_ROWS - 1} limit 1`.execute(db)
+  return rows[0]?.isBusy ?? false
+}

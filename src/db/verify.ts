@@ -23,6 +23,7 @@ import { MovementCheck } from './verify-movements.ts'
 import { verifyAnchor, verifySeals, type SealFindings, type SealedUpTo } from './verify-seals.ts'
 import { compareLeases } from './verify-leases.ts'
 import { stateOf, type VerifyState } from './verify-state.ts'
+import { isBusy } from './verify-lookup.ts'
 import { runTableCheck, type Reach, type TableCheck } from './verify-table.ts'
 
 export interface Verification {
@@ -41,14 +42,14 @@ export interface VerifyOptions {
   readonly publicKeys?: readonly SealPublicKey[]
   /** Rows of the journal that one statement reads. */
   readonly pieceRows?: number
-  /** A longer journal is not joined as a whole with what it names, but looked up row by row, in short statements. */
+  /** A longer journal is not joined as a whole with what it names, but looked up row by row; so is that of a busy ledger. */
   readonly maxWholeRows?: number
 }
 
 /** Rows of one statement: some hundreds of milliseconds, because a longer snapshot slows the accounts that are written. */
 const PIECE_ROWS = 50_000
-/** A statement over whole tables of this size takes some twenty seconds, and holds its snapshot as long. */
-const MAX_WHOLE_ROWS = 6_000_000
+/** A statement over whole tables of this size takes some ten seconds, and holds its snapshot as long. */
+const MAX_WHOLE_ROWS = 2_500_000
 /** What came while the journal was read is read as well, until little is left; that little is read with the accounts. */
 const MAX_ROUNDS = 5
 
@@ -85,7 +86,7 @@ const CLAIMS = {
 
 /**
  * Recomputes what the ledger says from its journal, over all tenants, and compares. Reads only, in statements that block
- * nobody; those over whole tables of calls take seconds, all others are short. The ledger may be written meanwhile.
+ * nobody. While the ledger is busy all of them are short; when it is quiet, tables of calls are read as a whole.
  */
 export async function verifyLedger(db: Kysely<Database>, options: VerifyOptions = {}): Promise<Verification> {
   const mode = options.mode ?? 'everything'
@@ -96,18 +97,22 @@ export async function verifyLedger(db: Kysely<Database>, options: VerifyOptions 
   if (journal.check.ok) checks.push(...(await coreChecks(db, journal)))
   if (mode === 'quick') return { ok: isRight(checks), checks }
   if (journal.check.ok) checks.push(...(await journalChecks(db, journal)))
-  checks.push(...(await rowChecks(db, journal.range, reachOf(journal, options))))
+  checks.push(...(await rowChecks(db, journal.range, await reachOf(db, journal, options))))
   const seals = await sealChecks(db, options, { frontier: journal.frontier, from: since?.sealedUpTo })
   checks.push(...seals.checks)
   if (!isRight(checks) || !seals.upTo) return { ok: false, checks }
   return { ok: true, checks, state: stateOf(journal.fold, { place: journal.range.upTo, sealed: seals.upTo }) }
 }
 
-function reachOf(journal: Journal, { mode, since, maxWholeRows = MAX_WHOLE_ROWS }: VerifyOptions): Reach {
-  const { check, fold, range } = journal
+async function reachOf(
+  db: Kysely<Database>,
+  { check, fold, range }: Journal,
+  { mode, since, maxWholeRows = MAX_WHOLE_ROWS }: VerifyOptions,
+): Promise<Reach> {
   if (mode === 'incremental' && since) return { kind: 'moved', range }
   // What could not be read whole may be of any length.
-  return { kind: check.ok && fold.rows <= BigInt(maxWholeRows) ? 'whole' : 'pieces' }
+  const isSmall = check.ok && fold.rows <= BigInt(maxWholeRows)
+  return { kind: isSmall && !(await isBusy(db)) ? 'whole' : 'pieces' }
 }
 
 function isRight(checks: readonly VerifyCheck[]): boolean {

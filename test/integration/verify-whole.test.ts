@@ -1,10 +1,13 @@
+import { isBusy } from '#db/verify-lookup.ts'
 import { verifyLedger } from '#db/verify.ts'
 import { expect, test } from 'vitest'
 import { asAdmin } from '../support/admin.ts'
 import { createLimitWorld } from '../support/limits.ts'
 import { tellMoneyStory } from '../support/money-story.ts'
+import { expectVerified } from '../support/open-attempt.ts'
+import { forever, holdOf, openCalls, pocketOf, settlementOf, startProcess } from '../support/storm.ts'
 import { WITHOUT_CHECKS } from '../support/tamper.ts'
-import type { World } from '../support/world.ts'
+import { createWorld, type World } from '../support/world.ts'
 
 /** What is looked at in the tables of calls, and what is wrong with it then. */
 const EDITS = [
@@ -117,6 +120,19 @@ test('whole tables at once and row by row: the same is wrong, and the same is sa
     }
   })
   expect((await look(world, 'whole')).wrong).toEqual({})
+})
+
+test('a ledger is busy while a thousand movements came within seconds, and is then read in short statements', async () => {
+  const world = await createWorld()
+  const { queue } = await startProcess(world.database.appUrl)
+  const run = await world.openRun({ direct: 1_000_000n })
+  const pocket = await pocketOf(world.db, world.scope, { ...run, balanceClass: 'direct' })
+  const calls = await openCalls(world.db, world.scope, { ...run, count: 500 })
+  await Promise.all(calls.map((call) => queue.reserve(pocket, holdOf(call, 5n), forever())))
+  expect(await isBusy(world.db)).toBe(false)
+  await Promise.all(calls.map((call) => queue.settle(pocket, settlementOf(call, 3n))))
+  expect(await isBusy(world.db)).toBe(true)
+  await expectVerified(world)
 })
 
 async function look(world: World, reach: 'whole' | 'pieces') {
