@@ -10,7 +10,8 @@ drop type granted_hold;
 drop type moved_pocket;
 drop type moved_lease;
 
--- What an account is does not change, so it is checked when that is written and not at every movement.
+-- What an account is, and what was carved for it, changes rarely: it is checked when that is written, and not at every
+-- movement.
 do $$
 declare
   v_name text;
@@ -32,7 +33,8 @@ begin
     and new.gate in ('open', 'frozen', 'closing', 'closed') and new.currency ~ '^[A-Z]{3}$' and new.cap >= 0 is not false
     and new.balance_class in ('direct', 'credit') is not false and (new.kind = 'wallet') = (new.wallet_id is not null)
     and (new.kind = 'pocket') = (new.envelope_id is not null)
-    and (new.kind in ('wallet', 'pocket')) = (new.balance_class is not null)) is not true then
+    and (new.kind in ('wallet', 'pocket')) = (new.balance_class is not null)
+    and new.carved >= 0 and new.carved <= new.cap is not false) is not true then
     raise exception 'an account is not well formed: %', new.id using errcode = 'check_violation';
   end if;
   return new;
@@ -40,7 +42,7 @@ end
 $$;
 
 create trigger account_is_well_formed
-  before insert or update of kind, wallet_id, envelope_id, balance_class, currency, gate, cap on account
+  before insert or update of kind, wallet_id, envelope_id, balance_class, currency, gate, cap, carved on account
   for each row execute function check_account();
 
 -- Each kind of movement of a statement is looked at once, and found by key, whatever the planner believes of the tables.
@@ -60,8 +62,9 @@ begin
   where k.code is null limit 1;
   if found then
     raise exception 'no such movement is allowed: %: % from % to %', (
-        select p.id from posted p where p.debit_account = v_wrong.debit_account
-          and p.credit_account = v_wrong.credit_account and p.code = v_wrong.code limit 1
+        select p.id from posted p
+        where (p.debit_account, p.credit_account, p.code, p.project_id, p.currency)
+          = (v_wrong.debit_account, v_wrong.credit_account, v_wrong.code, v_wrong.project_id, v_wrong.currency) limit 1
       ), v_wrong.code, coalesce(v_wrong.debit, 'an account of another project or currency'),
       coalesce(v_wrong.credit, 'an account of another project or currency') using errcode = 'check_violation';
   end if;
@@ -104,14 +107,14 @@ create type odd_verdict as (ord integer, hold_id uuid, verdict text, replayed bo
 --   back), short (ask find_money), lease_short (ask refill_leases), behind (first in first out: somebody in front waits
 --   for the same pocket or the same limit).
 -- Answers how many were settled and granted, and those that were not, or not only now: `odd`, in the order of their `ord`.
--- Raises PU002 when leases have changed since they were read: nothing is written, and the batch can be sent again.
--- Locks pockets by id, then leases by id, then calls by id.
+-- Raises PU002 when leases have changed since they were read: nothing is written, and the batch can be sent again, with
+-- `p_again`: then they are locked before they are read. Locks pockets by id, then leases by id, then calls by id.
 -- Every plan must stay good when the tables grow a thousandfold between two analyses. So a row is looked up by its key in
 -- a lateral subquery with a limit, which cannot be turned round, and changed by the place where that found it. (A join of
 -- a few new values with the table to be changed was turned round: each hold read all leases there were.) `limit
 -- cardinality(…)` lets the planner expect one row and begin with the values. Who looks a value up in an array by its place
 -- copies the array each time, so arrays are unnested.
-create function post(p_instance uuid, p_accounts uuid[], p_settles jsonb, p_reserves jsonb,
+create function post(p_instance uuid, p_accounts uuid[], p_settles jsonb, p_reserves jsonb, p_again boolean,
   out settled integer, out granted integer, out odd odd_verdict[])
 language plpgsql security definer set search_path = public, pg_temp
 set enable_seqscan = off set enable_bitmapscan = off set enable_memoize = off set jit = off
@@ -132,6 +135,10 @@ begin
     v_reserves := array(select i from jsonb_populate_recordset(null::reserve_item, p_reserves) i);
   end if;
   v_pockets := lock_pockets(p_accounts);
+  if p_again then
+    perform from lease l where l.envelope_id = any(array(select p.envelope_id from unnest(v_pockets) p)) order by l.id
+      for no key update;
+  end if;
   v_now := clock_timestamp();
   settled := 0;
   granted := 0;
@@ -280,9 +287,7 @@ declare
   v_asked asked_hold[];
   v_leases moved_lease[];
   v_plain boolean;
-  v_sent bigint;
-  v_counted bigint;
-  v_moved bigint;
+  v_refused refused_hold[];
   v_odd odd_verdict[] := '{}';
 begin
   v_asked := array(
@@ -321,12 +326,8 @@ begin
         when p.gate <> 'open' then p.gate
         when c.id is null then 'unknown_call'
         when c.state = 'answered' then 'answered'
-        when exists (
-          select from attempt a where a.call_id = i.call_id and a.state = 'sent' and a.project_id = i.project_id
-        ) then 'taken'
-        when i.amount > p.balance and p.kind <> 'standing' and p.parent_id is null and not exists (
-          select from envelope e where e.parent_id = p.envelope_id and e.gate <> 'closed' and e.kind = 'child'
-        ) then 'exhausted'
+        when open.call_id is not null then 'taken'
+        when i.amount > p.balance and p.kind <> 'standing' and p.parent_id is null and child.id is null then 'exhausted'
       end as known
     from unnest(p_items) i
     left join pocket p on p.id = i.account_id and p.project_id = i.project_id and p.envelope_id = i.envelope_id
@@ -338,6 +339,13 @@ begin
       select a.call_id, a.hold_id, a.owner, a.state, a.held, a.tokens, a.account_id from attempt a
       where a.call_id = i.call_id and a.number = i.attempt and a.project_id = i.project_id limit 1
     ) old on true
+    left join lateral (
+      select a.call_id from attempt a where a.call_id = i.call_id and a.state = 'sent' and a.project_id = i.project_id limit 1
+    ) open on true
+    left join lateral (
+      select e.id from envelope e
+      where e.parent_id = p.envelope_id and e.gate <> 'closed' and e.kind = 'child' and i.amount > p.balance limit 1
+    ) child on true
     left join lateral (
       select r.hold_id from refusal r where r.hold_id = i.hold_id and r.project_id = i.project_id limit 1
     ) r on true
@@ -357,13 +365,27 @@ begin
     left join lateral unnest(h.leases, h.places, h.rooms, h.measures) as x(id, place, room, measure) on true group by x.id
   ) s;
   if not v_plain then
-    select s.asked, s.leases, s.odd into v_asked, v_leases, v_odd from sift_holds(v_asked, p_now) s;
+    select s.asked, s.leases, s.refused, s.odd into v_asked, v_leases, v_refused, v_odd from sift_holds(v_asked) s;
   end if;
-  if cardinality(v_asked) = 0 then return v_odd; end if;
-  -- The parts run in the order in which the last line asks for them. Attempts come first, and by call: whoever holds the
-  -- same calls on other pockets waits for the first of them, and never each for the other.
+  if cardinality(v_asked) > 0 then perform grant_holds(p_instance, v_asked, v_leases, p_now); end if;
+  -- After the leases, as `refill_leases` has it.
+  if cardinality(v_refused) > 0 then perform refuse_holds(v_refused, p_now); end if;
+  return v_odd;
+end
+$$;
+
+-- Writes holds that fit, and counts what they take of leases.
+create function grant_holds(p_instance uuid, p_holds asked_hold[], p_leases moved_lease[], p_now timestamptz) returns void
+language plpgsql as $$
+declare
+  v_counted bigint;
+  v_sent bigint;
+  v_moved bigint;
+begin
+  -- The parts run in the order in which the last lines ask for them: leases are locked by id, then attempts come by call.
+  -- Whoever holds the same calls on other pockets waits for the first of them, and never each for the other.
   with asked as materialized (
-    select * from unnest(v_asked)
+    select * from unnest(p_holds)
   ), sent as (
     insert into attempt (call_id, number, project_id, run_id, envelope_id, account_id, hold_id, instance_id, owner, held,
         plan, leases, tokens, sent_at)
@@ -372,7 +394,7 @@ begin
       from asked g order by g.call_id returning 1
   ), counted as (
     update lease l set held = l.held + limit_need(l.measure, m.amount, m.tokens, m.calls)
-      from (select * from unnest(v_leases) limit cardinality(v_leases)) m
+      from (select * from unnest(p_leases) limit cardinality(p_leases)) m
       where l.ctid = m.place and l.id = m.id
         and limit_need(l.measure, m.amount, m.tokens, m.calls) <= l.leased - l.used - l.held
       returning 1
@@ -380,7 +402,7 @@ begin
     update account a set pending_debit = a.pending_debit + m.taken, version = a.version + m.moves, moved_at = p_now
       from (
         select g.pocket, max(g.moves) as moves, max(g.taken) as taken from asked g
-        group by g.pocket limit cardinality(v_asked)
+        group by g.pocket limit cardinality(p_holds)
       ) m where a.ctid = m.pocket returning m.moves
   ), posted as (
     insert into transfer (id, recorded_at, project_id, code, debit_account, credit_account, currency, amount, envelope_id,
@@ -389,24 +411,22 @@ begin
         g.call_id, g.attempt, g.version + g.moves, g.balance, g.held + g.taken
       from asked g
   )
-  select (select count(*) from sent), (select count(*) from counted), (select sum(moves) from moved)
-    into v_sent, v_counted, v_moved;
-  if v_counted <> coalesce(cardinality(v_leases), 0) or v_moved <> cardinality(v_asked) then
+  select (select count(*) from counted), (select count(*) from sent), (select sum(moves) from moved)
+    into v_counted, v_sent, v_moved;
+  if v_counted <> coalesce(cardinality(p_leases), 0) or v_moved <> cardinality(p_holds) then
     raise exception 'a lease or a pocket of the batch has changed meanwhile' using errcode = 'PU002';
   end if;
-  return v_odd;
 end
 $$;
 
 -- Sifts holds of which not all can be granted, one by one, in their order: those that are granted, what they take of
--- leases, and the verdicts of the others. Stores those that never fit.
-create function sift_holds(p_asked asked_hold[], p_now timestamptz, out asked asked_hold[], out leases moved_lease[],
-  out odd odd_verdict[])
+-- leases, and the verdicts of the others, with those that never fit.
+create function sift_holds(p_asked asked_hold[], out asked asked_hold[], out leases moved_lease[],
+  out refused refused_hold[], out odd odd_verdict[])
 language plpgsql as $$
 declare
   item asked_hold;
   v_verdict text;
-  v_refused refused_hold[] := '{}';
   -- Of the pocket at hand: whether somebody waits for its money, or for which limits, and what was granted so far.
   v_pocket uuid;
   v_waits boolean;
@@ -419,6 +439,7 @@ declare
   v_need bigint;
 begin
   asked := '{}';
+  refused := '{}';
   odd := '{}';
   foreach item in array p_asked loop
     if v_envelope is distinct from item.envelope_id then
@@ -471,14 +492,13 @@ begin
       continue;
     end if;
     if v_verdict = 'exhausted' and not item.replayed then
-      v_refused := array_append(v_refused, row(item.project_id, item.account_id, item.currency, item.balance_class,
+      refused := array_append(refused, row(item.project_id, item.account_id, item.currency, item.balance_class,
         item.hold_id, item.call_id, item.attempt, item.envelope_id, item.run_id, item.amount, item.plan,
         item.balance - item.held - v_taken, 'pocket', null)::refused_hold);
     end if;
     v_waits := v_waits or v_verdict in ('busy', 'short');
     odd := array_append(odd, row(item.ord, item.hold_id, v_verdict, item.replayed)::odd_verdict);
   end loop;
-  if cardinality(v_refused) > 0 then perform refuse_holds(v_refused, p_now); end if;
   leases := array(
     select row(l.id, min(l.place), sum(g.amount), sum(g.tokens), count(*))::moved_lease
     from unnest(asked) g cross join lateral unnest(g.leases, g.places) as l(id, place) group by l.id order by l.id
@@ -488,5 +508,5 @@ end
 $$;
 
 grant execute on function post to purser_app;
-revoke execute on function post, lock_pockets, post_settles, post_reserves, sift_holds, check_account
+revoke execute on function post, lock_pockets, post_settles, post_reserves, grant_holds, sift_holds, check_account
   from public;

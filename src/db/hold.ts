@@ -106,7 +106,7 @@ interface Posted {
  * Settles, then holds, over many pockets in one commit and one round trip. No call may stand in it twice. A settlement
  * that is not plain (an overage, a replay) is answered `undefined` and left for `settle`.
  *
- * @throws Problem `clock_backwards`
+ * @throws Problem `clock_backwards`; PU002 when leases have changed meanwhile
  */
 export async function post(
   db: Kysely<Database>,
@@ -114,6 +114,8 @@ export async function post(
     readonly instanceId: string
     readonly settles: readonly OfPocket<SettleItem>[]
     readonly reserves: readonly OfPocket<ReserveItem>[]
+    /** After PU002: the leases of the batch are locked before they are read, so that it does not happen again. */
+    readonly again?: boolean
   },
 ): Promise<Posted> {
   const { settles, reserves } = batch
@@ -121,7 +123,7 @@ export async function post(
   const { rows } = await sql<PostedRow>`
     /* prepared: post */ select settled, granted, to_json(odd) as odd
     from post(${batch.instanceId}, ${accounts}, ${listOf(settles, plainRow)}::jsonb,
-      ${listOf(reserves, reserveRow)}::jsonb)`.execute(db)
+      ${listOf(reserves, reserveRow)}::jsonb, ${batch.again ?? false})`.execute(db)
   const [row] = rows
   invariant(row, 'post returns a row')
   const odd = row.odd ?? []

@@ -33,8 +33,6 @@ const MAX_COLLISIONS = 5
 const COLLISION_PAUSE_MS = 5
 const UNIQUE_VIOLATION = '23505'
 const LEASES_CHANGED = 'PU002'
-/** A lease that was folded away stays away: its settlements go one by one. */
-const MAX_AGAIN = 3
 
 /**
  * Sends a batch as one commit. If an item makes it throw, they go one by one, so that a bad item fails alone. A database
@@ -59,12 +57,11 @@ export async function fly(db: Kysely<Database>, instanceId: string, flight: Flig
 
 /** Leases are counted on without having been locked first: what changed them meanwhile makes the batch go again. */
 async function postAgain(db: Kysely<Database>, instanceId: string, flight: Flight): ReturnType<typeof post> {
-  for (let again = 0; ; again += 1) {
-    try {
-      return await post(db, { instanceId, ...flight })
-    } catch (error) {
-      if (codeOf(error) !== LEASES_CHANGED || again === MAX_AGAIN) throw error
-    }
+  try {
+    return await post(db, { instanceId, ...flight })
+  } catch (error) {
+    if (codeOf(error) !== LEASES_CHANGED) throw error
+    return post(db, { instanceId, ...flight, again: true })
   }
 }
 
@@ -96,15 +93,9 @@ function reserveAlone(
 ): Promise<Landed<ReserveAnswer>> {
   return attemptTo(
     async () => {
-      try {
-        const [answer] = (await postAgain(db, instanceId, { settles: [], reserves: [entry] })).reserves
-        if (!answer) throw new Error('the ledger gave no answer')
-        return answer
-      } catch (error) {
-        if (codeOf(error) !== LEASES_CHANGED) throw error
-        // Whoever refills waits for what changes them all the time.
-        return { holdId: entry.item.holdId, verdict: 'lease_short', replayed: false }
-      }
+      const [answer] = (await postAgain(db, instanceId, { settles: [], reserves: [entry] })).reserves
+      if (!answer) throw new Error('the ledger gave no answer')
+      return answer
     },
     { holdId: entry.item.holdId, verdict: 'mismatch', replayed: false },
   )

@@ -34,6 +34,8 @@ const MAX_BATCH = 128
  * costs nearly as much as one of many.
  */
 const MAX_FLIGHTS = 2
+/** However few wait, they go after that long: what is under way may be waiting for somebody else's lock. */
+const MOST_HELD_BACK_MS = 20
 /** Most holds waiting for one pocket in one process: beyond it the answer is `overloaded`, never "no money". */
 const MAX_WAITING = 10_000
 /** How often those who wait are asked again when nothing was settled here: another process may have settled. */
@@ -66,24 +68,22 @@ export function createLedgerQueue(options: {
   readonly db: Kysely<Database>
   readonly instanceId: string
 }): LedgerQueue {
-  const queue = new Queue(options.db, options.instanceId)
-  return {
-    reserve: (pocket, item, wait) => queue.reserve(pocket, item, wait.signal),
-    settle: (pocket, item) => queue.settle(pocket, item),
-  }
+  return new Queue(options.db, options.instanceId)
 }
 
-class Queue {
+class Queue implements LedgerQueue {
   readonly #db: Kysely<Database>
   readonly #instanceId: string
   readonly #lanes = new Map<string, Lane>()
-  /** Lanes with something to send, the longest waiting first. */
-  readonly #ready = new Set<Lane>()
+  /** Lanes with something to send, for each kind the longest waiting first. */
+  readonly #ready = { settles: new Set<Lane>(), reserves: new Set<Lane>() }
   /** Calls and holds under way: none goes twice at once. */
   readonly #underWay = new Set<string>()
   #flights = 0
   /** Items of those. */
   #flying = 0
+  /** Set while somebody is held back because too few wait. */
+  #heldBack: NodeJS.Timeout | undefined
   #lastKind: Kind = 'settles'
   #isPumping = false
   readonly #fetching: Promise<unknown>[] = Array.from({ length: MAX_FETCHING }, () => Promise.resolve())
@@ -94,7 +94,7 @@ class Queue {
     this.#instanceId = instanceId
   }
 
-  reserve(pocket: PocketKey, item: ReserveItem, signal: AbortSignal): Promise<ReserveAnswer> {
+  reserve(pocket: PocketKey, item: ReserveItem, { signal }: ReserveWait): Promise<ReserveAnswer> {
     const lane = this.#laneOf(pocket)
     if (lane.reserves.length >= MAX_WAITING) {
       return Promise.reject(
@@ -124,7 +124,8 @@ class Queue {
   }
 
   #makeReady(lane: Lane): void {
-    this.#ready.add(lane)
+    this.#ready.settles.add(lane)
+    this.#ready.reserves.add(lane)
     if (this.#isPumping) return
     this.#isPumping = true
     // At the end of this turn of the event loop: what arrives together goes together.
@@ -134,11 +135,12 @@ class Queue {
     })
   }
 
-  #pump(): void {
+  #pump({ isLate }: { readonly isLate: boolean } = { isLate: false }): void {
     while (this.#flights < MAX_FLIGHTS) {
       const kind = this.#nextKind()
       const waiting = this.#waiting(kind)
-      if (waiting === 0 || waiting < this.#flying) return
+      if (waiting === 0) return
+      if (waiting < this.#flying && !isLate) return this.#holdBack()
       const batch = this.#takeBatch(kind)
       const items = batch.settles.length + batch.reserves.length
       if (items === 0) return
@@ -147,6 +149,13 @@ class Queue {
       this.#flying += items
       void this.#send(batch, items)
     }
+  }
+
+  #holdBack(): void {
+    this.#heldBack ??= setTimeout(() => {
+      this.#heldBack = undefined
+      this.#pump({ isLate: true })
+    }, MOST_HELD_BACK_MS)
   }
 
   /** A commit is of one kind, by turns: one of both would have to run what is fixed of both. */
@@ -158,22 +167,25 @@ class Queue {
   #waiting(kind: Kind): number {
     const sendable = kind === 'settles' ? sendableSettles : sendableReserves
     let waiting = 0
-    for (const lane of this.#ready) waiting += sendable(lane)
+    for (const lane of this.#ready[kind]) waiting += sendable(lane)
     return waiting
   }
 
   #takeBatch(kind: Kind): Batch {
     const batch: Batch = { settles: [], reserves: [] }
+    const ready = this.#ready[kind]
+    const sendable = kind === 'settles' ? sendableSettles : sendableReserves
     const more: Lane[] = []
-    for (const lane of this.#ready) {
+    for (const lane of ready) {
       const room = MAX_BATCH - batch.settles.length - batch.reserves.length
       if (room === 0) break
-      if (kind === 'settles' && sendableSettles(lane) > 0) batch.settles.push(...this.#takeSettles(lane, room))
-      if (kind === 'reserves' && sendableReserves(lane) > 0) batch.reserves.push(...this.#takeReserves(lane, room))
-      this.#ready.delete(lane)
-      if (isSendable(lane)) more.push(lane)
+      ready.delete(lane)
+      if (sendable(lane) === 0) continue
+      more.push(lane)
+      if (kind === 'settles') batch.settles.push(...this.#takeSettles(lane, room))
+      else batch.reserves.push(...this.#takeReserves(lane, room))
     }
-    for (const lane of more) this.#ready.add(lane)
+    for (const lane of more) if (lane[kind].length > 0) ready.add(lane)
     return batch
   }
 
@@ -258,7 +270,8 @@ class Queue {
   #endIfIdle(lane: Lane): void {
     if (!isIdle(lane)) return
     clearTimeout(lane.timer)
-    this.#ready.delete(lane)
+    this.#ready.settles.delete(lane)
+    this.#ready.reserves.delete(lane)
     this.#lanes.delete(lane.accountId)
   }
 

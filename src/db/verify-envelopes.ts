@@ -66,7 +66,7 @@ export const envelopeChecks: readonly TableCheck[] = [
       select 'account ' || a.id as name, ${epochOf(sql`a.created_at`)} as place,
         case
           when (a.kind = 'wallet') <> (a.wallet_id is not null) or (a.kind = 'pocket') <> (a.envelope_id is not null)
-            or (a.kind in ('wallet', 'pocket')) <> (a.balance_class is not null) then
+            or (a.kind in ('wallet', 'pocket')) <> (coalesce(a.balance_class, '') in ('direct', 'credit')) then
             'is a ' || a.kind || ' and belongs to something else'
           when a.kind = 'wallet' and w.project_id is distinct from a.project_id then
             'its wallet is missing, or of another project'
