@@ -59,6 +59,8 @@ export interface LedgerQueue {
 
 type Kind = 'settles' | 'reserves'
 
+const SENDABLE = { settles: sendableSettles, reserves: sendableReserves } as const
+
 interface Batch {
   readonly settles: WaitingSettle[]
   readonly reserves: WaitingReserve[]
@@ -152,7 +154,8 @@ class Queue implements LedgerQueue {
   }
 
   #holdBack(): void {
-    this.#heldBack ??= setTimeout(() => {
+    if (this.#heldBack) return
+    this.#heldBack = setTimeout(() => {
       this.#heldBack = undefined
       this.#pump({ isLate: true })
     }, MOST_HELD_BACK_MS)
@@ -165,22 +168,20 @@ class Queue implements LedgerQueue {
   }
 
   #waiting(kind: Kind): number {
-    const sendable = kind === 'settles' ? sendableSettles : sendableReserves
     let waiting = 0
-    for (const lane of this.#ready[kind]) waiting += sendable(lane)
+    for (const lane of this.#ready[kind]) waiting += SENDABLE[kind](lane)
     return waiting
   }
 
   #takeBatch(kind: Kind): Batch {
     const batch: Batch = { settles: [], reserves: [] }
     const ready = this.#ready[kind]
-    const sendable = kind === 'settles' ? sendableSettles : sendableReserves
     const more: Lane[] = []
     for (const lane of ready) {
       const room = MAX_BATCH - batch.settles.length - batch.reserves.length
       if (room === 0) break
       ready.delete(lane)
-      if (sendable(lane) === 0) continue
+      if (SENDABLE[kind](lane) === 0) continue
       more.push(lane)
       if (kind === 'settles') batch.settles.push(...this.#takeSettles(lane, room))
       else batch.reserves.push(...this.#takeReserves(lane, room))

@@ -53,7 +53,13 @@ test('not even the owner of the tables can make an account that is none, or brin
   try {
     for (const what of ["kind = 'purse'", "kind = 'wallet'", "currency = 'usd'", "gate = 'ajar'", 'cap = -1'])
       await expect(change(what)).rejects.toThrow(/not well formed/)
-    for (const what of ["balance_class = 'gold'", 'balance_class = null', 'envelope_id = null'])
+    for (const what of [
+      'carved = -1',
+      'cap = 1, carved = 2',
+      "balance_class = 'gold'",
+      'balance_class = null',
+      'envelope_id = null',
+    ])
       await expect(change(what)).rejects.toThrow(/not well formed/)
     for (const what of ['posted_debit = 6', 'pending_debit = 6', 'posted_debit = -1', 'pending_credit = -1'])
       await expect(change(what)).rejects.toThrow(/account_never_negative/)
