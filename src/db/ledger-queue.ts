@@ -57,9 +57,8 @@ export interface LedgerQueue {
   settle(pocket: PocketKey, item: SettleItem): Promise<SettleAnswer>
 }
 
-type Kind = 'settles' | 'reserves'
-
 const SENDABLE = { settles: sendableSettles, reserves: sendableReserves } as const
+type Kind = keyof typeof SENDABLE
 
 interface Batch {
   readonly settles: WaitingSettle[]
@@ -81,8 +80,8 @@ class Queue implements LedgerQueue {
   readonly #ready = { settles: new Set<Lane>(), reserves: new Set<Lane>() }
   /** Calls and holds under way: none goes twice at once. */
   readonly #underWay = new Set<string>()
+  /** Commits under way, and the items of those. */
   #flights = 0
-  /** Items of those. */
   #flying = 0
   /** Set while somebody is held back because too few wait. */
   #heldBack: NodeJS.Timeout | undefined
