@@ -59,7 +59,6 @@ export interface LedgerQueue {
 
 const SENDABLE = { settles: sendableSettles, reserves: sendableReserves } as const
 type Kind = keyof typeof SENDABLE
-
 interface Batch {
   readonly settles: WaitingSettle[]
   readonly reserves: WaitingReserve[]
@@ -69,7 +68,8 @@ export function createLedgerQueue(options: {
   readonly db: Kysely<Database>
   readonly instanceId: string
 }): LedgerQueue {
-  return new Queue(options.db, options.instanceId)
+  const queue = new Queue(options.db, options.instanceId)
+  return { reserve: queue.reserve.bind(queue), settle: queue.settle.bind(queue) }
 }
 
 class Queue implements LedgerQueue {
@@ -144,8 +144,8 @@ class Queue implements LedgerQueue {
       if (waiting < this.#flying && !isLate) return this.#holdBack()
       const batch = this.#takeBatch(kind)
       const items = batch.settles.length + batch.reserves.length
-      if (items === 0) return
       this.#lastKind = kind
+      if (items === 0) return
       this.#flights += 1
       this.#flying += items
       void this.#send(batch, items)
