@@ -1,13 +1,7 @@
 import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
-import {
-  correct,
-  type PocketKey,
-  type ReserveAnswer,
-  type ReserveItem,
-  type SettleItem,
-  type SettleVerdict,
-} from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import type { PocketKey, ReserveAnswer, ReserveItem, SettleItem, SettleVerdict } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'

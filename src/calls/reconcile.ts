@@ -1,5 +1,6 @@
 import type { Scope } from '#db/database.ts'
-import { correct, settle, type Correction } from '#db/hold.ts'
+import { correct, type Correction } from '#db/correction.ts'
+import { settle } from '#db/hold.ts'
 import { attemptsOfTheDead, namedAttempt, type Orphan } from '#db/orphan.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'

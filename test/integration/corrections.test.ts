@@ -1,5 +1,5 @@
 import { reconcile, voidLost } from '#calls/reconcile.ts'
-import { correct, type Correction } from '#db/hold.ts'
+import { correct, type Correction } from '#db/correction.ts'
 import { newId } from '#db/ids.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'

@@ -1,5 +1,6 @@
 import { executeCall } from '#calls/execute.ts'
-import { correct, refillLeases } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import { refillLeases } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { setGate } from '#db/ledger.ts'
 import { changeLimitCap, getLimit } from '#db/limit.ts'

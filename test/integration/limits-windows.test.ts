@@ -1,5 +1,6 @@
 import { connectDatabase } from '#db/database.ts'
-import { correct, settle } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import { settle } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { foldLeases } from '#db/lease.ts'
 import { limitUsage } from '#db/limit-usage.ts'

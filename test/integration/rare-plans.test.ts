@@ -1,5 +1,6 @@
 import { connectDatabase } from '#db/database.ts'
-import { correct, settle } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import { settle } from '#db/hold.ts'
 import { closeEnvelope } from '#db/ledger.ts'
 import type { Database } from '#db/schema.ts'
 import { sql, type Kysely } from 'kysely'

@@ -1,5 +1,6 @@
 import { closeTree, openChild } from '#db/envelope.ts'
-import { correct, type PocketKey } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import type { PocketKey } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { foldLeases, recallLeases } from '#db/lease.ts'
 import { deposit, setGate, topUpEnvelope, type Funding } from '#db/ledger.ts'

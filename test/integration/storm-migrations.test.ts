@@ -1,6 +1,6 @@
 import { connectDatabase } from '#db/database.ts'
 import { createLedgerQueue } from '#db/ledger-queue.ts'
-import { correct } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
 import { closeEnvelope, topUpEnvelope } from '#db/ledger.ts'
 import { newId } from '#db/ids.ts'
 import { openPool } from '#db/pool.ts'

@@ -1,4 +1,5 @@
-import { correct, post, type ReserveItem } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import { post, type ReserveItem } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import pg from 'pg'
 import { sql } from 'kysely'

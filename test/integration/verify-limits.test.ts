@@ -1,4 +1,4 @@
-import { correct } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
 import { newId } from '#db/ids.ts'
 import { changeLimitCap } from '#db/limit.ts'
 import { expect, test } from 'vitest'

@@ -1,7 +1,7 @@
 import { executeCall } from '#calls/execute.ts'
 import { takeOver } from '#calls/lost.ts'
 import { openAttempts } from '#db/call.ts'
-import { correct } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { truthOf } from '../support/late-truth.ts'

@@ -1,4 +1,5 @@
-import { correct, type PocketKey, type ReserveItem, type SettleItem } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import type { PocketKey, ReserveItem, SettleItem } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { deposit, topUpEnvelope } from '#db/ledger.ts'
 import { sql } from 'kysely'

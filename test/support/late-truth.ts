@@ -1,4 +1,5 @@
-import { correct, type Correction, type CorrectVerdict, type ReserveItem } from '#db/hold.ts'
+import { correct, type Correction, type CorrectVerdict } from '#db/correction.ts'
+import type { ReserveItem } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { closeEnvelope } from '#db/ledger.ts'
 import { sql } from 'kysely'

@@ -1,4 +1,5 @@
-import { correct, post } from '#db/hold.ts'
+import { correct } from '#db/correction.ts'
+import { post } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { closeEnvelope, deposit, openEnvelope, setGate, topUpEnvelope } from '#db/ledger.ts'
 import { ledgerId } from '#calls/charge.ts'
