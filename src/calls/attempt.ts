@@ -92,9 +92,8 @@ async function send(engine: Engine, request: CallRequest, granted: GrantedAttemp
     if (!engine.instance.isFresh()) return notSent('the lease of this process ran out before the request was sent')
     const result = await provider.chat({
       upstreamModel: plan.upstreamModel,
-      messages: request.body.messages,
+      body: request.body,
       maxOutputTokens: plan.maxOutputTokens,
-      ...(request.body.schema && { schema: request.body.schema }),
       clientRequestId: `${key.callId}:${key.number}`,
       timeoutMs: Math.max(1, Math.min(plan.timeoutMs, request.deadlineMs - engine.nowMs())),
       signal: AbortSignal.any([request.signal, watch.signal]),

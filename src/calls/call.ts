@@ -1,14 +1,8 @@
-import type { JsonSchema } from '#contracts/agents.ts'
+import type { ChatBody } from '#contracts/chat.ts'
 import type { Scope } from '#db/database.ts'
-import type { ChatMessage } from '#providers/provider.ts'
 
 /** The request as asked: with the path it makes the call's key. */
-export interface CallBody {
-  readonly messages: readonly ChatMessage[]
-  /** Most output tokens the caller wants. */
-  readonly maxTokens: number
-  readonly schema?: { readonly name: string; readonly schema: JsonSchema }
-}
+export type CallBody = ChatBody
 
 export interface CallRequest {
   readonly scope: Scope

@@ -1,9 +1,9 @@
 import type { Certainty } from '#contracts/names.ts'
-import type { Plan } from '#contracts/stored.ts'
+import { storedUsage, type Plan } from '#contracts/stored.ts'
 import type { SettleItem } from '#db/hold.ts'
 import { deriveId } from '#db/ids.ts'
 import { mayHaveRun } from '#domain/policy.ts'
-import { chargeOf, type Usage } from '#domain/pricing.ts'
+import { chargeOf, NO_USAGE, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import type { ProviderResult, Received } from '#providers/provider.ts'
 import type { LostCost } from './lost-cost.ts'
@@ -68,8 +68,8 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
  */
 function estimate(received: Received, context: ChargeContext): Charge {
   const usage: Usage = {
+    ...NO_USAGE,
     input: context.plan.inputTokenBound,
-    cachedInput: 0,
     output: Math.min(context.plan.maxOutputTokens, utf8Length(received.text)),
   }
   const amount = chargeOf(context.plan.prices, usage)
@@ -97,7 +97,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
             sent: result.sent,
           }),
     },
-    usage: charge?.usage ?? null,
+    usage: charge?.usage ? storedUsage(charge.usage) : null,
     answerId: answered ? ledgerId(key, 'answer') : null,
     answer: answered ? { text: result.received.text, finishReason: result.received.finishReason } : null,
   }

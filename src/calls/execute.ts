@@ -1,5 +1,5 @@
 import type { CatalogModel } from '#contracts/catalog.ts'
-import { attemptDetailSchema, planSchema } from '#contracts/stored.ts'
+import { attemptDetailSchema, planSchema, storedPlan } from '#contracts/stored.ts'
 import { canonical, loadCall, noteStop, openCall, pocketsOf, type CallStory, type Step } from '#db/call.ts'
 import { catalogAt, newestCatalog, priceInForce } from '#db/catalog.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
@@ -162,7 +162,7 @@ async function attempt(
     amount,
     tokens: BigInt(plan.inputTokenBound) + BigInt(plan.maxOutputTokens),
     owner: execution.owner,
-    plan,
+    plan: storedPlan(plan),
   }
   const pocket = { projectId: request.scope.projectId, accountId: candidate.pocket.accountId }
   const until = { signal: waitSignal(execution), deadlineMs: request.deadlineMs - RETURN_MARGIN_MS }

@@ -1,4 +1,5 @@
 import type { Catalog, Route } from '#contracts/catalog.ts'
+import type { ChatMessage } from '#contracts/chat.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import type { Plan } from '#contracts/stored.ts'
 import type { Pocket } from '#db/call.ts'
@@ -28,7 +29,7 @@ export interface RouteChoice {
 /** Most tokens the prompt can have on a route: the provider refuses, unbilled, what exceeds its context. */
 function inputBoundOn(route: Route, body: CallBody): number {
   const schema = body.schema ? JSON.stringify(body.schema) : ''
-  return Math.min(route.contextTokens, inputTokenBound(body.messages, schema))
+  return Math.min(route.contextTokens, inputTokenBound(body.messages.map(textOf), schema))
 }
 
 export function planAttempt(
@@ -81,6 +82,10 @@ export async function chooseRoutes(
     else candidates.push({ route, price, pocket })
   }
   return { candidates, skipped }
+}
+
+function textOf(message: ChatMessage): { readonly content: string } {
+  return { content: typeof message.content === 'string' ? message.content : JSON.stringify(message.content) }
 }
 
 function pays(pocket: Pocket, balanceClass: BalanceClass, currency: string): boolean {

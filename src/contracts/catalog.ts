@@ -11,17 +11,56 @@ const pricePerMillion = z
 
 export const currencyCode = z.string().regex(/^[A-Z]{3}$/, 'an ISO 4217 code such as USD')
 
+/** What a route's upstream model can do beyond text. */
+const capabilitiesSchema = z.strictObject({
+  tools: z.boolean().default(true),
+  jsonSchema: z.boolean().default(true),
+  vision: z.boolean().default(false),
+  streaming: z.boolean().default(true),
+})
+
+/** What a route bears, over all processes; left out: as much as comes. */
+const routeLimitsSchema = z.strictObject({
+  requestsPerMinute: z.int().positive().optional(),
+  tokensPerMinute: z.int().positive().optional(),
+  concurrency: z.int().positive().optional(),
+})
+
+export const TOKENIZERS = ['o200k_base', 'cl100k_base'] as const
+
 export const routeSchema = z.strictObject({
   name,
   provider: name,
   upstreamModel: name,
   balanceClass: z.enum(BALANCE_CLASSES),
+  /** What the wallet pays in. */
   currency: currencyCode,
+  /** What the provider bills in, when that is another currency: it is sold at the quote in force. */
+  costCurrency: currencyCode.optional(),
+  /** Sold above cost, in basis points (100 = 1 %). */
+  markupBps: z.int().min(0).max(1_000_000).default(0),
+  /** Its share among the routes of a weighted model. */
+  weight: z.int().min(1).max(1_000).default(1),
+  capabilities: capabilitiesSchema.prefault({}),
+  limits: routeLimitsSchema.prefault({}),
+  /** The tokeniser that the upstream model counts with, where that is known; else bytes bound the prompt. */
+  tokenizer: z.enum(TOKENIZERS).optional(),
+  /** From sending to the first byte of the answer, in milliseconds. */
+  firstByteTimeoutMs: z.int().min(100).max(480_000).optional(),
   /** Prompt and answer together, in tokens. */
   contextTokens: z.int().positive(),
   maxOutputTokens: z.int().positive(),
   /** From sending to the last byte, in milliseconds. An activity has nine minutes for an attempt and its settlement. */
   timeoutMs: z.int().min(100).max(480_000),
+})
+
+const tierSchema = z.strictObject({
+  aboveInputTokens: z.int().positive(),
+  input: pricePerMillion,
+  cachedInput: pricePerMillion.optional(),
+  cacheWrite: pricePerMillion.optional(),
+  output: pricePerMillion,
+  reasoning: pricePerMillion.optional(),
 })
 
 export const priceSchema = z.strictObject({
@@ -31,11 +70,27 @@ export const priceSchema = z.strictObject({
   input: pricePerMillion,
   cachedInput: pricePerMillion.optional(),
   output: pricePerMillion,
-  /** Per call, in the major unit. */
+  /** Input that the provider writes into its cache; left out: as input. */
+  cacheWrite: pricePerMillion.optional(),
+  /** Hidden reasoning; left out: as output. */
+  reasoning: pricePerMillion.optional(),
+  /** Per call, per image and per use of a provider's own tool, in the major unit. */
   perCall: pricePerMillion.optional(),
+  perImage: pricePerMillion.optional(),
+  toolFees: z.record(z.string().regex(/^[a-z0-9_]{1,64}$/), pricePerMillion).optional(),
+  /** Prices of a request whose prompt has more tokens than that: of all its tokens. By rising threshold. */
+  tiers: z.array(tierSchema).max(8).optional(),
+  /** From when on it is in force; left out: from its import on. */
+  effectiveAt: z.iso.datetime().optional(),
 })
 
-export const catalogModelSchema = z.strictObject({ name, routes: z.array(routeSchema).min(1).max(16) })
+export const catalogModelSchema = z.strictObject({
+  name,
+  kind: z.enum(['chat', 'embedding']).default('chat'),
+  /** `ordered`: the first route that can serve. `weighted`: by shares, the others as fallbacks. */
+  strategy: z.enum(['ordered', 'weighted']).default('ordered'),
+  routes: z.array(routeSchema).min(1).max(16),
+})
 
 /** The whole catalog: validated as one document, kept in immutable versions. */
 export const catalogSchema = z
@@ -52,6 +107,10 @@ export const catalogSchema = z
   })
 
 export type Route = z.infer<typeof routeSchema>
+/** A route as people write it. */
+export type CatalogRoute = z.input<typeof routeSchema>
 export type CatalogModel = z.infer<typeof catalogModelSchema>
 export type Catalog = z.infer<typeof catalogSchema>
+/** A catalog as people write it, without what has a default. */
+export type CatalogDocument = z.input<typeof catalogSchema>
 export type CatalogPrice = z.infer<typeof priceSchema>

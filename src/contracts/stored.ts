@@ -1,7 +1,67 @@
+import type { Prices, TokenPrices, Usage } from '#domain/pricing.ts'
 import { z } from 'zod'
 import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
+
+const nano = z.coerce.bigint()
+
+const tokenPrices = {
+  inputNanoPerMillion: nano,
+  cachedInputNanoPerMillion: nano,
+  cacheWriteNanoPerMillion: nano.optional(),
+  outputNanoPerMillion: nano,
+  reasoningNanoPerMillion: nano.optional(),
+}
+
+type StoredTokenPrices = z.infer<z.ZodObject<typeof tokenPrices>>
+
+function filledIn<Stored extends StoredTokenPrices>(prices: Stored): Stored & TokenPrices {
+  return {
+    ...prices,
+    cacheWriteNanoPerMillion: prices.cacheWriteNanoPerMillion ?? prices.inputNanoPerMillion,
+    reasoningNanoPerMillion: prices.reasoningNanoPerMillion ?? prices.outputNanoPerMillion,
+  }
+}
+
+/** Prices as they stand in a plan: see `storedPrices`. */
+const storedPricesSchema: z.ZodType<Prices> = z
+  .object({
+    ...tokenPrices,
+    perCallNano: nano,
+    perImageNano: nano.default(0n),
+    toolFeesNano: z.record(z.string(), nano).default({}),
+    tiers: z.array(z.object({ aboveInputTokens: z.int(), ...tokenPrices }).transform(filledIn)).default([]),
+  })
+  .transform(filledIn)
+
+/** The one way in which prices stand in JSON: what costs the same as plain input or output, or nothing, is left out. */
+export function storedPrices(prices: Prices): unknown {
+  return {
+    ...storedTokenPrices(prices),
+    perCallNano: prices.perCallNano,
+    ...(prices.perImageNano > 0n && { perImageNano: prices.perImageNano }),
+    ...(Object.keys(prices.toolFeesNano).length > 0 && { toolFeesNano: prices.toolFeesNano }),
+    ...(prices.tiers.length > 0 && {
+      tiers: prices.tiers.map((tier) => ({
+        aboveInputTokens: tier.aboveInputTokens,
+        ...storedTokenPrices(tier),
+      })),
+    }),
+  }
+}
+
+function storedTokenPrices(prices: TokenPrices) {
+  const { inputNanoPerMillion, cachedInputNanoPerMillion, cacheWriteNanoPerMillion } = prices
+  const { outputNanoPerMillion, reasoningNanoPerMillion } = prices
+  return {
+    inputNanoPerMillion,
+    cachedInputNanoPerMillion,
+    ...(cacheWriteNanoPerMillion !== inputNanoPerMillion && { cacheWriteNanoPerMillion }),
+    outputNanoPerMillion,
+    ...(reasoningNanoPerMillion !== outputNanoPerMillion && { reasoningNanoPerMillion }),
+  }
+}
 
 /**
  * An attempt's plan, stored with its hold and never made again: a process that finds it goes on from it. Money is in
@@ -14,14 +74,34 @@ export const planSchema = z.object({
   balanceClass: z.enum(BALANCE_CLASSES),
   currency: z.string(),
   priceId: z.string(),
-  prices: z.object({
-    inputNanoPerMillion: z.coerce.bigint(),
-    cachedInputNanoPerMillion: z.coerce.bigint(),
-    outputNanoPerMillion: z.coerce.bigint(),
-    perCallNano: z.coerce.bigint(),
-  }),
+  /** What the wallet pays (sell), in `currency`: the hold and the capture are made with it. */
+  prices: storedPricesSchema,
+  /** What the provider bills, where that is not the same. */
+  cost: z
+    .object({
+      currency: z.string(),
+      prices: storedPricesSchema,
+      /** The worst case at those prices, in nano of that currency. */
+      held: nano,
+      markupBps: z.int(),
+      /** What one currency costs in the other, when they differ: `sell` nano of the cost's for `buy` of the plan's. */
+      quote: z.object({ id: z.string(), sell: nano, buy: nano }).nullable(),
+    })
+    .optional(),
   inputTokenBound: z.int(),
   maxOutputTokens: z.int(),
+  /** How the bound of the prompt was found, and what else the hold rests on; left out in the oldest plans. */
+  bound: z
+    .object({
+      by: z.enum(['tokenizer', 'bytes', 'context']),
+      images: z.int().optional(),
+      toolUses: z.record(z.string(), z.int()).optional(),
+      /** The hold was raised by that much, in parts per million, because its route billed above a hold before. */
+      distrustPpm: z.int().optional(),
+      /** The output that was asked for, when it was cut to what can be paid. */
+      clampedFrom: z.int().optional(),
+    })
+    .optional(),
   timeoutMs: z.int(),
   why: z.enum(['first', 'retry', 'fallback']),
   /** The outcome this attempt answers to: what was retried, or what it fell back from. */
@@ -31,8 +111,38 @@ export const planSchema = z.object({
 
 export type Plan = z.infer<typeof planSchema>
 
+/** A plan as it is written. */
+export function storedPlan(plan: Plan): unknown {
+  const { prices, cost, ...rest } = plan
+  return {
+    ...rest,
+    prices: storedPrices(prices),
+    ...(cost && { cost: { ...cost, prices: storedPrices(cost.prices) } }),
+  }
+}
+
+/** Usage as it is written: what is nothing, and no provider reports everywhere, is left out. */
+export function storedUsage(usage: Usage): unknown {
+  const { input, cachedInput, cacheWrite, output, reasoning, images, toolUses } = usage
+  return {
+    input,
+    cachedInput,
+    output,
+    ...(cacheWrite > 0 && { cacheWrite }),
+    ...(reasoning > 0 && { reasoning }),
+    ...(images > 0 && { images }),
+    ...(Object.keys(toolUses).length > 0 && { toolUses }),
+  }
+}
+
 /** A call's answer. */
-export const answerSchema = z.object({ text: z.string(), finishReason: z.string().nullable() })
+export const answerSchema = z.object({
+  text: z.string(),
+  finishReason: z.string().nullable(),
+  toolCalls: z.array(z.object({ id: z.string(), name: z.string(), arguments: z.string() })).optional(),
+  /** Of an embedding request: each vector as base64 of its little-endian 32-bit floats. */
+  vectors: z.array(z.string()).optional(),
+})
 
 /** What is known of how an attempt ended. */
 export const attemptDetailSchema = z
@@ -45,7 +155,17 @@ export const attemptDetailSchema = z
   })
   .nullish()
 
-export const usageSchema = z.object({ input: z.int(), cachedInput: z.int(), output: z.int() }).nullish()
+export const usageSchema = z
+  .object({
+    input: z.int(),
+    cachedInput: z.int(),
+    cacheWrite: z.int().default(0),
+    output: z.int(),
+    reasoning: z.int().default(0),
+    images: z.int().default(0),
+    toolUses: z.record(z.string(), z.int()).default({}),
+  })
+  .nullish()
 
 /** A run's options as stored: chosen by its owner at the start. */
 export const runOptionsSchema = z.object({

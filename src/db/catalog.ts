@@ -1,7 +1,8 @@
-import { catalogSchema, type Catalog, type CatalogPrice } from '#contracts/catalog.ts'
+import { catalogSchema, type Catalog, type CatalogDocument, type CatalogPrice } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
+import { storedPrices } from '#contracts/stored.ts'
 import { parseDecimal } from '#domain/money.ts'
-import type { Prices } from '#domain/pricing.ts'
+import { plainPrices, type Prices } from '#domain/pricing.ts'
 import { sql, type Kysely } from 'kysely'
 import { deriveId, sha256 } from './ids.ts'
 import { json } from './json.ts'
@@ -22,7 +23,8 @@ export interface Price {
 const PRICE_ANCHOR = '00000000-0000-0000-0000-000000000000'
 
 /** Makes `catalog` the newest version, with its prices, unless it is the newest already. Returns the version in force. */
-export async function importCatalog(db: Kysely<Database>, catalog: Catalog): Promise<number> {
+export async function importCatalog(db: Kysely<Database>, document: CatalogDocument): Promise<number> {
+  const catalog = catalogSchema.parse(document)
   const digest = sha256(json(catalog))
   return db.transaction().execute(async (trx) => {
     const newest = await trx.selectFrom('catalog').selectAll().orderBy('version', 'desc').limit(1).executeTakeFirst()
@@ -68,27 +70,34 @@ export async function priceInForce(
   if (!row) return undefined
   return {
     id: row.id,
-    prices: {
+    prices: plainPrices({
       inputNanoPerMillion: row.input_nano_per_million,
       cachedInputNanoPerMillion: row.cached_input_nano_per_million,
       outputNanoPerMillion: row.output_nano_per_million,
       perCallNano: row.per_call_nano,
-    },
+    }),
   }
 }
 
 /** Adds a row when this price differs from the one in force; a price that comes back is a new row with a new id. */
 async function importPrice(trx: Kysely<Database>, price: CatalogPrice): Promise<void> {
-  const wanted: Prices = {
+  const wanted = plainPrices({
     inputNanoPerMillion: nanoOf(price.input),
     cachedInputNanoPerMillion: nanoOf(price.cachedInput ?? price.input),
     outputNanoPerMillion: nanoOf(price.output),
     perCallNano: nanoOf(price.perCall ?? '0'),
-  }
+  })
   const known = await priceInForce(trx, price)
-  if (known && json(known.prices) === json(wanted)) return
+  if (known && json(storedPrices(known.prices)) === json(storedPrices(wanted))) return
   const row = {
-    id: deriveId(PRICE_ANCHOR, price.provider, price.upstreamModel, price.currency, json(wanted), known?.id ?? ''),
+    id: deriveId(
+      PRICE_ANCHOR,
+      price.provider,
+      price.upstreamModel,
+      price.currency,
+      json(storedPrices(wanted)),
+      known?.id ?? '',
+    ),
     provider: price.provider,
     upstream_model: price.upstreamModel,
     currency: price.currency,

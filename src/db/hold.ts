@@ -79,6 +79,8 @@ export interface SettleItem {
 
 export type SettleVerdict =
   | 'settled'
+  /** Settled, and its answer is not the call's: that had one already. */
+  | 'settled_unused'
   | 'replayed'
   | 'already_resolved'
   | 'owner_alive'

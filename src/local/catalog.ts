@@ -1,4 +1,4 @@
-import type { Catalog, Route } from '#contracts/catalog.ts'
+import type { CatalogDocument, CatalogRoute } from '#contracts/catalog.ts'
 
 /** The catalog model that the demo and `purser run` ask for. */
 const MODEL = 'research'
@@ -11,7 +11,7 @@ const limits = { contextTokens: 128_000, maxOutputTokens: 4_096, timeoutMs: 120_
  * works. Prices are what the sandbox says it bills; they are written here once more because buyer and seller are two
  * parties, and `verify` compares what each of them counted.
  */
-export const sandboxCatalog: Catalog = {
+export const sandboxCatalog: CatalogDocument = {
   models: [
     {
       name: MODEL,
@@ -30,7 +30,7 @@ export const sandboxCatalog: Catalog = {
   ],
 }
 
-function sandboxRoute({ name, balanceClass }: Pick<Route, 'name' | 'balanceClass'>): Route {
+function sandboxRoute({ name, balanceClass }: Pick<CatalogRoute, 'name' | 'balanceClass'>): CatalogRoute {
   return { name, provider: 'sandbox', upstreamModel: `sandbox-${name}`, balanceClass, currency: CURRENCY, ...limits }
 }
 
@@ -40,9 +40,9 @@ export function singleModelCatalog(upstream: {
   readonly upstreamModel: string
   readonly input: string
   readonly output: string
-}): Catalog {
+}): CatalogDocument {
   const { provider, upstreamModel, input, output } = upstream
-  const route = (balanceClass: Route['balanceClass']): Route => ({
+  const route = (balanceClass: CatalogRoute['balanceClass']): CatalogRoute => ({
     name: balanceClass,
     provider,
     upstreamModel,

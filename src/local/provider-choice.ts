@@ -1,13 +1,13 @@
 import { parseDecimal } from '#domain/money.ts'
-import type { Catalog } from '#contracts/catalog.ts'
+import type { CatalogDocument } from '#contracts/catalog.ts'
 import { sandboxCatalog, singleModelCatalog } from './catalog.ts'
 
 /** The models of a stack: the sandbox's, or those of a provider whose key is in the environment. */
 export type ProviderChoice =
-  | { readonly kind: 'sandbox'; readonly catalog: Catalog }
+  | { readonly kind: 'sandbox'; readonly catalog: CatalogDocument }
   | {
       readonly kind: 'openai'
-      readonly catalog: Catalog
+      readonly catalog: CatalogDocument
       readonly baseUrl: string
       readonly apiKey: string
       readonly upstreamModel: string

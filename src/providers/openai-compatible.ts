@@ -1,13 +1,18 @@
 import { CLIENT_REQUEST_ID_HEADER } from '#contracts/names.ts'
 import OpenAI, { APIConnectionError, APIError, APIUserAbortError } from 'openai'
-import type { ChatCompletionChunk, ChatCompletionCreateParamsStreaming } from 'openai/resources/chat/completions'
+import type { ChatMessage } from '#contracts/chat.ts'
+import type {
+  ChatCompletionChunk,
+  ChatCompletionCreateParamsStreaming,
+  ChatCompletionMessageParam,
+} from 'openai/resources/chat/completions'
 import { z } from 'zod'
-import type { Usage } from '#domain/pricing.ts'
+import { NO_USAGE, type Usage } from '#domain/pricing.ts'
 import { retryAfterMs } from './retry-after.ts'
 import {
   NOTHING_RECEIVED,
   type Provider,
-  type ProviderRequest,
+  type ProviderChatRequest,
   type ProviderResult,
   type Received,
 } from './provider.ts'
@@ -40,7 +45,7 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
   // Silent: the client would print what a provider sent, and with it parts of answers, to our log.
   const client = new OpenAI({ baseURL: options.baseUrl, apiKey: options.apiKey, maxRetries: 0, logLevel: 'off' })
 
-  async function chat(request: ProviderRequest): Promise<ProviderResult> {
+  async function chat(request: ProviderChatRequest): Promise<ProviderResult> {
     if (request.signal.aborted) return { ...failure('aborted', 'aborted before sending'), sent: false }
     const timeout = AbortSignal.timeout(request.timeoutMs)
     const collected = collector()
@@ -63,20 +68,26 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
   return { name: options.name, chat }
 }
 
-function bodyOf(request: ProviderRequest): ChatCompletionCreateParamsStreaming {
+function bodyOf(request: ProviderChatRequest): ChatCompletionCreateParamsStreaming {
   return {
     model: request.upstreamModel,
-    messages: request.messages.map((message) => ({ role: message.role, content: message.content })),
+    messages: request.body.messages.map(toMessage),
     max_tokens: request.maxOutputTokens,
     stream: true,
     stream_options: { include_usage: true },
-    ...(request.schema && {
+    ...(request.body.schema && {
       response_format: {
         type: 'json_schema',
-        json_schema: { name: request.schema.name, schema: { ...request.schema.schema }, strict: true },
+        json_schema: { name: request.body.schema.name, schema: { ...request.body.schema.schema }, strict: true },
       },
     }),
   }
+}
+
+function toMessage(message: ChatMessage): ChatCompletionMessageParam {
+  if (typeof message.content !== 'string') throw new Error('images are not sent yet')
+  if (message.role === 'tool') return { role: 'tool', tool_call_id: message.toolCallId, content: message.content }
+  return { role: message.role, content: message.content }
 }
 
 function collector() {
@@ -95,7 +106,7 @@ function collector() {
       if (typeof choice?.finish_reason === 'string') finishReason = choice.finish_reason
       usage = usageOf(chunk.usage) ?? usage
     },
-    received: (): Received => ({ text, finishReason, usage, providerRequestId }),
+    received: (): Received => ({ ...NOTHING_RECEIVED, text, finishReason, usage, providerRequestId }),
     chunks: () => valid,
   }
 }
@@ -105,7 +116,7 @@ function usageOf(reported: unknown): Usage | null {
   if (!parsed.success) return null
   const input = parsed.data.prompt_tokens
   const cached = Math.min(input, parsed.data.prompt_tokens_details?.cached_tokens ?? 0)
-  return { input, cachedInput: cached, output: parsed.data.completion_tokens }
+  return { ...NO_USAGE, input, cachedInput: cached, output: parsed.data.completion_tokens }
 }
 
 /** A stream that ended without an error is not yet an answer. */
@@ -120,7 +131,7 @@ function judge(received: Received, chunks: number): ProviderResult {
 
 function classify(
   error: unknown,
-  context: { readonly request: ProviderRequest; readonly timeout: AbortSignal; readonly nowMs: () => number },
+  context: { readonly request: ProviderChatRequest; readonly timeout: AbortSignal; readonly nowMs: () => number },
 ): Failure {
   if (context.request.signal.aborted) return failure('aborted', 'aborted while the request was open')
   if (context.timeout.aborted) return failure('timeout', `no answer within ${context.request.timeoutMs} ms`)

@@ -1,17 +1,9 @@
-import type { JsonSchema } from '#contracts/agents.ts'
+import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { Usage } from '#domain/pricing.ts'
 
-export interface ChatMessage {
-  readonly role: 'system' | 'user' | 'assistant'
-  readonly content: string
-}
-
-export interface ProviderRequest {
+interface ProviderRequest {
   readonly upstreamModel: string
-  readonly messages: readonly ChatMessage[]
-  readonly maxOutputTokens: number
-  readonly schema?: { readonly name: string; readonly schema: JsonSchema }
   /** `<call id>:<attempt>`, sent along so that the provider's log can be matched with ours. */
   readonly clientRequestId: string
   /** From sending to the last byte, in milliseconds. */
@@ -19,10 +11,45 @@ export interface ProviderRequest {
   readonly signal: AbortSignal
 }
 
+export interface ProviderChatRequest extends ProviderRequest {
+  /** Without its `maxTokens`: what the plan allows stands below. */
+  readonly body: Omit<ChatBody, 'maxTokens'>
+  readonly maxOutputTokens: number
+  /** From sending to the first byte of the answer, in milliseconds; left out: only the whole is bounded. */
+  readonly firstByteTimeoutMs?: number | undefined
+  /** Told each piece of the answer as it comes. */
+  readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
+  /** Told the provider's own id of the request as soon as it is known. */
+  readonly onRequestId?: ((id: string) => void) | undefined
+}
+
+export interface ProviderEmbedRequest extends ProviderRequest {
+  readonly body: EmbedBody
+}
+
+/** A piece of an answer. A tool call comes as its id and name, and then in pieces of its arguments. */
+export type AnswerDelta =
+  | { readonly kind: 'text'; readonly text: string }
+  | {
+      readonly kind: 'tool_call'
+      readonly index: number
+      readonly id?: string
+      readonly name?: string
+      readonly arguments: string
+    }
+
+/** Why a model ended its answer; anything else a provider says is kept as it said it. */
+export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter' | (string & {})
+
 /** What was received of an answer, whole or cut. */
 export interface Received {
   readonly text: string
-  readonly finishReason: string | null
+  readonly toolCalls: readonly ToolCall[]
+  /** Of an embedding request, in the order of its texts; else empty. */
+  readonly vectors: readonly (readonly number[])[]
+  readonly finishReason: FinishReason | null
+  /** Hidden reasoning received as text, in UTF-8 bytes: it is billed, and not part of the answer. */
+  readonly reasoningBytes: number
   /** As the provider reported it; null when it reported none. */
   readonly usage: Usage | null
   readonly providerRequestId: string | null
@@ -41,15 +68,29 @@ export type ProviderResult =
       readonly received: Received
     }
 
+/** What a provider tells later of a request, asked by its own id. */
+export type LookedUp =
+  | { readonly kind: 'found'; readonly usage: Usage }
+  /** It has it, or may have it, and does not tell yet. */
+  | { readonly kind: 'not_yet' }
+  | { readonly kind: 'unknown' }
+
 /** An upstream behind one small interface. */
 export interface Provider {
   readonly name: string
-  chat(request: ProviderRequest): Promise<ProviderResult>
+  chat(request: ProviderChatRequest): Promise<ProviderResult>
+  /** Left out where an upstream has no embeddings. */
+  embed?(request: ProviderEmbedRequest): Promise<ProviderResult>
+  /** Left out where an upstream cannot tell what became of a request. */
+  lookUp?(providerRequestId: string, signal: AbortSignal): Promise<LookedUp>
 }
 
 export const NOTHING_RECEIVED: Received = Object.freeze({
   text: '',
+  toolCalls: [],
+  vectors: [],
   finishReason: null,
+  reasoningBytes: 0,
   usage: null,
   providerRequestId: null,
 })

@@ -1,10 +1,10 @@
 import { ledgerId } from '#calls/charge.ts'
-import type { Plan } from '#contracts/stored.ts'
+import { storedPlan, type Plan } from '#contracts/stored.ts'
 import type { PocketKey, ReserveItem, SettleItem } from '#db/hold.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
 import { json } from '#db/json.ts'
 import type { Database } from '#db/schema.ts'
-import { chargeOf, worstCaseOf } from '#domain/pricing.ts'
+import { chargeOf, NO_USAGE, worstCaseOf } from '#domain/pricing.ts'
 import { invariant } from '#domain/invariant.ts'
 import { sql, type Kysely } from 'kysely'
 import { ROUTE, type BenchEnvelope, type Tenant } from './ledger-tenant.ts'
@@ -104,7 +104,7 @@ function preparedCall(tenant: Tenant, row: NewCallRow): PreparedCall {
     amount: worstCaseOf(price.prices, { inputTokens: INPUT_TOKEN_BOUND, maxOutputTokens: MAX_OUTPUT_TOKENS }),
     tokens: BigInt(INPUT_TOKEN_BOUND + MAX_OUTPUT_TOKENS),
     owner: newId(Date.now()),
-    plan: planOf(tenant),
+    plan: storedPlan(planOf(tenant)),
   }
   const settlement = {
     holdId: hold.holdId,
@@ -113,7 +113,7 @@ function preparedCall(tenant: Tenant, row: NewCallRow): PreparedCall {
     resolutionId: ledgerId(key, 'resolution'),
     overageId: ledgerId(key, 'overage'),
     debtId: ledgerId(key, 'debt'),
-    amount: chargeOf(price.prices, usage),
+    amount: chargeOf(price.prices, { ...NO_USAGE, ...usage }),
     tokens: BigInt(usage.input + usage.output),
     certainty: 'billed' as const,
     outcome: 'answered' as const,

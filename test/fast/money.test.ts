@@ -1,5 +1,5 @@
 import { ceilDivide, formatNano, MAX_NANO, parseDecimal } from '#domain/money.ts'
-import { chargeOf, worstCaseOf, type Prices } from '#domain/pricing.ts'
+import { chargeOf, worstCaseOf, type Prices, type Usage } from '#domain/pricing.ts'
 import { inputTokenBound, utf8Length } from '#domain/token-bound.ts'
 import fc from 'fast-check'
 import { encode } from 'gpt-tokenizer/encoding/o200k_base'
@@ -8,12 +8,43 @@ import { expect, test } from 'vitest'
 const nano = fc.bigInt({ min: 0n, max: MAX_NANO })
 const tokens = fc.integer({ min: 0, max: 2_000_000 })
 const price = fc.bigInt({ min: 0n, max: 1_000_000_000_000n })
-const prices: fc.Arbitrary<Prices> = fc.record({
+const tokenPrices = {
   inputNanoPerMillion: price,
   cachedInputNanoPerMillion: price,
+  cacheWriteNanoPerMillion: price,
   outputNanoPerMillion: price,
-  perCallNano: fc.bigInt({ min: 0n, max: 1_000_000_000n }),
+  reasoningNanoPerMillion: price,
+}
+const fee = fc.bigInt({ min: 0n, max: 1_000_000_000n })
+const prices: fc.Arbitrary<Prices> = fc.record({
+  ...tokenPrices,
+  perCallNano: fee,
+  perImageNano: fee,
+  toolFeesNano: fc.dictionary(fc.constantFrom('web_search', 'code'), fee),
+  tiers: fc
+    .uniqueArray(fc.record({ aboveInputTokens: tokens, ...tokenPrices }), {
+      selector: ({ aboveInputTokens }) => aboveInputTokens,
+      maxLength: 3,
+    })
+    .map((tiers) => tiers.toSorted((a, b) => a.aboveInputTokens - b.aboveInputTokens)),
 })
+/** Shares, in per cent, of a bound. */
+const usageWithin = (inputTokens: number, maxOutputTokens: number) =>
+  fc.tuple(...Array.from({ length: 5 }, () => fc.nat(100))).map(([a = 0, b = 0, c = 0, d = 0, e = 0]): Usage => {
+    const part = (whole: number, share: number) => Math.floor((whole * share) / 100)
+    const input = part(inputTokens, a)
+    const cachedInput = part(input, b)
+    const output = part(maxOutputTokens, d)
+    return {
+      input,
+      cachedInput,
+      cacheWrite: part(input - cachedInput, c),
+      output,
+      reasoning: part(output, e),
+      images: 2,
+      toolUses: { web_search: 3 },
+    }
+  })
 
 test('what is written can be read back, to the last nano', () => {
   fc.assert(
@@ -56,13 +87,17 @@ test('a division rounds up, never by more than one', () => {
 
 test('a charge is one ceil over its components: between their exact sum and that plus one nano', () => {
   fc.assert(
-    fc.property(prices, tokens, tokens, tokens, (each, input, cached, output) => {
-      const cachedInput = Math.min(input, cached)
+    fc.property(prices, usageWithin(2_000_000, 2_000_000), (each, usage) => {
+      const { input, cachedInput, cacheWrite, output, reasoning } = usage
+      const tier = each.tiers.findLast(({ aboveInputTokens }) => aboveInputTokens < input) ?? each
       const exact =
-        BigInt(input - cachedInput) * each.inputNanoPerMillion +
-        BigInt(cachedInput) * each.cachedInputNanoPerMillion +
-        BigInt(output) * each.outputNanoPerMillion
-      const charge = (chargeOf(each, { input, cachedInput, output }) - each.perCallNano) * 1_000_000n
+        BigInt(input - cachedInput - cacheWrite) * tier.inputNanoPerMillion +
+        BigInt(cachedInput) * tier.cachedInputNanoPerMillion +
+        BigInt(cacheWrite) * tier.cacheWriteNanoPerMillion +
+        BigInt(output - reasoning) * tier.outputNanoPerMillion +
+        BigInt(reasoning) * tier.reasoningNanoPerMillion
+      const fees = each.perCallNano + 2n * each.perImageNano + 3n * (each.toolFeesNano['web_search'] ?? 0n)
+      const charge = (chargeOf(each, usage) - fees) * 1_000_000n
       expect(charge).toBeGreaterThanOrEqual(exact)
       expect(charge - exact).toBeLessThan(1_000_000n)
     }),
@@ -73,19 +108,12 @@ test('no usage within the bounds costs more than the worst case', () => {
   fc.assert(
     fc.property(
       prices,
-      tokens,
-      tokens,
-      fc.nat(100),
-      fc.nat(100),
-      fc.nat(100),
-      (each, inputTokens, maxOutputTokens, a, b, c) => {
-        const input = Math.floor((inputTokens * a) / 100)
-        const usage = {
-          input,
-          cachedInput: Math.floor((input * b) / 100),
-          output: Math.floor((maxOutputTokens * c) / 100),
-        }
-        expect(chargeOf(each, usage)).toBeLessThanOrEqual(worstCaseOf(each, { inputTokens, maxOutputTokens }))
+      fc
+        .tuple(tokens, tokens)
+        .chain(([input, output]) => fc.tuple(fc.constant(input), fc.constant(output), usageWithin(input, output))),
+      (each, [inputTokens, maxOutputTokens, usage]) => {
+        const bound = { inputTokens, maxOutputTokens, images: 2, toolUses: { web_search: 3 } }
+        expect(chargeOf(each, usage)).toBeLessThanOrEqual(worstCaseOf(each, bound))
       },
     ),
   )

@@ -2,19 +2,21 @@ import { createServer } from 'node:http'
 import { createServer as createTcpServer, type AddressInfo, type Server } from 'node:net'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import { retryAfterMs } from '#providers/retry-after.ts'
-import type { ProviderRequest } from '#providers/provider.ts'
+import type { ProviderChatRequest } from '#providers/provider.ts'
 import { findFreePort } from '#local/free-port.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import { useSandbox } from '../support/sandbox.ts'
 
 const NOW_MS = Date.parse('2026-01-01T00:00:00Z')
 
-function ask(change: Partial<ProviderRequest> = {}): ProviderRequest {
+function ask(change: Partial<ProviderChatRequest> = {}): ProviderChatRequest {
   return {
     upstreamModel: 'sandbox-steady',
-    messages: [
-      { role: 'user', content: '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?' },
-    ],
+    body: {
+      messages: [
+        { role: 'user', content: '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?' },
+      ],
+    },
     maxOutputTokens: 50,
     clientRequestId: 'call:1',
     timeoutMs: 5_000,
@@ -65,7 +67,7 @@ test('an answer comes with the usage that the provider reported', async () => {
     received: { text: expect.stringContaining('1711'), finishReason: 'stop' },
   })
   const [logged] = await sandbox.readLog()
-  expect(result.received.usage).toEqual({
+  expect(result.received.usage).toMatchObject({
     input: logged?.usage.promptTokens,
     cachedInput: 0,
     output: logged?.usage.completionTokens,

@@ -7,6 +7,7 @@ import { priceInForce } from '#db/catalog.ts'
 import { correct, type Correction } from '#db/correction.ts'
 import { post } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
+import { storedPrices } from '#contracts/stored.ts'
 import { endLease } from '#db/instance.ts'
 import { readReport } from '#db/report.ts'
 import { sql } from 'kysely'
@@ -249,7 +250,13 @@ async function withLostCall(direct: bigint) {
   const process = await startProcess(world.database.appUrl)
   const route = { provider: 'sandbox', upstreamModel: 'sandbox-steady', currency: 'USD' }
   const price = await priceInForce(world.db, route)
-  const plan = { ...route, route: 'steady', balanceClass: 'direct', priceId: price?.id, prices: price?.prices }
+  const plan = {
+    ...route,
+    route: 'steady',
+    balanceClass: 'direct',
+    priceId: price?.id,
+    prices: price && storedPrices(price.prices),
+  }
   expect((await process.queue.reserve(pocket, holdOf(lost, 100n, { plan }), forever())).verdict).toBe('granted')
   await endLease(world.db, process.instanceId)
   return { world, lost, pocket, process, organisationId: await organisationOf(world) }

@@ -10,6 +10,8 @@ import { newId } from '#db/ids.ts'
 import { createLedgerQueue, type LedgerQueue } from '#db/ledger-queue.ts'
 import { closeEnvelope, deposit, setGate, topUpEnvelope } from '#db/ledger.ts'
 import { readReport } from '#db/report.ts'
+import { plainPrices } from '#domain/pricing.ts'
+import { NOTHING_RECEIVED } from '#providers/provider.ts'
 import { sql } from 'kysely'
 import { expect, onTestFinished, test } from 'vitest'
 import { forever, holdOf, openCalls, pocketOf, settlementOf as settling, startProcess } from '../support/storm.ts'
@@ -233,12 +235,7 @@ test('the charge of an attempt without usage is an estimate within its hold', ()
     balanceClass: 'direct' as const,
     currency: 'USD',
     priceId: newId(0),
-    prices: {
-      inputNanoPerMillion: 10n ** 9n,
-      cachedInputNanoPerMillion: 10n ** 9n,
-      outputNanoPerMillion: 10n ** 9n,
-      perCallNano: 0n,
-    },
+    prices: plainPrices({ inputNanoPerMillion: 10n ** 9n, outputNanoPerMillion: 10n ** 9n }),
     inputTokenBound: 50,
     maxOutputTokens: 10,
     timeoutMs: 1,
@@ -246,7 +243,7 @@ test('the charge of an attempt without usage is an estimate within its hold', ()
     after: null,
     skipped: [],
   }
-  const received = { text: 'x'.repeat(500), finishReason: null, usage: null, providerRequestId: null }
+  const received = { ...NOTHING_RECEIVED, text: 'x'.repeat(500) }
   const key = { runId: newId(0), callId: newId(0), number: 1 }
   const context = {
     plan,

@@ -16,6 +16,7 @@ import { newId } from '#db/ids.ts'
 import { registerInstance } from '#db/instance.ts'
 import { createLedgerQueue, type LedgerQueue } from '#db/ledger-queue.ts'
 import { deposit } from '#db/ledger.ts'
+import { plainPrices } from '#domain/pricing.ts'
 import { sql } from 'kysely'
 import { expect, onTestFinished } from 'vitest'
 import { createWorld, makeKey, type World } from './world.ts'
@@ -70,7 +71,7 @@ const PLAN: Plan = {
   balanceClass: 'direct',
   currency: 'USD',
   priceId: '00000000-0000-0000-0000-000000000000',
-  prices: { inputNanoPerMillion: 0n, cachedInputNanoPerMillion: 0n, outputNanoPerMillion: 0n, perCallNano: 0n },
+  prices: plainPrices({ inputNanoPerMillion: 0n, outputNanoPerMillion: 0n }),
   inputTokenBound: 1,
   maxOutputTokens: 1,
   timeoutMs: 1,

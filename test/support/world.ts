@@ -1,6 +1,6 @@
 import type { CallRequest } from '#calls/call.ts'
 import { startEngine, type RunningEngine } from '#calls/start-engine.ts'
-import type { Catalog } from '#contracts/catalog.ts'
+import type { CatalogDocument } from '#contracts/catalog.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { createKey } from '#db/api-key.ts'
 import { importCatalog } from '#db/catalog.ts'
@@ -38,7 +38,7 @@ export interface TestRun {
 const WALLET_NANO = 1_000_000_000_000n
 
 /** Routes like the demo's: credit first, then a busy one, then a steady one. */
-export const testCatalog: Catalog = {
+export const testCatalog: CatalogDocument = {
   models: [
     {
       name: 'research',
@@ -54,7 +54,7 @@ export const testCatalog: Catalog = {
   ],
 }
 
-function route(name: string, balanceClass: BalanceClass): Catalog['models'][number]['routes'][number] {
+function route(name: string, balanceClass: BalanceClass): CatalogDocument['models'][number]['routes'][number] {
   return {
     name,
     provider: 'sandbox',
@@ -68,7 +68,7 @@ function route(name: string, balanceClass: BalanceClass): Catalog['models'][numb
 }
 
 export async function createWorld(
-  options: { readonly catalog?: Catalog; readonly database?: TestDatabase } = {},
+  options: { readonly catalog?: CatalogDocument; readonly database?: TestDatabase } = {},
 ): Promise<World> {
   const database = options.database ?? (await createTestDatabase())
   const scope = { projectId: newId(Date.now()) }

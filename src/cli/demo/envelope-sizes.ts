@@ -1,6 +1,6 @@
 import type { Report } from '#contracts/report.ts'
 import { formatNano } from '#domain/money.ts'
-import { chargeOf, type Prices } from '#domain/pricing.ts'
+import { chargeOf, NO_USAGE, plainPrices, type Prices } from '#domain/pricing.ts'
 import { readNano } from './ledger-total.ts'
 import type { Model } from './stage.ts'
 
@@ -14,7 +14,7 @@ export function shortCredit(model: Model, question: string): string | undefined 
   const route = model.routes.find(({ balanceClass }) => balanceClass === 'credit')
   if (!route) return undefined
   const input = FIRST_PROMPT_TOKENS + Buffer.byteLength(question)
-  return roundUp(chargeOf(pricesOf(route), { input, cachedInput: 0, output: FIRST_ANSWER_TOKENS }))
+  return roundUp(chargeOf(pricesOf(route), { ...NO_USAGE, input, output: FIRST_ANSWER_TOKENS }))
 }
 
 /** What the worst case of the first call is made of, with some room; every other call may answer with more than twice as much. */
@@ -33,7 +33,7 @@ export function tightDirect(model: Model, like: Report): string {
   const last = served.at(-1)
   if (!last) throw new Error('The first run made no call that could be compared with.')
   const prices = pricesOf(route)
-  const before = served.slice(0, -1).map(({ tokens }) => (tokens ? chargeOf(prices, tokens) : 0n))
+  const before = served.slice(0, -1).map(({ tokens }) => (tokens ? chargeOf(prices, { ...NO_USAGE, ...tokens }) : 0n))
   const lastRoute = model.routes.find(({ name }) => name === last.route) ?? route
   const held = (readNano(last.held.amount) * prices.outputNanoPerMillion) / pricesOf(lastRoute).outputNanoPerMillion
   return formatNano(before.reduce((sum, nano) => sum + nano, (held * 19n) / 20n))
@@ -42,7 +42,7 @@ export function tightDirect(model: Model, like: Report): string {
 /** More than a run can need whose prompts are as long as they may be, in direct money. */
 export function ampleDirect(model: Model): string {
   const route = dearestDirect(model)
-  return roundUp(chargeOf(pricesOf(route), { input: AMPLE_PROMPT_TOKENS, cachedInput: 0, output: AMPLE_ANSWER_TOKENS }))
+  return roundUp(chargeOf(pricesOf(route), { ...NO_USAGE, input: AMPLE_PROMPT_TOKENS, output: AMPLE_ANSWER_TOKENS }))
 }
 
 /** The worst case of all calls of a run at the same time, with room. */
@@ -63,12 +63,12 @@ function dearestDirect(model: Model): Route {
 
 function pricesOf({ name, price }: Route): Prices {
   if (!price) throw new Error(`The route ${name} has no price.`)
-  return {
+  return plainPrices({
     inputNanoPerMillion: readNano(price.inputPerMillionTokens.amount),
     cachedInputNanoPerMillion: readNano(price.cachedInputPerMillionTokens.amount),
     outputNanoPerMillion: readNano(price.outputPerMillionTokens.amount),
     perCallNano: readNano(price.perCall.amount),
-  }
+  })
 }
 
 /** To two significant digits, as a person would choose it. */
