@@ -1,6 +1,7 @@
 import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
 import { correct } from '#db/correction.ts'
+import { keepRequestId } from '#db/look-up.ts'
 import type { PocketKey, ReserveAnswer, ReserveItem, SettleItem, SettleVerdict } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { ProviderResult } from '#providers/provider.ts'
@@ -10,6 +11,7 @@ import type { CallRequest } from './call.ts'
 import { ledgerId, settlementOf, type AttemptKey } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { Draining } from './gate-watch.ts'
+import { isEmbedding } from './prompt-size.ts'
 
 /** How long an answer is kept in hand at least while the database is away, before it is given up for lost. */
 const STORE_PATIENCE_MS = 60_000
@@ -23,8 +25,19 @@ export interface GrantedAttempt {
   readonly held: bigint
 }
 
+/** How an attempt ended, after its settlement's commit. */
+export interface Performed {
+  readonly result: ProviderResult
+  /** The answer, as it was stored, when it is the call's. */
+  readonly answer: { readonly id: string; readonly body: unknown } | undefined
+}
+
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
-export async function performAttempt(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<void> {
+export async function performAttempt(
+  engine: Engine,
+  request: CallRequest,
+  granted: GrantedAttempt,
+): Promise<Performed> {
   const result = await send(engine, request, granted)
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
@@ -34,6 +47,9 @@ export async function performAttempt(engine: Engine, request: CallRequest, grant
     `settling ${item.holdId} answered ${verdict}`,
   )
   if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
+  const { answerId, answer } = item
+  const isAnswer = verdict === 'settled' && answerId !== null
+  return { result, answer: isAnswer ? { id: answerId, body: answer } : undefined }
 }
 
 /** Reserves, and repeats while the database is away: the same owner is told again what it was granted. */
@@ -87,21 +103,39 @@ async function send(engine: Engine, request: CallRequest, granted: GrantedAttemp
   const { plan, key } = granted
   const provider = engine.providers.get(plan.provider)
   if (!provider) return notSent(`no provider is called ${plan.provider} in this process`)
+  const { body } = request
   const watch = engine.gates.watch(request.envelopeId)
   try {
     if (!engine.instance.isFresh()) return notSent('the lease of this process ran out before the request was sent')
-    const result = await provider.chat({
+    const sending = {
       upstreamModel: plan.upstreamModel,
-      body: request.body,
-      maxOutputTokens: plan.maxOutputTokens,
       clientRequestId: `${key.callId}:${key.number}`,
       timeoutMs: Math.max(1, Math.min(plan.timeoutMs, request.deadlineMs - engine.nowMs())),
       signal: AbortSignal.any([request.signal, watch.signal]),
+    }
+    if (isEmbedding(body)) {
+      if (!provider.embed) return notSent(`${plan.provider} has no embeddings`)
+      return afterDrain(await provider.embed({ ...sending, body }), request.signal)
+    }
+    const result = await provider.chat({
+      ...sending,
+      body,
+      maxOutputTokens: plan.maxOutputTokens,
+      firstByteTimeoutMs: plan.firstByteTimeoutMs,
+      onDelta: request.onDelta,
+      onRequestId: provider.lookUp && ((id) => noteRequestId(engine, granted, id)),
     })
     return afterDrain(result, request.signal)
   } finally {
     watch.release()
   }
+}
+
+/** Where the provider can tell later: should this process die, whoever finds the attempt can ask. */
+function noteRequestId(engine: Engine, { key, pocket }: GrantedAttempt, requestId: string): void {
+  const attempt = { callId: key.callId, number: key.number, requestId }
+  // Without it a lost attempt costs its estimate: no reason to fail one that is going well.
+  keepRequestId(engine.db, pocket, attempt).catch(() => {})
 }
 
 /** An abort because this process ends is nobody's wish: the attempt is lost, and may be repeated elsewhere. */

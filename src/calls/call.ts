@@ -1,12 +1,23 @@
-import type { ChatBody } from '#contracts/chat.ts'
+import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { Scope } from '#db/database.ts'
+import type { AnswerDelta } from '#providers/provider.ts'
 
 /** The request as asked: with the path it makes the call's key. */
-export type CallBody = ChatBody
+export type CallBody = ChatBody | EmbedBody
+
+/** What to do when the worst case is more than there is money for. */
+export type Tight =
+  | { readonly policy: 'refuse' }
+  /**
+   * Asks for fewer output tokens, down to a floor; of the free money at most one part in `parallelism`, for as many calls as
+   * share it.
+   */
+  | { readonly policy: 'clamp'; readonly floorTokens: number; readonly parallelism: number }
 
 export interface CallRequest {
   readonly scope: Scope
-  readonly runId: string
+  /** Null for a call of a standing envelope: its path alone names it then. */
+  readonly runId: string | null
   readonly envelopeId: string
   readonly apiKeyId: string
   /** Logical path within the run: never an order of completion, never an id of the workflow engine. */
@@ -16,6 +27,12 @@ export interface CallRequest {
   readonly body: CallBody
   /** How often it may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
+  /** Left out: refuse. */
+  readonly tight?: Tight | undefined
+  /** May be answered with the project's stored answer to the same request, so old at most, and lets others use its own. */
+  readonly reuse?: { readonly maxAgeMs: number } | undefined
+  /** Told each piece of the answer as it comes. Once it was told any, the call is not sent again: it fails. */
+  readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */
@@ -25,6 +42,9 @@ export interface CallRequest {
 export interface CallAnswer {
   readonly text: string
   readonly finishReason: string | null
+  readonly toolCalls?: readonly ToolCall[] | undefined
+  /** Of an embedding call: each vector as base64 of its little-endian 32-bit floats. */
+  readonly vectors?: readonly string[] | undefined
 }
 
 /** Why no hold could be had. */

@@ -1,5 +1,5 @@
 import type { Certainty } from '#contracts/names.ts'
-import { storedUsage, type Plan } from '#contracts/stored.ts'
+import { storedUsage, type Plan, type StoredAnswer } from '#contracts/stored.ts'
 import type { SettleItem } from '#db/hold.ts'
 import { deriveId } from '#db/ids.ts'
 import { mayHaveRun } from '#domain/policy.ts'
@@ -55,7 +55,7 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
   }
   if (result.outcome === 'answered') return estimate(received, context)
   if (!result.sent || !mayHaveRun(result.outcome)) return undefined
-  if (received.text !== '' || result.outcome === 'aborted' || result.outcome === 'cut_stream')
+  if (bytesOf(received) > 0 || result.outcome === 'aborted' || result.outcome === 'cut_stream')
     return estimate(received, context)
   // An answer that is none and reports no usage was not billed; a silence may have been, up to the hold.
   if (result.outcome === 'malformed_answer' || result.outcome === 'content_filter') return undefined
@@ -70,10 +70,29 @@ function estimate(received: Received, context: ChargeContext): Charge {
   const usage: Usage = {
     ...NO_USAGE,
     input: context.plan.inputTokenBound,
-    output: Math.min(context.plan.maxOutputTokens, utf8Length(received.text)),
+    output: Math.min(context.plan.maxOutputTokens, bytesOf(received)),
   }
   const amount = chargeOf(context.plan.prices, usage)
   return { amount: amount < context.held ? amount : context.held, certainty: 'estimated', usage }
+}
+
+/** Of everything received that was billed as output: no token is shorter than a byte. */
+function bytesOf({ text, toolCalls, reasoningBytes }: Received): number {
+  const calls = toolCalls.reduce((sum, call) => sum + utf8Length(call.name) + utf8Length(call.arguments), 0)
+  return utf8Length(text) + calls + reasoningBytes
+}
+
+function answerOf({ text, toolCalls, vectors, finishReason }: Received): StoredAnswer {
+  return {
+    text,
+    finishReason,
+    ...(toolCalls.length > 0 && { toolCalls: [...toolCalls] }),
+    ...(vectors.length > 0 && { vectors: vectors.map(packVector) }),
+  }
+}
+
+function packVector(vector: readonly number[]): string {
+  return Buffer.from(new Float32Array(vector).buffer).toString('base64')
 }
 
 /** What is written when an attempt is over. */
@@ -99,7 +118,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
     },
     usage: charge?.usage ? storedUsage(charge.usage) : null,
     answerId: answered ? ledgerId(key, 'answer') : null,
-    answer: answered ? { text: result.received.text, finishReason: result.received.finishReason } : null,
+    answer: answered ? answerOf(result.received) : null,
   }
 }
 

@@ -6,6 +6,8 @@ import type { Kysely } from 'kysely'
 import type { GateWatch } from './gate-watch.ts'
 import type { InstanceLease } from './instance-lease.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
+import type { Shelf } from './shelf.ts'
+import type { TokenCounter } from './token-counter.ts'
 
 /** What the engine is given; constructed once per process. */
 export interface Engine {
@@ -14,6 +16,8 @@ export interface Engine {
   readonly instance: InstanceLease
   readonly gates: GateWatch
   readonly providers: ReadonlyMap<string, Provider>
+  readonly shelf: Shelf
+  readonly tokens: TokenCounter
   readonly lostCost: LostCostPolicy
   readonly retention: Retention
   /** Wall clock, in milliseconds. */
@@ -24,6 +28,9 @@ export interface Engine {
 
 /** Most attempts of one call, refused holds not counted: a provider that only fails is left alone after these. */
 export const MAX_ATTEMPTS = 8
+
+/** Longest time from a call's first request to its last, in milliseconds: an attempt may take eight minutes. */
+export const MAX_TOTAL_MS = 1_800_000
 
 /** Longest wait inside an activity: beyond it the workflow sleeps on a timer instead. */
 export const MAX_WAIT_MS = 15_000

@@ -4,6 +4,7 @@ import { resumeLimitedRuns } from '#db/limited-run.ts'
 import { expireLots } from '#db/lot.ts'
 import { purgeExpired } from '#db/retention.ts'
 import type { Engine } from './engine.ts'
+import { lookUpAttempts } from './look-up.ts'
 import { sweepOrphans } from './lost.ts'
 
 /** Work that every process does now and then, whichever tenant it is for. Many at once do no harm. */
@@ -14,6 +15,7 @@ interface Chore {
 
 const chores: readonly Chore[] = [
   { everyMs: 5_000, run: sweepOrphans },
+  { everyMs: 2_000, run: lookUpAttempts },
   { everyMs: 5_000, run: async ({ db }) => void (await expireLots(db)) },
   { everyMs: 5_000, run: async ({ db }) => void (await foldLeases(db)) },
   { everyMs: 5_000, run: async ({ db }) => void (await recallLeases(db)) },

@@ -11,7 +11,7 @@ import { lostCostOf, type LostCostPolicy } from './lost-cost.ts'
 
 type Lost = Pick<
   OpenAttempt,
-  'callId' | 'number' | 'runId' | 'accountId' | 'holdId' | 'held' | 'instanceId' | 'owner' | 'ownerAlive'
+  'callId' | 'number' | 'runId' | 'accountId' | 'holdId' | 'held' | 'instanceId' | 'owner' | 'ownerAlive' | 'requestId'
 >
 
 /** Whether nobody works on an attempt any more: its process is dead, or it is ours and no executor of ours has it. */
@@ -39,14 +39,15 @@ export async function lostSettlement(
   db: Kysely<Database>,
   scope: Scope,
   lost: {
-    readonly attempt: Pick<OpenAttempt, 'callId' | 'number' | 'runId' | 'holdId' | 'held'>
+    readonly attempt: Pick<OpenAttempt, 'callId' | 'number' | 'runId' | 'holdId' | 'held' | 'requestId'>
     readonly policy: LostCostPolicy
     readonly evidence: Readonly<Record<string, unknown>>
   },
 ): Promise<SettleItem> {
-  const { callId, number, held } = lost.attempt
+  const { callId, number, held, requestId } = lost.attempt
   const cost = await lostCostOf(db, scope, { callId, number, held, policy: lost.policy })
-  const evidence = { ...lost.evidence, message: 'the answer died with its process' }
+  const asked = requestId === null ? {} : { providerRequestId: requestId }
+  const evidence = { ...lost.evidence, ...asked, message: 'the answer died with its process' }
   return lostSettlementOf(lost.attempt, cost, evidence)
 }
 

@@ -8,6 +8,8 @@ import { startGateWatch } from './gate-watch.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { startInstanceLease } from './instance-lease.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
+import { createShelf } from './shelf.ts'
+import { createTokenCounter } from './token-counter.ts'
 
 export interface RunningEngine extends Engine {
   /** Gives the lease up, so that nobody waits for this process. Call it when nothing is in flight. */
@@ -38,6 +40,8 @@ export async function startEngine(options: {
     lostCost: options.lostCost ?? 'maximum',
     retention: options.retention ?? { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
     providers: new Map(options.providers.map((provider) => [provider.name, provider])),
+    shelf: createShelf(options.db, () => performance.now()),
+    tokens: createTokenCounter(),
     nowMs: () => Date.now(),
     random: () => Math.random(),
   }
@@ -47,6 +51,7 @@ export async function startEngine(options: {
     async stop() {
       await housekeeping.stop()
       await gates.stop()
+      await engine.tokens.stop()
       await instance.stop()
     },
   }

@@ -45,6 +45,8 @@ export const routeSchema = z.strictObject({
   limits: routeLimitsSchema.prefault({}),
   /** The tokeniser that the upstream model counts with, where that is known; else bytes bound the prompt. */
   tokenizer: z.enum(TOKENIZERS).optional(),
+  /** Most tokens that one image of a prompt takes. */
+  imageTokens: z.int().positive().default(8_192),
   /** From sending to the first byte of the answer, in milliseconds. */
   firstByteTimeoutMs: z.int().min(100).max(480_000).optional(),
   /** Prompt and answer together, in tokens. */

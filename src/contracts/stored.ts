@@ -103,6 +103,7 @@ export const planSchema = z.object({
     })
     .optional(),
   timeoutMs: z.int(),
+  firstByteTimeoutMs: z.int().optional(),
   why: z.enum(['first', 'retry', 'fallback']),
   /** The outcome this attempt answers to: what was retried, or what it fell back from. */
   after: z.object({ attempt: z.int(), outcome: z.string() }).nullable(),
@@ -143,6 +144,8 @@ export const answerSchema = z.object({
   /** Of an embedding request: each vector as base64 of its little-endian 32-bit floats. */
   vectors: z.array(z.string()).optional(),
 })
+
+export type StoredAnswer = z.infer<typeof answerSchema>
 
 /** What is known of how an attempt ended. */
 export const attemptDetailSchema = z

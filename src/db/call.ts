@@ -2,21 +2,7 @@ import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import { json } from './json.ts'
-import { putPayload } from './payload.ts'
 import type { Database } from './schema.ts'
-
-export interface NewCall {
-  readonly id: string
-  readonly runId: string
-  readonly envelopeId: string
-  readonly apiKeyId: string
-  readonly path: string
-  readonly digest: Buffer
-  readonly model: string
-  readonly catalogVersion: number
-  readonly requestId: string
-  readonly request: unknown
-}
 
 /** Something that used up an attempt number: a request, or a hold that was refused. */
 export interface Step {
@@ -36,6 +22,8 @@ export interface Step {
   readonly ownerAlive: boolean
   /** How long ago it was resolved, in milliseconds of the database's clock. */
   readonly sinceMs: number
+  /** How long ago it was sent, by the same clock. */
+  readonly sentAgoMs: number
   /** For a refusal: what bound it. */
   readonly bound: 'pocket' | 'parent' | 'wallet' | 'limit' | null
   /** What a refusal's amounts count: money in nano, tokens or calls. */
@@ -54,27 +42,6 @@ export interface CallStory {
   readonly steps: readonly Step[]
 }
 
-/** Makes the call unless it exists: the same key is the same call. */
-export async function openCall(db: Kysely<Database>, scope: Scope, call: NewCall): Promise<void> {
-  await putPayload(db, scope, { id: call.requestId, runId: call.runId, kind: 'request', body: call.request })
-  await db
-    .insertInto('call')
-    .values({
-      id: call.id,
-      project_id: scope.projectId,
-      run_id: call.runId,
-      envelope_id: call.envelopeId,
-      api_key_id: call.apiKeyId,
-      path: call.path,
-      digest: call.digest,
-      model: call.model,
-      catalog_version: call.catalogVersion,
-      request_id: call.requestId,
-    })
-    .onConflict((conflict) => conflict.column('id').doNothing())
-    .execute()
-}
-
 /** The call with its answer and everything that used up an attempt number, in order. Undefined when there is no such call. */
 export async function loadCall(db: Kysely<Database>, scope: Scope, callId: string): Promise<CallStory | undefined> {
   // The attempts first: an attempt that is seen to have answered has answered its call by then.
@@ -83,11 +50,12 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
       state, coalesce(outcome, 'lost') as outcome, held, null::bigint as free, plan, detail,
       exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive",
       coalesce(extract(epoch from clock_timestamp() - resolved_at) * 1000, 0)::float8 as "sinceMs",
+      extract(epoch from clock_timestamp() - sent_at)::float8 * 1000 as "sentAgoMs",
       null as bound, 'money' as measure, null as "limit", null::float8 as "resetsInMs"
     from attempt a where call_id = ${callId} and project_id = ${scope.projectId}
     union all
     select r.attempt, 'refusal', r.hold_id, r.account_id, null, null, 'resolved', 'hold_refused', r.asked, r.free, r.plan,
-      null, true, 0, r.bound, r.measure,
+      null, true, 0, 0, r.bound, r.measure,
       l.scope || ' limit' || case l.period when 'life' then '' else ' per ' || l.period end,
       extract(epoch from r.resets_at - clock_timestamp())::float8 * 1000
     from refusal r left join usage_limit l on l.id = r.limit_id
@@ -155,13 +123,15 @@ export interface OpenAttempt {
   readonly instanceId: string
   readonly owner: string
   readonly ownerAlive: boolean
+  /** What the provider calls the request, where that was kept. */
+  readonly requestId: string | null
 }
 
 /** Attempts of a run that were sent and not resolved. */
 export async function openAttempts(db: Kysely<Database>, scope: Scope, runId: string): Promise<readonly OpenAttempt[]> {
   const { rows } = await sql<OpenAttempt>`
     select call_id as "callId", number, run_id as "runId", account_id as "accountId", hold_id as "holdId", held,
-      instance_id as "instanceId", owner,
+      instance_id as "instanceId", owner, detail->>'providerRequestId' as "requestId",
       exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive"
     from attempt a
     where state = 'sent' and project_id = ${scope.projectId} and run_id = ${runId}`.execute(db)

@@ -47,6 +47,12 @@ export async function newestCatalog(db: Kysely<Database>): Promise<CatalogVersio
   return { version: row.version, catalog: catalogSchema.parse(row.document) }
 }
 
+/** Only its number: whoever keeps the newest one asks this before reading it again. */
+export async function newestVersion(db: Kysely<Database>): Promise<number | undefined> {
+  const row = await db.selectFrom('catalog').select('version').orderBy('version', 'desc').limit(1).executeTakeFirst()
+  return row?.version
+}
+
 export async function catalogAt(db: Kysely<Database>, version: number): Promise<Catalog> {
   const row = await db.selectFrom('catalog').select('document').where('version', '=', version).executeTakeFirstOrThrow()
   return catalogSchema.parse(row.document)

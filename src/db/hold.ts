@@ -3,6 +3,7 @@ import { invariant } from '#domain/invariant.ts'
 import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
 import { json } from './json.ts'
+import { callRow, type NewCall } from './opened-call.ts'
 import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
 
@@ -27,6 +28,8 @@ export interface ReserveItem {
   /** The one executor that may send it. */
   readonly owner: string
   readonly plan: unknown
+  /** Opens its call in the same commit, unless it is open already. */
+  readonly opens?: NewCall | undefined
 }
 
 export type ReserveVerdict =
@@ -42,6 +45,8 @@ export type ReserveVerdict =
   | 'owner_dead'
   | 'unknown_pocket'
   | 'unknown_call'
+  /** Its call was opened with another version of the catalog. */
+  | 'reopened'
   | 'invalid_amount'
   | Exclude<Gate, 'open'>
 
@@ -124,7 +129,7 @@ export async function post(
   const accounts = [...new Set([...settles, ...reserves].map((each) => each.pocket.accountId))]
   const { rows } = await sql<PostedRow>`
     /* prepared: post */ select settled, granted, to_json(odd) as odd
-    from post(${batch.instanceId}, ${accounts}, ${listOf(settles, plainRow)}::jsonb,
+    from post(${batch.instanceId}, ${accounts}, ${opensOf(reserves)}::jsonb, ${listOf(settles, plainRow)}::jsonb,
       ${listOf(reserves, reserveRow)}::jsonb, ${batch.again ?? false})`.execute(db)
   const [row] = rows
   invariant(row, 'post returns a row')
@@ -174,6 +179,11 @@ function listOf<Item>(
       ...rowOf(item),
     })),
   )
+}
+
+function opensOf(reserves: readonly OfPocket<ReserveItem>[]): string | null {
+  const calls = reserves.flatMap(({ pocket, item: { opens } }) => (opens ? [callRow(pocket, opens)] : []))
+  return calls.length === 0 ? null : json(calls)
 }
 
 function reserveRow(item: ReserveItem) {

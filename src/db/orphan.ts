@@ -52,7 +52,7 @@ async function* pagesOf(
     const { rows } = await sql<Orphan>`
       select a.project_id as "projectId", a.call_id as "callId", a.number, a.run_id as "runId",
         a.account_id as "accountId", a.hold_id as "holdId", a.held, a.instance_id as "instanceId", a.owner,
-        ${ownerAlive} as "ownerAlive", p.currency
+        ${ownerAlive} as "ownerAlive", a.detail->>'providerRequestId' as "requestId", p.currency
       from attempt a join account p on p.id = a.account_id join project o on o.id = a.project_id
       where a.state = 'sent' and a.call_id > ${after} and (${which})
       order by a.call_id limit ${PAGE}`.execute(db)

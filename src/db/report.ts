@@ -89,7 +89,7 @@ export async function readCallStory(
   callId: string,
 ): Promise<CallStory | undefined> {
   const row = await callRow(db, scope, callId)
-  if (!row) return undefined
+  if (!row || row.run_id === null) return undefined
   const snapshot = await readSnapshot(db)
   const request = { runId: row.run_id, callId, snapshot }
   const journal = await readRunJournal(db, scope, request)

@@ -191,7 +191,7 @@ export interface Database extends CorpusTables, LimitTables {
   call: {
     id: string
     project_id: string
-    run_id: string
+    run_id: string | null
     envelope_id: string
     api_key_id: string
     path: string
@@ -206,7 +206,9 @@ export interface Database extends CorpusTables, LimitTables {
     stop_detail: string | null
     created_at: Stamp
     answered_at: Date | null
+    reused_from: string | null
   }
+  reusable_answer: { project_id: string; digest: Buffer; answered_at: Stamp; call_id: string; answer_id: string }
   attempt: {
     call_id: string
     number: number

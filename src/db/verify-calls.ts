@@ -35,6 +35,13 @@ export const callChecks: readonly TableCheck[] = [
       select 'call ' || c.id as name, ${epochOf(sql`c.created_at`)} as place,
         case
           when c.state = 'open' and u.first is not null then 'has no answer but a useful attempt'
+          when c.reused_from is not null then case
+            when u.first is not null then 'has the answer of another call and a useful attempt'
+            when not exists (
+              select from call o where o.id = c.reused_from
+                and (o.project_id, o.digest, o.answer_id) = (c.project_id, c.digest, c.answer_id)
+            ) then 'has the answer of a call that has another'
+            when p.id is null then 'its answer is missing' end
           when c.state = 'answered' and (u.first, u.last) is distinct from (c.answer_attempt, c.answer_attempt) then
             'was answered by attempt ' || c.answer_attempt || ', useful are '
             || coalesce(u.first || ' to ' || u.last, 'none')
@@ -66,7 +73,7 @@ export const callChecks: readonly TableCheck[] = [
           when r.project_id <> c.project_id or r.api_key_id <> c.api_key_id then 'its run is of another key or project'
           when c.state not in ('open', 'answered') then 'is ' || c.state
           when (c.state = 'answered') <> (c.answered_at is not null) or (c.state = 'answered') <> (c.answer_id is not null)
-            or (c.state = 'answered') <> (c.answer_attempt is not null) then 'is ' || c.state || ', and its answer is not'
+            or (c.state = 'answered' and c.reused_from is null) <> (c.answer_attempt is not null) then 'is ' || c.state || ', and its answer is not'
         end as wrong
       from call c
       ${join('project', 'p', sql`p.id = c.project_id`)}

@@ -62,17 +62,28 @@ export interface PastAttempt {
   readonly retryAfterMs?: number
   /** How long ago it ended, in milliseconds: what a wait has used up already, here or in another process. */
   readonly sinceMs: number
+  /** How long ago it was sent, in milliseconds. */
+  readonly sentAgoMs: number
+}
+
+/** A route as it stands: its circuit or its own limits may keep requests from it for a while. */
+export interface RouteState {
+  readonly name: string
+  /** In how many milliseconds it may be tried; zero: now. */
+  readonly readyInMs: number
 }
 
 export interface PolicyInput {
   /** Routes that may serve this call, best first. */
-  readonly routes: readonly string[]
+  readonly routes: readonly RouteState[]
   /** Attempts so far, by number. Refused holds of an earlier pass are left out: the money may be back. */
   readonly attempts: readonly PastAttempt[]
   /** How often a call may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
   /** Most attempts of one call, refused holds not counted. */
   readonly maxAttempts: number
+  /** Longest time from the first request, since money last ran out, to the last one, in milliseconds. */
+  readonly maxTotalMs: number
   /** In [0, 1): spreads the waits of many callers. */
   readonly jitter: number
 }
@@ -81,8 +92,10 @@ export type StopReason =
   | 'answered'
   | 'money_exhausted'
   | 'routes_exhausted'
+  | 'routes_unavailable'
   | 'repeat_not_allowed'
   | 'attempts_exhausted'
+  | 'time_exhausted'
   | 'refused_by_provider'
   | 'aborted'
 
@@ -99,6 +112,8 @@ const BACKOFF_BASE_MS = 250
 const BACKOFF_MAX_MS = 15_000
 /** A provider may ask for more patience than a run has: beyond this the next route is the better answer. */
 const RETRY_AFTER_MAX_MS = 60_000
+/** All who were told the same moment do not come back in the same moment, and none before it. */
+const RETRY_AFTER_SPREAD = 0.1
 
 export function mayHaveRun(outcome: Outcome): boolean {
   return rules[outcome].mayHaveRun
@@ -107,24 +122,21 @@ export function mayHaveRun(outcome: Outcome): boolean {
 /** Given the attempts so far, what to do next. Pure: the same input gives the same decision. */
 export function decide(input: PolicyInput): Decision {
   const last = input.attempts.at(-1)
-  if (!last) return firstRoute(input.routes)
+  if (!last) return nextRoute(input)
   const rule: Rule = rules[last.outcome]
-  const final = finalReason(last.outcome)
-  if (final) return { kind: 'stop', reason: final }
-  const sent = input.attempts.filter((attempt) => attempt.outcome !== 'hold_refused')
-  if (sent.length >= input.maxAttempts) return { kind: 'stop', reason: 'attempts_exhausted' }
-  const repeats = sent.filter((attempt) => mayHaveRun(attempt.outcome)).length
-  if (repeats > input.mayRepeat) return { kind: 'stop', reason: 'repeat_not_allowed' }
-  return canRetryHere(input, last, rule)
-    ? { kind: 'try', route: last.route, afterMs: Math.max(0, waitMs(input, last) - last.sinceMs), why: 'retry' }
-    : nextRoute(input)
+  const reason = finalReason(last.outcome) ?? boundReason(input)
+  if (reason) return { kind: 'stop', reason }
+  return retryHere(input, last, rule) ?? nextRoute(input)
 }
 
-function firstRoute(routes: readonly string[]): Decision {
-  const [route] = routes
-  return route === undefined
-    ? { kind: 'stop', reason: 'routes_exhausted' }
-    : { kind: 'try', route, afterMs: 0, why: 'first' }
+/** What ends a call however its last attempt ended. */
+function boundReason({ attempts, maxAttempts, maxTotalMs, mayRepeat }: PolicyInput): StopReason | undefined {
+  const sent = attempts.filter((attempt) => attempt.outcome !== 'hold_refused')
+  if (sent.length >= maxAttempts) return 'attempts_exhausted'
+  if (sent.filter((attempt) => mayHaveRun(attempt.outcome)).length > mayRepeat) return 'repeat_not_allowed'
+  const refused = attempts.findLastIndex((attempt) => attempt.outcome === 'hold_refused')
+  const first = attempts[refused + 1]
+  return first && first.sentAgoMs > maxTotalMs ? 'time_exhausted' : undefined
 }
 
 function finalReason(outcome: Outcome): StopReason | undefined {
@@ -133,23 +145,42 @@ function finalReason(outcome: Outcome): StopReason | undefined {
   return rules[outcome].then === 'stop' ? 'refused_by_provider' : undefined
 }
 
-function canRetryHere(input: PolicyInput, last: PastAttempt, rule: Rule): boolean {
-  if (!input.routes.includes(last.route)) return false
-  if ((last.retryAfterMs ?? 0) > RETRY_AFTER_MAX_MS) return false
+/** The same route once more, unless it is closed for longer than it takes to go on to another. */
+function retryHere(input: PolicyInput, last: PastAttempt, rule: Rule): Decision | undefined {
+  const state = input.routes.find(({ name }) => name === last.route)
+  if (!state || (last.retryAfterMs ?? 0) > RETRY_AFTER_MAX_MS) return undefined
   const same = input.attempts.filter((attempt) => attempt.route === last.route && attempt.outcome === last.outcome)
-  return same.length <= rule.retriesHere
+  if (same.length > rule.retriesHere) return undefined
+  const afterMs = Math.max(0, waitMs(input, last) - last.sinceMs)
+  if (
+    state.readyInMs > afterMs + BACKOFF_BASE_MS &&
+    (untried(input).length > 0 || state.readyInMs > RETRY_AFTER_MAX_MS)
+  )
+    return undefined
+  return { kind: 'try', route: last.route, afterMs: Math.max(afterMs, state.readyInMs), why: 'retry' }
 }
 
+/** The best route that was not tried; when none of those is open, the one that opens first. */
 function nextRoute(input: PolicyInput): Decision {
-  const tried = new Set(input.attempts.map((attempt) => attempt.route))
-  const route = input.routes.find((candidate) => !tried.has(candidate))
-  if (route !== undefined) return { kind: 'try', route, afterMs: 0, why: tried.size > 0 ? 'fallback' : 'first' }
-  const refused = input.attempts.some((attempt) => attempt.outcome === 'hold_refused')
-  return { kind: 'stop', reason: refused ? 'money_exhausted' : 'routes_exhausted' }
+  const why = input.attempts.length > 0 ? 'fallback' : 'first'
+  const left = untried(input)
+  const ready = left.find(({ readyInMs }) => readyInMs <= 0)
+  if (ready) return { kind: 'try', route: ready.name, afterMs: 0, why }
+  const [soonest] = left.toSorted((one, other) => one.readyInMs - other.readyInMs)
+  if (soonest && soonest.readyInMs <= RETRY_AFTER_MAX_MS)
+    return { kind: 'try', route: soonest.name, afterMs: soonest.readyInMs, why }
+  if (input.attempts.some((attempt) => attempt.outcome === 'hold_refused'))
+    return { kind: 'stop', reason: 'money_exhausted' }
+  return { kind: 'stop', reason: soonest ? 'routes_unavailable' : 'routes_exhausted' }
+}
+
+function untried({ routes, attempts }: PolicyInput): readonly RouteState[] {
+  const tried = new Set(attempts.map((attempt) => attempt.route))
+  return routes.filter(({ name }) => !tried.has(name))
 }
 
 function waitMs(input: PolicyInput, last: PastAttempt): number {
-  if (last.retryAfterMs !== undefined) return last.retryAfterMs
+  if (last.retryAfterMs !== undefined) return Math.round(last.retryAfterMs * (1 + input.jitter * RETRY_AFTER_SPREAD))
   if (last.outcome === 'lost' || last.outcome === 'not_sent') return 0
   const tries = input.attempts.filter((attempt) => attempt.route === last.route).length
   const backoff = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** (tries - 1))

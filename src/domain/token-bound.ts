@@ -1,7 +1,7 @@
 /** What every chat format adds around one message, in tokens; the widest seen is 8 (role, separators, name). */
-const TOKENS_PER_MESSAGE = 12
+export const MESSAGE_OVERHEAD = 12
 /** Priming of the answer and hidden begin/end marks. */
-const TOKENS_PER_REQUEST = 16
+export const REQUEST_OVERHEAD = 16
 
 /** Length of a text in UTF-8 bytes, without an encoder (the still half has none). */
 export function utf8Length(text: string): number {
@@ -17,9 +17,10 @@ export function utf8Length(text: string): number {
  * An upper bound of the prompt's tokens that needs no tokeniser: byte-level BPE and byte-fallback vocabularies never make
  * more tokens than the text has UTF-8 bytes. Four times too high for English prose, and never too low.
  *
+ * @param texts one for each message
  * @param extra further text the provider puts into the prompt, such as a JSON schema
  */
-export function inputTokenBound(messages: readonly { readonly content: string }[], extra = ''): number {
-  const content = messages.reduce((sum, message) => sum + utf8Length(message.content) + TOKENS_PER_MESSAGE, 0)
-  return content + utf8Length(extra) + TOKENS_PER_REQUEST
+export function inputTokenBound(texts: readonly string[], extra = ''): number {
+  const content = texts.reduce((sum, text) => sum + utf8Length(text) + MESSAGE_OVERHEAD, 0)
+  return content + utf8Length(extra) + REQUEST_OVERHEAD
 }

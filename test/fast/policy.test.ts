@@ -1,18 +1,31 @@
-import { decide, mayHaveRun, OUTCOMES, type Outcome, type PastAttempt, type PolicyInput } from '#domain/policy.ts'
+import {
+  decide,
+  mayHaveRun,
+  OUTCOMES,
+  type Outcome,
+  type PastAttempt,
+  type PolicyInput,
+  type RouteState,
+} from '#domain/policy.ts'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 
-const routes = ['a', 'b', 'c']
+const routes = ready('a', 'b', 'c')
+
+function ready(...names: readonly string[]): readonly RouteState[] {
+  return names.map((name) => ({ name, readyInMs: 0 }))
+}
 
 function input(attempts: readonly Omit<PastAttempt, 'number'>[], change: Partial<PolicyInput> = {}): PolicyInput {
   const numbered = attempts.map((attempt, index) => ({ ...attempt, number: index + 1 }))
-  return { routes, attempts: numbered, mayRepeat: 1, maxAttempts: 8, jitter: 0, ...change }
+  return { routes, attempts: numbered, mayRepeat: 1, maxAttempts: 8, maxTotalMs: 60_000, jitter: 0, ...change }
 }
 
 const on = (route: string, outcome: Outcome, retryAfterMs?: number) => ({
   route,
   outcome,
   sinceMs: 0,
+  sentAgoMs: 0,
   ...(retryAfterMs !== undefined && { retryAfterMs }),
 })
 
@@ -58,6 +71,32 @@ test('a wait that is used up already is not begun anew', () => {
   expect(decide(input([{ ...failed, sinceMs: 25_000 }]))).toMatchObject({ route: 'a', afterMs: 0 })
 })
 
+test('those who were told the same moment come back at different ones, and none before it', () => {
+  const waits = [0, 0.5, 0.99].map((jitter) => decide(input([on('a', 'rate_limited', 2_000)], { jitter })))
+  expect(waits.map((each) => (each.kind === 'try' ? each.afterMs : -1))).toEqual([2_000, 2_100, 2_198])
+})
+
+test('a route that is closed for a while is passed over, and waited for when there is no other', () => {
+  const closed = (name: string, readyInMs: number) => ({ name, readyInMs })
+  const [a, b] = [closed('a', 5_000), closed('b', 9_000)]
+  expect(decide(input([], { routes: [a, ...ready('b')] }))).toMatchObject({ route: 'b', afterMs: 0, why: 'first' })
+  expect(decide(input([], { routes: [a, b] }))).toMatchObject({ route: 'a', afterMs: 5_000, why: 'first' })
+  expect(decide(input([], { routes: [closed('a', 61_000)] }))).toEqual({ kind: 'stop', reason: 'routes_unavailable' })
+})
+
+test('a retry goes to another route when its own has closed meanwhile, and waits for it when there is no other', () => {
+  const failed = [on('a', 'overloaded')]
+  const routes = [{ name: 'a', readyInMs: 10_000 }, ...ready('b')]
+  expect(decide(input(failed, { routes }))).toMatchObject({ route: 'b', why: 'fallback' })
+  expect(decide(input(failed, { routes: routes.slice(0, 1) }))).toMatchObject({ route: 'a', afterMs: 10_000 })
+})
+
+test('a call that has gone on for too long is given up, and time it spent without money does not count', () => {
+  const old = { ...on('a', 'rate_limited'), sentAgoMs: 60_001 }
+  expect(decide(input([old]))).toEqual({ kind: 'stop', reason: 'time_exhausted' })
+  expect(decide(input([old, on('b', 'hold_refused'), on('b', 'rate_limited')]))).toMatchObject({ kind: 'try' })
+})
+
 test('a call is repeated after a possible execution only as often as its owner allows', () => {
   const once = [on('a', 'timeout')]
   expect(decide(input(once, { mayRepeat: 0 }))).toEqual({ kind: 'stop', reason: 'repeat_not_allowed' })
@@ -68,7 +107,10 @@ test('a call is repeated after a possible execution only as often as its owner a
 test('when every route was tried and money was missing for one, money is what stops the call', () => {
   const attempts = [on('a', 'hold_refused'), on('b', 'quota_gone'), on('c', 'authentication')]
   expect(decide(input(attempts))).toEqual({ kind: 'stop', reason: 'money_exhausted' })
-  expect(decide(input(attempts.slice(1), { routes: ['b', 'c'] }))).toEqual({ kind: 'stop', reason: 'routes_exhausted' })
+  expect(decide(input(attempts.slice(1), { routes: ready('b', 'c') }))).toEqual({
+    kind: 'stop',
+    reason: 'routes_exhausted',
+  })
 })
 
 test('whatever a provider does, a call ends, within its attempts and its repeats', () => {

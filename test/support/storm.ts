@@ -1,5 +1,5 @@
 import { ledgerId } from '#calls/charge.ts'
-import { openCall } from '#db/call.ts'
+import { openCall } from '#db/opened-call.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
 import type { PocketKey, ReserveItem, SettleItem } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'

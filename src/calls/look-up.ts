@@ -1,0 +1,60 @@
+import { planSchema, storedUsage } from '#contracts/stored.ts'
+import { correct } from '#db/correction.ts'
+import { askableAttempts, keepLookUp, type Askable } from '#db/look-up.ts'
+import { chargeOf } from '#domain/pricing.ts'
+import type { LookedUp } from '#providers/provider.ts'
+import { ledgerId } from './charge.ts'
+import type { Engine } from './engine.ts'
+
+/** Requests asked about in one turn. */
+const MOST_ASKED = 50
+const TIMEOUT_MS = 10_000
+/** Until then a provider that does not know a request may be told of it yet by its own books. */
+const PATIENCE_MS = 600_000
+
+/**
+ * Asks providers that can tell what became of requests whose end was not seen: cut, aborted, timed out, lost. What they say
+ * they bill is booked as a correction of the estimate.
+ */
+export async function lookUpAttempts(engine: Engine): Promise<void> {
+  const able = [...engine.providers.values()].filter((provider) => 'lookUp' in provider).map(({ name }) => name)
+  if (able.length === 0) return
+  const attempts = await askableAttempts(engine.db, { providers: able, limit: MOST_ASKED })
+  for (const attempt of attempts) {
+    const { provider } = planSchema.parse(attempt.plan)
+    const asked = engine.providers.get(provider)?.lookUp?.(attempt.requestId, AbortSignal.timeout(TIMEOUT_MS))
+    const answer = await asked?.catch(notYet)
+    if (answer) await take(engine, attempt, answer)
+  }
+}
+
+/** A provider that cannot be reached has not answered. */
+function notYet(): LookedUp {
+  return { kind: 'not_yet' }
+}
+
+async function take(engine: Engine, attempt: Askable, answer: LookedUp): Promise<void> {
+  const { callId, number } = attempt
+  if (answer.kind === 'found') return book(engine, attempt, answer)
+  if (attempt.ageMs < PATIENCE_MS) return
+  await keepLookUp(engine.db, attempt, { callId, number, answer: answer.kind })
+}
+
+async function book(engine: Engine, attempt: Askable, { usage }: Extract<LookedUp, { kind: 'found' }>): Promise<void> {
+  const { callId, number, runId } = attempt
+  const key = { runId, callId, number }
+  const verdict = await correct(engine.db, attempt, {
+    holdId: attempt.holdId,
+    correctionId: ledgerId(key, 'correction'),
+    debtId: ledgerId(key, 'correction_debt'),
+    amount: chargeOf(planSchema.parse(attempt.plan).prices, usage),
+    tokens: BigInt(usage.input) + BigInt(usage.output),
+    certainty: 'billed',
+    usage: storedUsage(usage),
+    detail: { lookedUp: 'found' },
+    answerId: null,
+    answer: null,
+  })
+  // Its owner came late, and has told it: then there is nothing more to be asked.
+  if (verdict !== 'corrected') await keepLookUp(engine.db, attempt, { callId, number, answer: verdict })
+}

@@ -1,0 +1,69 @@
+import type { Route } from '#contracts/catalog.ts'
+import type { ChatBody, ChatMessage, EmbedBody } from '#contracts/chat.ts'
+import { inputTokenBound, REQUEST_OVERHEAD, MESSAGE_OVERHEAD, utf8Length } from '#domain/token-bound.ts'
+import type { CallBody } from './call.ts'
+import type { TokenCounter } from './token-counter.ts'
+
+/** The most that a prompt can have, and how that was found. */
+export interface PromptBound {
+  readonly tokens: number
+  readonly by: 'tokenizer' | 'bytes' | 'context'
+  readonly images: number
+}
+
+/**
+ * Most tokens the prompt can have on a route. With the upstream model's own tokeniser its texts are counted; otherwise
+ * their bytes bound them. What providers put around them (marks, tools, schemas) is bounded by bytes in both cases.
+ */
+export async function boundPrompt(counter: TokenCounter, route: Route, body: CallBody): Promise<PromptBound> {
+  const images = imagesOf(body)
+  const texts = textsOf(body)
+  const bytes = inputTokenBound(texts, hiddenOf(body))
+  const tokenized = route.tokenizer && (await countTexts(counter, route.tokenizer, texts).catch(() => undefined))
+  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hiddenOf(body))
+  const counted = tokenized === undefined ? bytes : Math.min(bytes, tokenized + around)
+  const tokens = counted + images * route.imageTokens
+  if (tokens >= route.contextTokens) return { tokens: route.contextTokens, by: 'context', images }
+  return { tokens, by: tokenized === undefined ? 'bytes' : 'tokenizer', images }
+}
+
+async function countTexts(
+  counter: TokenCounter,
+  tokenizer: NonNullable<Route['tokenizer']>,
+  texts: readonly string[],
+): Promise<number> {
+  const counts = await counter.count(tokenizer, texts)
+  return counts.reduce((sum, each) => sum + each, 0)
+}
+
+export function isEmbedding(body: CallBody): body is EmbedBody {
+  return 'input' in body
+}
+
+export function imagesOf(body: CallBody): number {
+  if (isEmbedding(body)) return 0
+  return body.messages.reduce((sum, { content }) => {
+    return typeof content === 'string' ? sum : sum + content.filter(({ type }) => type === 'image').length
+  }, 0)
+}
+
+/** One text for each message, or each text to be embedded. */
+function textsOf(body: CallBody): readonly string[] {
+  return isEmbedding(body) ? body.input : body.messages.map(textOf)
+}
+
+function textOf(message: ChatMessage): string {
+  const { content } = message
+  const text =
+    typeof content === 'string' ? content : content.map((part) => ('text' in part ? part.text : '')).join('\n')
+  if (message.role === 'tool') return `${message.toolCallId}\n${text}`
+  const calls = message.role === 'assistant' ? (message.toolCalls ?? []) : []
+  return calls.length === 0 ? text : `${text}\n${JSON.stringify(calls)}`
+}
+
+/** What becomes part of the prompt without being a message, in the provider's own form. */
+function hiddenOf(body: CallBody): string {
+  if (isEmbedding(body)) return ''
+  const { schema, tools }: Pick<ChatBody, 'schema' | 'tools'> = body
+  return `${schema ? JSON.stringify(schema) : ''}${tools ? JSON.stringify(tools) : ''}`
+}

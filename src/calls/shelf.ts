@@ -1,0 +1,85 @@
+import type { Catalog, Route } from '#contracts/catalog.ts'
+import { pocketsOf, type Pocket } from '#db/call.ts'
+import { catalogAt, newestCatalog, newestVersion, priceInForce, type CatalogVersion, type Price } from '#db/catalog.ts'
+import type { Scope } from '#db/database.ts'
+import type { Database } from '#db/schema.ts'
+import type { Kysely } from 'kysely'
+import { LRUCache } from 'lru-cache'
+
+/** How long what may change is believed: a new catalog or price is in force everywhere after this. */
+const FRESH_MS = 1_000
+/** Pockets of so many envelopes, prices of so many upstream models and versions of the catalog are kept. */
+const MOST_ENVELOPES = 10_000
+const MOST_PRICES = 5_000
+const MOST_VERSIONS = 16
+
+/** What plans are made from, kept in this process so that a call does not read it each time. */
+export interface Shelf {
+  newest(): Promise<CatalogVersion>
+  /** A version that a call began with. */
+  version(version: number): Promise<Catalog>
+  price(route: Route): Promise<Price | undefined>
+  /** An envelope's pockets. They are never taken away, and one may be added: `isEnough` says whether these will do. */
+  pockets(
+    scope: Scope,
+    envelopeId: string,
+    isEnough: (pockets: readonly Pocket[]) => boolean,
+  ): Promise<readonly Pocket[]>
+}
+
+interface Kept<Value> {
+  readonly value: Value
+  readonly atMs: number
+}
+
+export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Shelf {
+  const versions = new LRUCache<number, Catalog>({ max: MOST_VERSIONS })
+  const prices = new LRUCache<string, Kept<Promise<Price | undefined>>>({ max: MOST_PRICES })
+  const pockets = new LRUCache<string, Kept<readonly Pocket[]>>({ max: MOST_ENVELOPES })
+  let newest: Kept<CatalogVersion> | undefined
+  let looking: Promise<CatalogVersion> | undefined
+
+  async function look(): Promise<CatalogVersion> {
+    const atMs = monotonicMs()
+    const isSame = newest && (await newestVersion(db)) === newest.value.version
+    newest = { value: isSame && newest ? newest.value : await newestCatalog(db), atMs }
+    versions.set(newest.value.version, newest.value.catalog)
+    return newest.value
+  }
+
+  return {
+    async newest() {
+      if (newest && monotonicMs() - newest.atMs < FRESH_MS) return newest.value
+      looking ??= look().finally(() => {
+        looking = undefined
+      })
+      return looking
+    },
+    async version(version) {
+      const known = versions.get(version)
+      if (known) return known
+      const catalog = await catalogAt(db, version)
+      versions.set(version, catalog)
+      return catalog
+    },
+    async price(route) {
+      const currency = route.costCurrency ?? route.currency
+      const key = JSON.stringify([route.provider, route.upstreamModel, currency])
+      const known = prices.get(key)
+      if (known && monotonicMs() - known.atMs < FRESH_MS) return known.value
+      const value = priceInForce(db, { ...route, currency })
+      prices.set(key, { value, atMs: monotonicMs() })
+      value.catch(() => void prices.delete(key))
+      return value
+    },
+    async pockets(scope, envelopeId, isEnough) {
+      const key = `${scope.projectId} ${envelopeId}`
+      const known = pockets.get(key)
+      if (known && (isEnough(known.value) || monotonicMs() - known.atMs < FRESH_MS)) return known.value
+      const atMs = monotonicMs()
+      const value = await pocketsOf(db, scope, envelopeId)
+      pockets.set(key, { value, atMs })
+      return value
+    },
+  }
+}

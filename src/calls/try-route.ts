@@ -1,0 +1,156 @@
+import { answerSchema, storedPlan } from '#contracts/stored.ts'
+import { noteStop, type Step } from '#db/call.ts'
+import { freeFor } from '#db/free-money.ts'
+import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
+import { json } from '#db/json.ts'
+import { offerAnswer, type NewCall } from '#db/opened-call.ts'
+import { invariant } from '#domain/invariant.ts'
+import type { Decision } from '#domain/policy.ts'
+import { performAttempt, reservePatiently, type GrantedAttempt, type Performed } from './attempt.ts'
+import type { CallAnswer, CallRequest, CallResult, Tight } from './call.ts'
+import { failed } from './call-result.ts'
+import { ledgerId } from './charge.ts'
+import { MAX_WAIT_MS, type Engine } from './engine.ts'
+import { planAttempt, type Candidate, type RouteChoice } from './plan.ts'
+import { boundPrompt } from './prompt-size.ts'
+
+/** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
+export const RETURN_MARGIN_MS = 1_000
+/** After a wait that led nowhere, the caller asks again after this. */
+export const ASK_AGAIN_MS = 5_000
+
+const REFUSE: Tight = Object.freeze({ policy: 'refuse' })
+
+/** One execution of a call: what stays the same while its attempts come and go. */
+export interface Execution {
+  readonly engine: Engine
+  readonly request: CallRequest
+  readonly call: NewCall
+  /** Names this execution as the owner of the attempts it is granted. */
+  readonly owner: string
+  readonly choice: RouteChoice
+  /** Refusals up to this attempt number belong to an earlier pass: the money may be back. */
+  readonly passedNumber: number
+}
+
+/** What an attempt came to. `look`: it is stored how it ended. `known`: something of the call was stored before. */
+export type Turn = { readonly kind: 'done'; readonly result: CallResult } | { readonly kind: 'look' | 'known' }
+
+interface Place {
+  readonly number: number
+  readonly last: Step | undefined
+  /** Left out when the call is open. */
+  readonly opens: NewCall | undefined
+}
+
+/** Holds the worst case on a route and, when granted, sends. */
+export async function tryRoute(
+  execution: Execution,
+  decision: Extract<Decision, { kind: 'try' }>,
+  place: Place,
+): Promise<Turn> {
+  const { engine, request, call, choice } = execution
+  const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
+  invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
+  const { plan, amount } = await planOf(execution, candidate, { why: decision.why, last: place.last })
+  const key = { runId: request.runId, callId: call.id, number: place.number }
+  const item: ReserveItem = {
+    holdId: ledgerId(key, 'hold'),
+    callId: call.id,
+    attempt: key.number,
+    runId: request.runId,
+    envelopeId: request.envelopeId,
+    amount,
+    tokens: BigInt(plan.inputTokenBound) + BigInt(plan.maxOutputTokens),
+    owner: execution.owner,
+    plan: storedPlan(plan),
+    opens: place.opens,
+  }
+  const pocket = { projectId: request.scope.projectId, accountId: candidate.pocket.accountId }
+  const until = { signal: waitSignal(execution), deadlineMs: request.deadlineMs - RETURN_MARGIN_MS }
+  const answer = await reservePatiently(engine, { pocket, item }, until)
+  if (answer.verdict === 'granted') return perform(execution, { key, pocket, plan, held: amount })
+  return refused(execution, answer)
+}
+
+async function planOf(
+  { engine, request, choice }: Execution,
+  candidate: Candidate,
+  { why, last }: { readonly why: 'first' | 'retry' | 'fallback'; readonly last: Step | undefined },
+) {
+  const { route, pocket } = candidate
+  const tight = request.tight ?? REFUSE
+  return planAttempt(candidate, {
+    body: request.body,
+    prompt: await boundPrompt(engine.tokens, route, request.body),
+    why,
+    after: last ? { attempt: last.number, outcome: last.outcome } : null,
+    skipped: choice.skipped,
+    distrustPpm: 0,
+    tight,
+    free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, pocket.accountId) : undefined,
+  })
+}
+
+/** What a hold that was not granted comes to. */
+function refused({ engine, call }: Execution, { verdict, replayed }: ReserveAnswer): Turn {
+  const callId = call.id
+  switch (verdict) {
+    case 'exhausted':
+      return { kind: replayed ? 'known' : 'look' }
+    case 'taken':
+    case 'answered':
+    case 'reopened':
+      return { kind: 'known' }
+    case 'busy':
+    case 'owner_dead':
+      return { kind: 'done', result: { kind: 'waiting', callId, untilMs: engine.nowMs() + ASK_AGAIN_MS } }
+    case 'frozen':
+    case 'closing':
+    case 'closed':
+      return { kind: 'done', result: { kind: 'gate', callId, gate: verdict } }
+    case 'granted':
+    case 'unknown_pocket':
+    case 'unknown_call':
+    case 'invalid_amount':
+    case 'mismatch':
+    case 'short':
+    case 'lease_short':
+    case 'behind':
+      throw new Error(`reserve answered ${verdict} for call ${callId}`)
+  }
+}
+
+async function perform(execution: Execution, granted: GrantedAttempt): Promise<Turn> {
+  const { engine, request, call } = execution
+  const { onDelta } = request
+  let wasTold = false
+  const heard = onDelta && {
+    onDelta: (delta: Parameters<typeof onDelta>[0]) => {
+      wasTold = true
+      onDelta(delta)
+    },
+  }
+  const { result, answer } = await performAttempt(engine, { ...request, ...heard }, granted)
+  if (answer) return { kind: 'done', result: await answeredNow(execution, answer) }
+  if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
+  // What was told cannot be taken back: another attempt would tell a second beginning.
+  const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
+  await noteStop(engine.db, request.scope, { callId: call.id, reason: 'stream_broken', detail })
+  return { kind: 'done', result: failed(call.id, 'stream_broken', detail) }
+}
+
+/** The answer that was settled with: as it was stored, so that whoever asks again is told the same. */
+async function answeredNow(
+  { engine, request, call }: Execution,
+  { id: answerId, body }: NonNullable<Performed['answer']>,
+): Promise<CallResult> {
+  if (request.reuse) await offerAnswer(engine.db, request.scope, { callId: call.id, answerId, digest: call.digest })
+  const answer: CallAnswer = answerSchema.parse(JSON.parse(json(body)))
+  return { kind: 'answered', callId: call.id, answerId, answer }
+}
+
+function waitSignal({ engine, request }: Execution): AbortSignal {
+  const left = request.deadlineMs - RETURN_MARGIN_MS - engine.nowMs()
+  return AbortSignal.any([request.signal, AbortSignal.timeout(Math.max(1, Math.min(MAX_WAIT_MS, left)))])
+}

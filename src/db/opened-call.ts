@@ -1,0 +1,113 @@
+import { sql, type Kysely } from 'kysely'
+import type { Scope } from './database.ts'
+import { putPayload } from './payload.ts'
+import type { Database } from './schema.ts'
+
+/** A call as it is opened. */
+export interface NewCall {
+  readonly id: string
+  /** Null for a call of a standing envelope. */
+  readonly runId: string | null
+  readonly envelopeId: string
+  readonly apiKeyId: string
+  readonly path: string
+  readonly digest: Buffer
+  readonly model: string
+  readonly catalogVersion: number
+  readonly requestId: string
+  readonly request: unknown
+}
+
+/** As `post` takes it. */
+export function callRow({ projectId }: Scope, call: NewCall): Readonly<Record<string, unknown>> {
+  return {
+    id: call.id,
+    project_id: projectId,
+    run_id: call.runId,
+    envelope_id: call.envelopeId,
+    api_key_id: call.apiKeyId,
+    path: call.path,
+    digest: `\\x${call.digest.toString('hex')}`,
+    model: call.model,
+    catalog_version: call.catalogVersion,
+    request_id: call.requestId,
+    request: call.request,
+  }
+}
+
+/** Opens a call without a hold, unless it is open already: the same key is the same call. */
+export async function openCall(db: Kysely<Database>, scope: Scope, call: NewCall): Promise<void> {
+  await insertCall(db, scope, { call, answer: undefined })
+}
+
+/** An answer of the project to the same request, given by another call that let it be used again. */
+export interface ReusableAnswer {
+  readonly callId: string
+  readonly answerId: string
+}
+
+export async function reusableAnswer(
+  db: Kysely<Database>,
+  scope: Scope,
+  request: { readonly digest: Buffer; readonly maxAgeMs: number },
+): Promise<ReusableAnswer | undefined> {
+  const { rows } = await sql<ReusableAnswer>`
+    select call_id as "callId", answer_id as "answerId" from reusable_answer
+    where project_id = ${scope.projectId} and digest = ${request.digest}
+      and answered_at > clock_timestamp() - ${request.maxAgeMs}::float8 * interval '1 millisecond'
+    order by answered_at desc limit 1`.execute(db)
+  return rows[0]
+}
+
+/** Lets later calls use this answer again. */
+export async function offerAnswer(
+  db: Kysely<Database>,
+  scope: Scope,
+  offer: ReusableAnswer & { readonly digest: Buffer },
+): Promise<void> {
+  const { callId, answerId, digest } = offer
+  await db
+    .insertInto('reusable_answer')
+    .values({ project_id: scope.projectId, digest, call_id: callId, answer_id: answerId })
+    .onConflict((conflict) => conflict.doNothing())
+    .execute()
+}
+
+/** Opens a call with another one's answer: nothing is sent, and nothing is charged. */
+export async function openAnswered(
+  db: Kysely<Database>,
+  scope: Scope,
+  request: { readonly call: NewCall; readonly answer: ReusableAnswer },
+): Promise<void> {
+  await insertCall(db, scope, request)
+}
+
+async function insertCall(
+  db: Kysely<Database>,
+  scope: Scope,
+  { call, answer }: { readonly call: NewCall; readonly answer: ReusableAnswer | undefined },
+): Promise<void> {
+  await putPayload(db, scope, { id: call.requestId, runId: call.runId, kind: 'request', body: call.request })
+  await db
+    .insertInto('call')
+    .values({
+      id: call.id,
+      project_id: scope.projectId,
+      run_id: call.runId,
+      envelope_id: call.envelopeId,
+      api_key_id: call.apiKeyId,
+      path: call.path,
+      digest: call.digest,
+      model: call.model,
+      catalog_version: call.catalogVersion,
+      request_id: call.requestId,
+      ...(answer && {
+        state: 'answered',
+        answer_id: answer.answerId,
+        reused_from: answer.callId,
+        answered_at: sql<Date>`clock_timestamp()`,
+      }),
+    })
+    .onConflict((conflict) => conflict.column('id').doNothing())
+    .execute()
+}
