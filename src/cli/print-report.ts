@@ -58,6 +58,15 @@ export function printReport(screen: Screen, report: Report): void {
       return [`${pocket.balanceClass} ${pocket.currency}`, ...[funded, spent, returned].map(money), free.amount]
     }),
   )
+  if (report.holds) {
+    const { p50, p95, most } = report.holds
+    screen.line(
+      screen.paint(
+        'dim',
+        `  cost as a share of its hold: half of the attempts up to ${p50}, 95 % up to ${p95}, at most ${most}`,
+      ),
+    )
+  }
   if (report.stop) {
     const { limit, needed, free } = report.stop
     screen.line(`  stopped by the ${limit}: ${needed.amount} ${needed.currency} needed, ${free.amount} free`)
@@ -79,7 +88,9 @@ export function printCalls(screen: Screen, { model, calls }: Pick<Report, 'model
     screen.line(attempt.use === 'useful' ? line : screen.paint('yellow', line))
   }
   for (const call of calls.filter(({ attempts }) => attempts.length === 0)) {
-    screen.line(screen.paint('yellow', `  ${call.path}: ${call.stopDetail ?? 'nothing was tried'}`))
+    const isReused = call.reusedFrom !== null
+    const line = `  ${call.path}: ${isReused ? 'a stored answer, at no cost' : (call.stopDetail ?? 'nothing was tried')}`
+    screen.line(isReused ? line : screen.paint('yellow', line))
   }
   const others = new Set(calls.map((call) => call.model).filter((name) => name !== model))
   if (others.size > 0) screen.line(`  other catalog models asked for: ${[...others].join(', ')}`)

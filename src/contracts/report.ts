@@ -45,7 +45,31 @@ export const attemptReportSchema = z
     charged: amountSchema.describe('captured + overage + corrected.'),
     certainty: z.enum(CERTAINTIES).nullable(),
     use: z.enum(USES).nullable(),
-    tokens: z.object({ input: z.int(), cachedInput: z.int(), output: z.int() }).nullable(),
+    tokens: z
+      .object({
+        input: z.int().describe('The whole prompt: the cached and the written part are in it.'),
+        cachedInput: z.int(),
+        cacheWrite: z.int(),
+        output: z.int().describe('Reasoning is in it.'),
+        reasoning: z.int(),
+        images: z.int(),
+        toolUses: z.record(z.string(), z.int()).describe("Uses of the provider's own tools, by name."),
+      })
+      .nullable(),
+    worstCase: z
+      .object({
+        inputTokens: z.int(),
+        inputBy: z
+          .enum(['tokenizer', 'bytes', 'context'])
+          .describe("Counted by the model's tokeniser, bounded by bytes, or by what the model takes at all."),
+        outputTokens: z.int(),
+        images: z.int(),
+        clampedFrom: z.int().nullable().describe('The output that was asked for, when it was cut to what can be paid.'),
+        distrustPpm: z
+          .int()
+          .describe('By how much it was raised, in parts per million, because the route billed above a hold before.'),
+      })
+      .describe('What the hold rests on.'),
     sentAt: moment,
     resolvedAt: moment.nullable(),
     transfers: z.array(z.uuid()).describe('The ledger entries that prove it.'),
@@ -59,6 +83,10 @@ export const callReportSchema = z
     model: z.string().describe('The catalog model that was asked for.'),
     state: z.enum(['open', 'answered']),
     answeredBy: z.int().nullable().describe('The attempt whose answer is the call’s.'),
+    reusedFrom: z
+      .uuid()
+      .nullable()
+      .describe('The call whose stored answer was used again: nothing was sent or charged.'),
     stopReason: z.string().nullable(),
     stopDetail: z.string().nullable(),
     skipped: z.array(z.object({ route: z.string(), reason: z.string() })).describe('Routes that could not be tried.'),
@@ -117,7 +145,17 @@ export const reportSchema = z
       fallbacks: z.int(),
       refusals: z.int(),
       lost: z.int(),
+      reused: z.int().describe('Calls that were answered with a stored answer, at no cost.'),
     }),
+    holds: z
+      .object({
+        attempts: z.int().describe('Those whose cost the provider told.'),
+        p50: z.string(),
+        p95: z.string(),
+        most: z.string(),
+      })
+      .nullable()
+      .describe('How much of its hold an attempt cost, as a share: 1.000 is all of it, more is an overage.'),
     calls: z.array(callReportSchema),
   })
   .meta({ id: 'Report' })

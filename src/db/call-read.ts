@@ -1,10 +1,10 @@
-import type { AttemptReport, CallReport } from '#contracts/report.ts'
-import { attemptDetailSchema, planSchema, usageSchema, type Plan } from '#contracts/stored.ts'
+import type { CallReport } from '#contracts/report.ts'
+import { planSchema } from '#contracts/stored.ts'
 import type { AttemptSums } from '#domain/journal.ts'
-import { formatNano, toAmount } from '#domain/money.ts'
-import { sql, type Kysely, type Selectable } from 'kysely'
+import { sql, type Kysely } from 'kysely'
 import { setImmediate } from 'node:timers/promises'
 import type { AttemptMoney } from './attempt-money.ts'
+import { attemptReport, refusalReport, type StepRow } from './attempt-report.ts'
 import type { Scope } from './database.ts'
 import { instantText } from './instant.ts'
 import type { Database } from './schema.ts'
@@ -76,13 +76,15 @@ function reportsOf({ calls, sent, refused }: Page, view: View): readonly CallRep
   return calls.map((call) => {
     const own = (stepsOf.get(call.id) ?? []).toSorted((a, b) => a.number - b.number)
     const isAnswered =
-      call.is_answered && own.some((step) => step.number === call.answer_attempt && step.outcome !== null)
+      call.is_answered &&
+      (call.reused_from !== null || own.some((step) => step.number === call.answer_attempt && step.outcome !== null))
     return {
       id: call.id,
       path: call.path,
       model: call.model,
       state: isAnswered ? 'answered' : 'open',
       answeredBy: isAnswered ? call.answer_attempt : null,
+      reusedFrom: call.reused_from,
       stopReason: call.stop_reason,
       stopDetail: call.stop_detail,
       skipped: own[0]?.plan.skipped ?? [],
@@ -105,6 +107,7 @@ interface CallRow {
   readonly path: string
   readonly model: string
   readonly answer_attempt: number | null
+  readonly reused_from: string | null
   readonly stop_reason: string | null
   readonly stop_detail: string | null
   readonly is_answered: boolean
@@ -126,32 +129,13 @@ async function callRows(db: Kysely<Database>, scope: Scope, filter: PageFilter):
   const isAsked = callId === undefined ? sql`true` : sql`c.id = ${callId}`
   const isNext = after ? sql`(c.created_at, c.id) > (${after.at}::timestamptz, ${after.id}::uuid)` : sql`true`
   const { rows } = await sql<CallRow>`
-    select c.id, c.path, c.model, c.answer_attempt, c.stop_reason, c.stop_detail,
+    select c.id, c.path, c.model, c.answer_attempt, c.reused_from, c.stop_reason, c.stop_detail,
       c.state = 'answered' and c.answered_at <= ${upTo} as is_answered, ${instantText(sql`c.created_at`)} as at
     from call c
     where c.project_id = ${scope.projectId} and c.run_id = ${runId} and c.created_at <= ${upTo} and ${isNext}
       and ${isAsked}
     order by c.created_at, c.id limit ${PAGE}`.execute(db)
   return rows
-}
-
-type RefusalRow = Selectable<Database['refusal']>
-
-interface StepRow {
-  readonly kind: 'attempt' | 'refusal'
-  readonly callId: string
-  readonly number: number
-  readonly plan: Plan
-  /** What the journal says of it, once that is known. */
-  readonly sums: AttemptSums
-  readonly outcome: AttemptReport['outcome']
-  readonly detail: unknown
-  readonly usage: unknown
-  readonly asked: bigint
-  readonly free: bigint | null
-  readonly refusal: RefusalRow | null
-  readonly at: Date
-  readonly resolvedAt: Date | null
 }
 
 /** A refusal moved no money, and neither did an attempt that the journal does not know. */
@@ -224,64 +208,4 @@ async function refusalRows(
 /** As one parameter: the protocol has room for 65,535. */
 function isOneOf(ids: readonly string[]) {
   return sql<boolean>`call_id = any(${ids}::uuid[])`
-}
-
-/** Everything but what it asked is zero. */
-function refusalReport(row: StepRow): AttemptReport {
-  const { currency } = row.plan
-  const report = attemptReport(row)
-  const isMoney = row.refusal?.measure === 'money'
-  return {
-    ...report,
-    ...(isMoney ? { held: toAmount(row.asked, currency) } : { free: null }),
-    bound: boundOf(row.refusal),
-  }
-}
-
-function boundOf(row: RefusalRow | null): AttemptReport['bound'] {
-  if (!row) return null
-  const amount = (value: bigint) => (row.measure === 'money' ? formatNano(value) : value.toString())
-  const amountOrNull = (value: bigint | null) => (value === null ? null : amount(value))
-  return {
-    by: row.bound,
-    limitId: row.limit_id,
-    measure: row.measure,
-    needed: amount(row.asked),
-    free: amount(row.free),
-    cap: amountOrNull(row.cap),
-    spent: amountOrNull(row.spent),
-    held: amountOrNull(row.held),
-    resetsAt: row.resets_at?.toISOString() ?? null,
-  }
-}
-
-function attemptReport(row: StepRow): AttemptReport {
-  const { plan, sums } = row
-  const money = (nano: bigint) => toAmount(nano, plan.currency)
-  return {
-    number: row.number,
-    kind: row.kind,
-    route: plan.route,
-    provider: plan.provider,
-    upstreamModel: plan.upstreamModel,
-    balanceClass: plan.balanceClass,
-    outcome: row.outcome,
-    why: plan.why,
-    after: plan.after,
-    message: attemptDetailSchema.parse(row.detail)?.message ?? null,
-    held: money(sums.held),
-    free: row.free === null ? null : money(row.free),
-    bound: null,
-    captured: money(sums.captured),
-    released: money(sums.released),
-    overage: money(sums.overage),
-    corrected: money(sums.corrected),
-    charged: money(sums.charged),
-    certainty: sums.certainty,
-    use: sums.use,
-    tokens: usageSchema.parse(row.usage) ?? null,
-    sentAt: row.at.toISOString(),
-    resolvedAt: row.resolvedAt?.toISOString() ?? null,
-    transfers: [...sums.transfers],
-  }
 }

@@ -1,4 +1,4 @@
-import { foldPocket, spendOf, sum, type AttemptSums } from '#domain/journal.ts'
+import { foldPocket, holdAccuracy, spendOf, sum, type AttemptSums } from '#domain/journal.ts'
 import { toAmount } from '#domain/money.ts'
 import type { CallReport, CallStory, Report } from '#contracts/report.ts'
 import { moneyStopSchema } from '#contracts/stored.ts'
@@ -59,6 +59,7 @@ export async function readReportAt(
     envelope: { id: run.envelope_id, gate: then.gate, pockets: pocketsOf(entries) },
     totals: totalsOf(entries, attempts),
     counts: countsOf(calls),
+    holds: holdsOf(attempts),
     calls: [...calls],
   }
 }
@@ -127,6 +128,14 @@ export async function readCallStory(
   }
 }
 
+function holdsOf(attempts: AttemptMoney): Report['holds'] {
+  const accuracy = holdAccuracy([...attempts.values()].map(({ sums }) => sums))
+  if (!accuracy) return null
+  const share = (thousandths: bigint) => `${thousandths / 1_000n}.${(thousandths % 1_000n).toString().padStart(3, '0')}`
+  const { p50, p95, most } = accuracy
+  return { attempts: accuracy.attempts, p50: share(p50), p95: share(p95), most: share(most) }
+}
+
 function pocketsOf(journal: readonly RunEntry[]): Report['envelope']['pockets'] {
   const moved = journal.filter((entry) => entry.viaPocket)
   return [...Map.groupBy(moved, (entry) => entry.money).values()].map((entries) => {
@@ -185,6 +194,7 @@ function countsOf(calls: readonly CallReport[]): Report['counts'] {
     fallbacks: attempts.filter((each) => each.why === 'fallback').length,
     refusals: all.length - attempts.length,
     lost: attempts.filter((each) => each.outcome === 'lost').length,
+    reused: calls.filter((call) => call.reusedFrom !== null).length,
   }
 }
 

@@ -92,3 +92,22 @@ export function foldPocket(entries: readonly JournalEntry[]): PocketSums {
 export function sum(values: readonly bigint[]): bigint {
   return values.reduce((total, value) => total + value, 0n)
 }
+
+/** How much of their holds attempts cost, in thousandths: what a worst case is worth. */
+export interface HoldAccuracy {
+  readonly attempts: number
+  readonly p50: bigint
+  readonly p95: bigint
+  readonly most: bigint
+}
+
+/** Of the attempts whose cost is known for sure; undefined when there is none. */
+export function holdAccuracy(attempts: Iterable<AttemptSums>): HoldAccuracy | undefined {
+  const shares: bigint[] = []
+  for (const { certainty, held, charged } of attempts) {
+    if (certainty === 'billed' && held > 0n) shares.push((charged * 1_000n + held - 1n) / held)
+  }
+  const sorted = shares.toSorted((one, other) => (one < other ? -1 : one > other ? 1 : 0))
+  const at = (percent: number) => sorted[Math.max(0, Math.ceil((sorted.length * percent) / 100) - 1)] ?? 0n
+  return sorted.length === 0 ? undefined : { attempts: sorted.length, p50: at(50), p95: at(95), most: at(100) }
+}

@@ -1,0 +1,67 @@
+import { createTokenCounter } from '#calls/token-counter.ts'
+import { tokensOfText } from '#calls/token-text.ts'
+import fc from 'fast-check'
+import { encode as encodeCl100k } from 'gpt-tokenizer/encoding/cl100k_base'
+import { encode as encodeO200k } from 'gpt-tokenizer/encoding/o200k_base'
+import { expect, onTestFinished, test } from 'vitest'
+
+const encoders = { o200k_base: encodeO200k, cl100k_base: encodeCl100k } as const
+const PLAIN = { disallowedSpecial: new Set<string>() }
+
+const real = (tokenizer: keyof typeof encoders, text: string) => encoders[tokenizer](text, PLAIN).length
+
+function useCounter() {
+  const counter = createTokenCounter()
+  onTestFinished(() => counter.stop())
+  return counter
+}
+
+test('a text is counted as its model counts it', () => {
+  fc.assert(
+    fc.property(
+      fc.constantFrom('o200k_base', 'cl100k_base'),
+      fc.string({ unit: 'grapheme', maxLength: 400 }),
+      (tokenizer, text) => {
+        expect(tokensOfText(tokenizer, text)).toBeGreaterThanOrEqual(real(tokenizer, text))
+      },
+    ),
+  )
+  const prose = 'The harbour of Quellim was dredged in 1847, <|endoftext|> said Mira Tandel.'
+  expect(tokensOfText('o200k_base', prose)).toBe(real('o200k_base', prose))
+})
+
+test.each([
+  ['Chinese without a space', '港口在一八四七年由米拉疏浚，'.repeat(400)],
+  ['base64', Buffer.from('The harbour of Quellim was dredged. '.repeat(300)).toString('base64')],
+  ['spaces', ' '.repeat(5_000)],
+  ['one letter', 'a'.repeat(20_000)],
+  ['digits and marks', '1234567890!?'.repeat(600)],
+])('an unbroken run of %s is counted quickly, and never too low', (_, text) => {
+  const counted = tokensOfText('o200k_base', text)
+  // What is compared with takes its time: a piece of it is enough.
+  const piece = text.slice(0, 3_000)
+  expect(tokensOfText('o200k_base', piece)).toBeGreaterThanOrEqual(real('o200k_base', piece))
+  expect(counted).toBeLessThanOrEqual(Buffer.byteLength(text))
+  expect(counted).toBeGreaterThan(0)
+})
+
+test('long and short texts are counted in the order they were given, the long ones beside the event loop', async () => {
+  const counter = useCounter()
+  const long = Array.from({ length: 8_000 }, (_, index) => `word${index % 97}`).join(' ')
+  const other = `${long} and more`
+  const expected = [real('o200k_base', long), real('o200k_base', 'short'), real('o200k_base', other)]
+  let turns = 0
+  const timer = setInterval(() => (turns += 1), 1)
+  const counted = await counter.count('o200k_base', [long, 'short', other])
+  clearInterval(timer)
+  expect(counted).toEqual(expected)
+  expect(turns).toBeGreaterThan(0)
+  expect(await counter.count('o200k_base', [other, long])).toEqual([expected[2], expected[0]])
+})
+
+test('who waits when the counter stops is told so', async () => {
+  const counter = createTokenCounter()
+  const waiting = counter.count('o200k_base', ['word '.repeat(100_000)])
+  await counter.stop()
+  await expect(waiting).rejects.toThrow('the token counter was stopped')
+})
