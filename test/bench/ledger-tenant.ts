@@ -1,3 +1,4 @@
+import type { CatalogRoute } from '#contracts/catalog.ts'
 import type { Caller } from '#db/api-key.ts'
 import { importCatalog, priceInForce, type Price } from '#db/catalog.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
@@ -46,23 +47,27 @@ const CAP = 1_000_000_000_000_000n
 /** Envelopes are opened by so many at a time. */
 const OPENERS = 4
 
-/** Makes a tenant with money and limits, and no envelopes yet. */
-export async function createTenant(database: BenchDatabase): Promise<Tenant> {
+/** Makes a tenant with money and limits, and no envelopes yet. `change`: of its one route. */
+export async function createTenant(
+  database: BenchDatabase,
+  change: Partial<Pick<CatalogRoute, 'upstreamModel' | 'tokenizer'>> = {},
+): Promise<Tenant> {
   const db = connectDatabase({ url: database.appUrl, maxConnections: 1 })
   try {
+    const route = { ...ROUTE, ...change }
     const catalogVersion = await importCatalog(db, {
-      models: [{ name: ROUTE.name, routes: [ROUTE] }],
+      models: [{ name: ROUTE.name, routes: [route] }],
       prices: [
         {
-          provider: ROUTE.provider,
-          upstreamModel: ROUTE.upstreamModel,
+          provider: route.provider,
+          upstreamModel: route.upstreamModel,
           currency: 'USD',
           input: '0.40',
           output: '1.60',
         },
       ],
     })
-    const price = await priceInForce(db, ROUTE)
+    const price = await priceInForce(db, route)
     invariant(price, 'the price was just imported')
     return { ...(await createProject(db)), catalogVersion, price, envelopes: [] }
   } finally {

@@ -1,11 +1,12 @@
 import { parseArgs } from 'node:util'
+import { callsBench } from './calls.ts'
 import type { Bench, Size } from './frame.ts'
 import { ledgerGrowthBench } from './ledger-growth.ts'
 import { ledgerBench } from './ledger.ts'
 import { tableOf } from './table.ts'
 import { verifyBench } from './verify.ts'
 
-const BENCHES: readonly Bench[] = [ledgerBench, ledgerGrowthBench, verifyBench]
+const BENCHES: readonly Bench[] = [ledgerBench, ledgerGrowthBench, verifyBench, callsBench]
 
 const USAGE = `npm run bench -- NAME [--json] [--quick | --full]
 
