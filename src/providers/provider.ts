@@ -15,8 +15,13 @@ export interface ProviderChatRequest extends ProviderRequest {
   /** Without its `maxTokens`: what the plan allows stands below. */
   readonly body: Omit<ChatBody, 'maxTokens'>
   readonly maxOutputTokens: number
-  /** From sending to the first byte of the answer, in milliseconds; left out: only the whole is bounded. */
+  /**
+   * From sending to the first event of the answer (a comment that keeps a stream alive is none), in milliseconds; left
+   * out: only the whole is bounded.
+   */
   readonly firstByteTimeoutMs?: number | undefined
+  /** False for an upstream that cannot stream: the answer comes in one piece, with the same outcomes. */
+  readonly streaming?: boolean | undefined
   /** Told each piece of the answer as it comes. */
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
   /** Told the provider's own id of the request as soon as it is known. */
