@@ -129,7 +129,8 @@ export class AnswerCollector {
   }
 
   received(): Received {
-    const seen = { prompt: this.#facts.characters, answer: this.#characters }
+    // A count that came before the end is behind the text; it is kept for what it says of the prompt.
+    const seen = { prompt: this.#facts.characters, answer: this.isWhole ? this.#characters : 0 }
     return {
       ...NOTHING_RECEIVED,
       text: this.#text.join(''),

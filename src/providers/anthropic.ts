@@ -4,6 +4,7 @@ import { Stream } from '@anthropic-ai/sdk/streaming'
 import { AnswerCollector } from './answer-collector.ts'
 import { MessageReader, problemOf } from './anthropic-answer.ts'
 import { toMessageRequest, type AnthropicFeatures } from './anthropic-request.ts'
+import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
 import { exchange } from './exchange.ts'
 import type { Problem } from './problem.ts'
@@ -24,9 +25,9 @@ export function createAnthropic(options: AnthropicOptions): Provider {
     baseURL: options.baseUrl.replace(/\/v1\/?$/, ''),
     apiKey: options.apiKey,
     maxRetries: 0,
-    // Silent, and never redirected: as with the other dialect.
+    // Silent, as with the other dialect.
     logLevel: 'off',
-    fetchOptions: { redirect: 'manual' },
+    fetch: boundedFetch,
   })
   return { name: options.name, chat: (request) => chat(client, options, request) }
 }

@@ -2,6 +2,7 @@ import { CLIENT_REQUEST_ID_HEADER, type MaxTokensField } from '#contracts/names.
 import OpenAI, { APIConnectionError, APIError, APIUserAbortError } from 'openai'
 import { Stream } from 'openai/streaming'
 import { AnswerCollector } from './answer-collector.ts'
+import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
 import { exchange } from './exchange.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
@@ -50,8 +51,7 @@ function clientOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): OpenAI {
     maxRetries: 0,
     // Silent: the client would print what a provider sent, and with it parts of answers, to our log.
     logLevel: 'off',
-    // A prompt goes to the host that was configured, and nowhere else.
-    fetchOptions: { redirect: 'manual' },
+    fetch: boundedFetch,
   })
 }
 

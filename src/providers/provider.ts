@@ -55,7 +55,10 @@ export interface Received {
   readonly finishReason: FinishReason | null
   /** Hidden reasoning received as text, in UTF-8 bytes: it is billed, and not part of the answer. */
   readonly reasoningBytes: number
-  /** As the provider reported it; null when it reported none. */
+  /**
+   * As the provider reported it, the prompt's images as we counted them; null when it reported none that can be true.
+   * Without a finish reason it is a running count: right about the prompt, behind about the output.
+   */
   readonly usage: Usage | null
   readonly providerRequestId: string | null
 }

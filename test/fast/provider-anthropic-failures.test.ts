@@ -67,9 +67,7 @@ test.each([
   [[start], { type: 'api_error', message: 'oh' }, 'cut_stream'],
   [[start, piece], { type: 'overloaded_error', message: 'Overloaded' }, 'cut_stream'],
 ])('after %j the error event %j is %s', async (events, error, outcome) => {
-  const upstream = await useUpstream((response) =>
-    sendMessageEvents(response, [...events, { type: 'error', ...{ error } }]),
-  )
+  const upstream = await useUpstream((response) => sendMessageEvents(response, [...events, { type: 'error', error }]))
   expect(await providerAt(upstream.url).chat(chatOf())).toMatchObject({ outcome, sent: true, httpStatus: null })
   expect(upstream.requests).toHaveLength(1)
 })

@@ -98,7 +98,7 @@ test('a refused embedding has an outcome like any other', async () => {
 })
 
 test('garbage in place of JSON is a malformed answer', async () => {
-  const upstream = await useUpstream((response) => response.end('<html>'))
+  const upstream = await useUpstream((response) => void response.end('<html>'))
   const settings = { name: 'p', kind: 'openai', baseUrl: upstream.url, apiKey: 'k' } as const
   const result = await createProvider(settings, { nowMs: () => 0 }).embed?.({
     upstreamModel: 'e',

@@ -103,7 +103,7 @@ test('a key never appears in what is kept of an error, and a long error is cut',
 
 test('a redirect is not followed: the prompt stays with the host that was configured', async () => {
   const other = await useUpstream((response) => sendJson(response, {}))
-  const upstream = await useUpstream((response) => response.writeHead(307, { location: other.url }).end())
+  const upstream = await useUpstream((response) => void response.writeHead(307, { location: other.url }).end())
   expect(await providerAt(upstream.url).chat(chatOf())).toMatchObject({ outcome: 'model_not_found', httpStatus: 307 })
   expect(other.requests).toHaveLength(0)
 })
@@ -272,6 +272,19 @@ test('garbage in the middle of a stream closes its connection', async () => {
   })
   expect(await providerAt(upstream.url).chat(chatOf())).toMatchObject({ outcome: 'malformed_answer' })
   await pollUntil(() => isClosed, { what: 'the closed connection', deadlineMs: 500, intervalMs: 5 })
+})
+
+test('a body that never ends is cut off', async () => {
+  const upstream = await useUpstream((response) => {
+    response.writeHead(200, { 'content-type': 'application/json' })
+    const write = () => {
+      while (!response.destroyed && response.write(' '.repeat(1_000_000)));
+    }
+    response.on('drain', write)
+    write()
+  })
+  const result = await providerAt(upstream.url).chat(chatOf({ timeoutMs: 30_000 }))
+  expect(result).toMatchObject({ outcome: 'malformed_answer', detail: 'the answer has more than 134217728 bytes' })
 })
 
 test('a thousand streams at once are each answered with their own text', async () => {

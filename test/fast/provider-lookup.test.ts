@@ -65,7 +65,7 @@ test('a provider that cannot be reached, or is no more waited for, may still kno
 test('only OpenRouter can be asked', () => {
   const settings = { name: 'p', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'k' }
   const clock = { nowMs: () => 0 }
-  expect(createProvider({ ...settings, kind: 'openai' }, clock).lookUp).toBeUndefined()
-  expect(createProvider({ ...settings, kind: 'anthropic' }, clock).lookUp).toBeUndefined()
-  expect(createProvider({ ...settings, kind: 'anthropic' }, clock).embed).toBeUndefined()
+  expect(createProvider({ ...settings, kind: 'openai' }, clock)).not.toHaveProperty('lookUp')
+  expect(createProvider({ ...settings, kind: 'anthropic' }, clock)).not.toHaveProperty('lookUp')
+  expect(createProvider({ ...settings, kind: 'anthropic' }, clock)).not.toHaveProperty('embed')
 })

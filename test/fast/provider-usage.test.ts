@@ -96,7 +96,7 @@ test.each([
   ['a string', { ...plain, prompt_tokens: '100' }],
   ['a fraction', { ...plain, prompt_tokens: 99.5 }],
   ['beyond any context', { prompt_tokens: 100_000_001, completion_tokens: 1 }],
-  ['beyond what numbers tell apart', { prompt_tokens: 9_007_199_254_740_993, completion_tokens: 1 }],
+  ['beyond what numbers tell apart', { prompt_tokens: 1e21, completion_tokens: 1 }],
   ['more cached than there is', { ...plain, prompt_tokens_details: { cached_tokens: 101 } }],
   [
     'more cached and written than there is',

@@ -1,4 +1,4 @@
-import { createServer, type ServerResponse } from 'node:http'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { AddressInfo, Server } from 'node:net'
 import { onTestFinished } from 'vitest'
 import type { ProviderChatRequest } from '#providers/provider.ts'
@@ -18,22 +18,25 @@ export interface Upstream {
 }
 
 /** A provider that answers as a test wants it. */
-export async function useUpstream(
-  answer: (response: ServerResponse, request: SeenRequest) => void | Promise<void>,
-): Promise<Upstream> {
+export async function useUpstream(answer: (response: ServerResponse, request: SeenRequest) => void): Promise<Upstream> {
   const requests: SeenRequest[] = []
-  const server = createServer(async (request, response) => {
-    const chunks: Buffer[] = []
-    for await (const chunk of request) chunks.push(Buffer.from(chunk))
-    const text = Buffer.concat(chunks).toString()
-    const { method, url: path, headers } = request
-    const seen = { method, path, headers, body: text === '' ? null : JSON.parse(text) }
-    requests.push(seen)
-    await answer(response, seen)
+  const server = createServer((request, response) => {
+    void receive(request).then((seen) => {
+      requests.push(seen)
+      return answer(response, seen)
+    })
   })
   const url = await listen(server)
   onTestFinished(() => server.closeAllConnections())
   return { url, requests }
+}
+
+async function receive(request: IncomingMessage): Promise<SeenRequest> {
+  const chunks: Buffer[] = []
+  for await (const chunk of request) chunks.push(Buffer.from(chunk))
+  const text = Buffer.concat(chunks).toString()
+  const { method, url: path, headers } = request
+  return { method, path, headers, body: text === '' ? null : JSON.parse(text) }
 }
 
 /** The address of a server on a free loopback port; it goes with the test. */
@@ -74,18 +77,19 @@ export function chunkOf(delta: object, finishReason: string | null = null, more:
 }
 
 /** Events as Anthropic writes them, each under its name. */
-export function sendMessageEvents(response: ServerResponse, events: readonly { readonly type: string }[]): void {
+export function sendMessageEvents(
+  response: ServerResponse,
+  events: readonly { readonly type: string; readonly [field: string]: unknown }[],
+): void {
   response.writeHead(200, { 'content-type': 'text/event-stream; charset=utf-8' })
   response.end(events.map((event) => `event: ${event.type}\n${dataOf(event)}`).join(''))
 }
-
-export const PROMPT = 'When was the mill built?'
 
 /** A chat that is asked of an upstream of this kind. */
 export function chatOf(change: Partial<ProviderChatRequest> = {}): ProviderChatRequest {
   return {
     upstreamModel: 'm',
-    body: { messages: [{ role: 'user', content: PROMPT }] },
+    body: { messages: [{ role: 'user', content: 'When was the mill built?' }] },
     maxOutputTokens: 50,
     clientRequestId: 'call:1',
     timeoutMs: 5_000,
