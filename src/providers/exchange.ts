@@ -31,10 +31,14 @@ export interface Exchange extends AttemptTimes {
   readonly apiKey: string
 }
 
-/** How the conversation ended: with an error, before or after the answer's headers, or with the last byte. */
-type Ending =
-  | { readonly error: unknown; readonly isResponding: boolean }
-  | { readonly isOfDialect: boolean; readonly error?: undefined }
+/** How the conversation ended: with its last byte, or with an error. */
+interface Ending {
+  readonly error?: unknown
+  /** Whether the answer's headers had come. */
+  readonly isResponding: boolean
+  /** Whether anything came that belongs to this dialect. */
+  readonly isOfDialect: boolean
+}
 
 /** One request and its answer. Whatever happens, the result is an outcome. */
 export async function exchange(settings: Exchange): Promise<ProviderResult> {
@@ -55,23 +59,21 @@ export async function exchange(settings: Exchange): Promise<ProviderResult> {
 
 async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<Ending> {
   let isResponding = false
+  let isOfDialect = false
   try {
     const response = await dialect.send(clock.controller.signal)
     isResponding = true
     if (!dialect.events || isWhole(response)) {
       clock.noteFirstByte()
-      return { isOfDialect: dialect.addWhole(await response.json()) }
+      return { isResponding, isOfDialect: dialect.addWhole(await response.json()) }
     }
-    let isOfDialect = false
     for await (const event of dialect.events(response, clock.controller)) {
       clock.noteFirstByte()
       if (dialect.addEvent?.(event)) isOfDialect = true
     }
-    return { isOfDialect }
+    return { isResponding, isOfDialect }
   } catch (error) {
-    // What was read no further must not go on arriving.
-    clock.controller.abort()
-    return { error, isResponding }
+    return { error, isResponding, isOfDialect }
   }
 }
 
@@ -88,14 +90,14 @@ interface Course {
 
 function failureOf(settings: Exchange, { ending, clock, watch }: Course): Failure {
   const ended = clock.ending()
-  const sent = watch.mayHaveBeenSent()
+  const sent = ending.isResponding || watch.mayHaveBeenSent()
   if (ended?.kind === 'aborted') return failure('aborted', 'aborted while the request was open', { sent })
   const problem = problemIn(settings, ending)
   if (problem) return refusalOf(settings, problem)
   const late = ended && `no ${ended.of} within ${ended.afterMs} ms`
   if (!sent) return failure('network_before_send', late ?? errorText(settings, ending.error), { sent })
   if (late) return failure('timeout', late)
-  if ('isResponding' in ending) return failure(outcomeOfError(ending), errorText(settings, ending.error))
+  if (ending.error !== undefined) return failure(outcomeOfError(ending), errorText(settings, ending.error))
   return ending.isOfDialect
     ? failure('cut_stream', 'the stream ended before the answer did')
     : failure('malformed_answer', 'what came is no answer of this API')
@@ -116,7 +118,7 @@ function refusalOf(settings: Exchange, problem: Problem): Failure {
 }
 
 /** What is neither garbage nor one of undici's own time-outs is a connection that died. */
-function outcomeOfError(ending: Extract<Ending, { isResponding: boolean }>): Failure['outcome'] {
+function outcomeOfError(ending: Ending): Failure['outcome'] {
   if (ending.error instanceof AnswerTooLong || ending.error instanceof SyntaxError) return 'malformed_answer'
   const codes = causesOf(ending.error).map((each) => ('code' in each ? each.code : undefined))
   if (codes.includes('UND_ERR_HEADERS_TIMEOUT') || codes.includes('UND_ERR_BODY_TIMEOUT')) return 'timeout'
@@ -140,9 +142,12 @@ function errorText(settings: Exchange, error: unknown): string {
   return withoutKey(settings, [...new Set(texts.length > 0 ? texts : [String(error)])].join(': '))
 }
 
+/** Shorter keys are placeholders for upstreams that want none, and may be any word. */
+const LEAST_SECRET = 8
+
 /** Some upstreams repeat the key that they refuse. */
 function withoutKey({ apiKey }: Exchange, text: string): string {
-  return text.replaceAll(apiKey, '…')
+  return apiKey.length < LEAST_SECRET ? text : text.replaceAll(apiKey, '…')
 }
 
 /** A refusal's own id is what a provider's support asks for. */

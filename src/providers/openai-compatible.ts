@@ -22,12 +22,17 @@ export interface OpenAiCompatibleOptions {
   readonly nowMs: () => number
 }
 
+interface ChatSettings extends OpenAiCompatibleOptions {
+  readonly maxTokensField: MaxTokensField
+}
+
 /** OpenAI, and everything that speaks its chat completions. Streams, so that an abort knows what it received. */
 export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provider {
   const client = clientOf(options)
+  const settings = { ...options, maxTokensField: options.maxTokensField ?? usualMaxTokensField(options.baseUrl) }
   return {
     name: options.name,
-    chat: (request) => chat(client, options, request),
+    chat: (request) => chat(client, settings, request),
     embed: (request) => embed(client, options, request),
   }
 }
@@ -55,12 +60,12 @@ function clientOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): OpenAI {
   })
 }
 
-function chat(client: OpenAI, options: OpenAiCompatibleOptions, request: ProviderChatRequest): Promise<ProviderResult> {
+function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), request)
-  const body = toChatCompletion(request, options.maxTokensField ?? usualMaxTokensField(options.baseUrl))
+  const body = toChatCompletion(request, settings.maxTokensField)
   return exchange({
     ...request,
-    ...options,
+    ...settings,
     answer,
     judge: (received) => judgeChat(received, request),
     dialect: {

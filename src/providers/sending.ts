@@ -40,9 +40,14 @@ subscribe('undici:request:create', (message) => {
   for (const sending of sendingsOf(message)) sending.isQueued = true
 })
 
-subscribe('undici:client:sendHeaders', (message) => {
-  for (const sending of sendingsOf(message)) sending.isWritten = true
-})
+/** The first is HTTP/1's alone; the others are told of every request, and come later. */
+const WRITING = ['undici:client:sendHeaders', 'undici:request:bodyChunkSent', 'undici:request:bodySent']
+
+for (const channel of WRITING) {
+  subscribe(channel, (message) => {
+    for (const sending of sendingsOf(message)) sending.isWritten = true
+  })
+}
 
 function sendingsOf(message: unknown): Iterable<Sending> {
   if (watched.size === 0) return []

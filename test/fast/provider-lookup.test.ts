@@ -47,7 +47,7 @@ test.each([
   [401, { error: { code: 401, message: 'no' } }, 'unknown'],
   [400, { error: { code: 400, message: 'no' } }, 'unknown'],
   [200, { data: { ...generation, native_tokens_prompt: -1 } }, 'unknown'],
-  [200, { data: { ...generation, native_tokens_prompt: 0 } }, 'unknown'],
+  [200, { data: { ...generation, native_tokens_prompt: 0, native_tokens_cached: 0 } }, 'unknown'],
   [200, { data: { ...generation, native_tokens_cached: 11 } }, 'unknown'],
   [200, {}, 'unknown'],
   [200, [], 'unknown'],

@@ -1,6 +1,7 @@
 import { createProvider } from '#providers/create-provider.ts'
 import type { AnswerDelta, ProviderChatRequest, ProviderResult } from '#providers/provider.ts'
 import { expect, test } from 'vitest'
+import { pollUntil } from '../support/poll.ts'
 import { chatOf, chunkOf, DONE, sendEvents, sendJson, useUpstream } from '../support/upstream.ts'
 
 async function answerTo(
@@ -250,8 +251,10 @@ test('an answer of many pieces is put together in linear time', async () => {
   expect(result.received.text.length).toBe(5 * pieces)
 })
 
-test('an answer that never ends is cut off', async () => {
+test('an answer that never ends is cut off, and so is its connection', async () => {
+  let isClosed = false
   const upstream = await useUpstream((response) => {
+    response.on('close', () => (isClosed = true))
     response.writeHead(200, { 'content-type': 'text/event-stream' })
     const event = `data: ${JSON.stringify(chunkOf({ content: 'x'.repeat(2_000_000) }))}\n\n`
     const write = () => {
@@ -262,4 +265,5 @@ test('an answer that never ends is cut off', async () => {
   })
   const result = await ask(upstream, {})
   expect(result).toMatchObject({ outcome: 'malformed_answer', detail: expect.stringContaining('more than 16777216') })
+  await pollUntil(() => isClosed, { what: 'the closed connection', deadlineMs: 500, intervalMs: 5 })
 })
