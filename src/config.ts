@@ -1,11 +1,45 @@
-import { TASK_QUEUE } from '#contracts/names.ts'
+import {
+  MAX_TOKENS_FIELDS,
+  PROVIDER_KINDS,
+  TASK_QUEUE,
+  type MaxTokensField,
+  type ProviderKind,
+} from '#contracts/names.ts'
 import { z } from 'zod'
 
 /** Zero keeps for ever. */
 const days = z.coerce.number().int().min(0).max(36_500)
 const port = z.coerce.number().int().min(0).max(65_535)
 
-const providerSchema = z.strictObject({ name: z.string().min(1), baseUrl: z.url(), apiKey: z.string().min(1) })
+const providerSchema = z
+  .strictObject({
+    name: z.string().min(1),
+    kind: z.enum(PROVIDER_KINDS).default('openai'),
+    baseUrl: z.url({ protocol: /^https?$/ }),
+    apiKey: z.string().regex(/^[\x21-\x7e]+$/, 'printable ASCII without spaces: it goes into a header'),
+    /** Of OpenAI-compatible providers; left out: `max_completion_tokens` at OpenAI and Azure, `max_tokens` elsewhere. */
+    maxTokensField: z.enum(MAX_TOKENS_FIELDS).optional(),
+    /** Of Anthropic: whether prompts are written to its cache. */
+    promptCache: z.boolean().optional(),
+  })
+  .superRefine(({ kind, maxTokensField, promptCache }, context) => {
+    const misplaced = kind === 'anthropic' ? { maxTokensField } : { promptCache }
+    for (const [field, value] of Object.entries(misplaced)) {
+      if (value !== undefined)
+        context.addIssue({ code: 'custom', path: [field], message: `means nothing for kind ${kind}: leave it out` })
+    }
+  })
+
+const providersSchema = z.array(providerSchema).superRefine((providers, context) => {
+  for (const [index, { name }] of providers.entries()) {
+    if (providers.findIndex((each) => each.name === name) < index)
+      context.addIssue({
+        code: 'custom',
+        path: [index, 'name'],
+        message: `${name} stands twice: routes name a provider`,
+      })
+  }
+})
 
 const environment = z.object({
   PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
@@ -26,7 +60,7 @@ const environment = z.object({
         return z.NEVER
       }
     })
-    .pipe(z.array(providerSchema)),
+    .pipe(providersSchema),
   PURSER_LOST_COST: z.enum(['maximum', 'estimate']).default('maximum'),
   PURSER_KEEP_REFUSALS_DAYS: days.default(400),
   PURSER_KEEP_IDEMPOTENCY_DAYS: days.default(30),
@@ -58,7 +92,7 @@ export interface Config {
   readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
-  readonly providers: readonly { readonly name: string; readonly baseUrl: string; readonly apiKey: string }[]
+  readonly providers: readonly ProviderConfig[]
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: 'maximum' | 'estimate'
   /** How long what is no part of the ledger is kept. */
@@ -70,6 +104,15 @@ export interface Config {
   readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
   readonly worker: { readonly drainTimeoutMs: number }
   readonly seals: SealConfig
+}
+
+export interface ProviderConfig {
+  readonly name: string
+  readonly kind: ProviderKind
+  readonly baseUrl: string
+  readonly apiKey: string
+  readonly maxTokensField?: MaxTokensField | undefined
+  readonly promptCache?: boolean | undefined
 }
 
 /** Both lie outside the database: whoever can write every table can write neither. */

@@ -5,7 +5,7 @@ import { startSealer } from '#calls/sealer.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
-import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
+import { createProvider } from '#providers/create-provider.ts'
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker'
 import { fileURLToPath } from 'node:url'
 import { type Config, loadConfig } from './config.ts'
@@ -32,7 +32,7 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
   const { address, namespace, taskQueue } = config.temporal
   const db = connectDatabase(config.database)
   const nowMs = () => Date.now()
-  const providers = config.providers.map((provider) => createOpenAiCompatible({ ...provider, nowMs }))
+  const providers = config.providers.map((provider) => createProvider(provider, { nowMs }))
   const engine = await startEngine({
     db,
     databaseUrl: config.database.url,

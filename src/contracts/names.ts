@@ -52,5 +52,13 @@ export type TransferCode = (typeof TRANSFER_CODES)[number]
 /** Header that carries the call and the attempt to a provider: `<call id>:<attempt number>`. */
 export const CLIENT_REQUEST_ID_HEADER = 'x-client-request-id'
 
+/** What an upstream speaks: OpenAI's chat completions, Anthropic's Messages, or the first as OpenRouter extends it. */
+export const PROVIDER_KINDS = ['openai', 'anthropic', 'openrouter'] as const
+export type ProviderKind = (typeof PROVIDER_KINDS)[number]
+
+/** How an OpenAI-compatible upstream wants the most output tokens to be called. */
+export const MAX_TOKENS_FIELDS = ['max_tokens', 'max_completion_tokens'] as const
+export type MaxTokensField = (typeof MAX_TOKENS_FIELDS)[number]
+
 /** Name of the workflow task queue unless configured otherwise. */
 export const TASK_QUEUE = 'purser-runs'

@@ -15,8 +15,13 @@ export interface ProviderChatRequest extends ProviderRequest {
   /** Without its `maxTokens`: what the plan allows stands below. */
   readonly body: Omit<ChatBody, 'maxTokens'>
   readonly maxOutputTokens: number
-  /** From sending to the first byte of the answer, in milliseconds; left out: only the whole is bounded. */
+  /**
+   * From sending to the first event of the answer (a comment that keeps a stream alive is none), in milliseconds; left
+   * out: only the whole is bounded.
+   */
   readonly firstByteTimeoutMs?: number | undefined
+  /** False for an upstream that cannot stream: the answer comes in one piece, with the same outcomes. */
+  readonly streaming?: boolean | undefined
   /** Told each piece of the answer as it comes. */
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
   /** Told the provider's own id of the request as soon as it is known. */
@@ -50,7 +55,10 @@ export interface Received {
   readonly finishReason: FinishReason | null
   /** Hidden reasoning received as text, in UTF-8 bytes: it is billed, and not part of the answer. */
   readonly reasoningBytes: number
-  /** As the provider reported it; null when it reported none. */
+  /**
+   * As the provider reported it, the prompt's images as we counted them; null when it reported none that can be true.
+   * Without a finish reason it is a running count: right about the prompt, behind about the output.
+   */
   readonly usage: Usage | null
   readonly providerRequestId: string | null
 }

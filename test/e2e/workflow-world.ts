@@ -96,7 +96,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         database: { url: database.appUrl, maxConnections: 8 },
         api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
         catalogFile: undefined,
-        providers: [{ name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
+        providers: [{ name: 'sandbox', kind: 'openai', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
         temporal: { address, namespace: 'default', taskQueue },
         lostCost: 'maximum',
         retention: { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },

@@ -27,3 +27,42 @@ test('an unknown field of a provider is refused, and so is a missing key', () =>
   const providers = JSON.stringify([{ name: 'a', baseUrl: 'http://127.0.0.1:1/v1', apikey: 'x' }])
   expect(() => loadConfig({ ...minimal, PURSER_PROVIDERS: providers })).toThrow(/PURSER_PROVIDERS\.0/)
 })
+
+test('a provider speaks as OpenAI does, unless it says otherwise', () => {
+  const place = { baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'x' }
+  const providers = [
+    { name: 'a', ...place },
+    { name: 'b', kind: 'openrouter', maxTokensField: 'max_completion_tokens', ...place },
+    { name: 'c', kind: 'anthropic', promptCache: true, ...place },
+  ]
+  expect(loadConfig({ ...minimal, PURSER_PROVIDERS: JSON.stringify(providers) }).providers).toEqual([
+    { ...providers[0], kind: 'openai' },
+    providers[1],
+    providers[2],
+  ])
+})
+
+test.each([
+  ['kind', { kind: 'openapi' }],
+  ['baseUrl', { baseUrl: 'ftp://127.0.0.1/v1' }],
+  ['apiKey', { apiKey: 'two words' }],
+  ['apiKey', { apiKey: 'a line\n' }],
+  ['maxTokensField', { maxTokensField: 'maxTokens' }],
+  ['maxTokensField', { kind: 'anthropic', maxTokensField: 'max_tokens' }],
+  ['promptCache', { promptCache: true }],
+])('a provider whose %s is wrong (%j) is refused by that name', (field, change) => {
+  const provider = { name: 'a', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'x', ...change }
+  expect(() => loadConfig({ ...minimal, PURSER_PROVIDERS: JSON.stringify([provider]) })).toThrow(
+    `PURSER_PROVIDERS.0.${field}`,
+  )
+})
+
+test('two providers of one name are refused, beside all that is wrong with them', () => {
+  const provider = { name: 'a', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'x' }
+  const load = (...providers: readonly object[]) =>
+    loadConfig({ ...minimal, PURSER_PROVIDERS: JSON.stringify(providers) })
+  expect(() => load(provider, provider)).toThrow('PURSER_PROVIDERS.1.name')
+  expect(() => load({ ...provider, kind: 'x' }, { ...provider, apiKey: '' })).toThrow(
+    /(?=[\s\S]*PURSER_PROVIDERS\.0\.kind)(?=[\s\S]*PURSER_PROVIDERS\.1\.apiKey)/,
+  )
+})

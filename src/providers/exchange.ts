@@ -1,0 +1,159 @@
+import { AnswerTooLong, type AnswerCollector } from './answer-collector.ts'
+import { startClock, type AttemptClock, type AttemptTimes } from './attempt-clock.ts'
+import { failure, type Failure } from './failure.ts'
+import { outcomeOf, UpstreamError, type Problem } from './problem.ts'
+import type { ProviderResult, Received } from './provider.ts'
+import { retryAfterMs } from './retry-after.ts'
+import { watchSending, type SendingWatch } from './sending.ts'
+
+/** How one upstream is spoken to. Errors are thrown here, and become outcomes in `exchange`. */
+export interface Dialect {
+  /** Sends the request: once, whatever happens. */
+  send(signal: AbortSignal): Promise<Response>
+  /** The events of a streamed answer; left out where there are none. */
+  events?(response: Response, controller: AbortController): AsyncIterable<unknown>
+  /** Takes one event of a stream; false when it is none of this dialect. */
+  addEvent?(event: unknown): boolean
+  /** Takes an answer that came in one piece; false when it is none of this dialect. */
+  addWhole(body: unknown): boolean
+  /** What the upstream said was wrong, where a client's error carries it. */
+  problemOf(error: unknown): Problem | null
+}
+
+export interface Exchange extends AttemptTimes {
+  readonly clientRequestId: string
+  readonly answer: AnswerCollector
+  readonly dialect: Dialect
+  /** What a whole answer is worth. */
+  readonly judge: (received: Received) => ProviderResult
+  readonly nowMs: () => number
+  /** Never appears in what is kept of an error. */
+  readonly apiKey: string
+}
+
+/** How the conversation ended: with its last byte, or with an error. */
+interface Ending {
+  readonly error?: unknown
+  /** Whether the answer's headers had come. */
+  readonly isResponding: boolean
+  /** Whether anything came that belongs to this dialect. */
+  readonly isOfDialect: boolean
+}
+
+/** One request and its answer. Whatever happens, the result is an outcome. */
+export async function exchange(settings: Exchange): Promise<ProviderResult> {
+  if (settings.signal.aborted) return failure('aborted', 'aborted before sending', { sent: false })
+  const clock = startClock(settings)
+  const watch = watchSending(settings.clientRequestId)
+  try {
+    const ending = await converse(settings, clock)
+    const received = settings.answer.received()
+    // What the model has ended is whole, however its connection ended: sending it again would pay for it twice.
+    if (settings.answer.isWhole) return settings.judge(received)
+    return { ...failureOf(settings, { ending, clock, watch }), received: withRequestId(received, ending, settings) }
+  } finally {
+    watch.release()
+    clock.stop()
+  }
+}
+
+async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<Ending> {
+  let isResponding = false
+  let isOfDialect = false
+  try {
+    const response = await dialect.send(clock.controller.signal)
+    isResponding = true
+    if (!dialect.events || isWhole(response)) {
+      clock.noteFirstByte()
+      return { isResponding, isOfDialect: dialect.addWhole(await response.json()) }
+    }
+    for await (const event of dialect.events(response, clock.controller)) {
+      clock.noteFirstByte()
+      if (dialect.addEvent?.(event)) isOfDialect = true
+    }
+    return { isResponding, isOfDialect }
+  } catch (error) {
+    return { error, isResponding, isOfDialect }
+  }
+}
+
+/** Some upstreams answer in one piece whatever was asked for, an error above all. */
+function isWhole(response: Response): boolean {
+  return /^application\/([\w.]+\+)?json\b/i.test(response.headers.get('content-type') ?? '')
+}
+
+interface Course {
+  readonly ending: Ending
+  readonly clock: AttemptClock
+  readonly watch: SendingWatch
+}
+
+function failureOf(settings: Exchange, { ending, clock, watch }: Course): Failure {
+  const ended = clock.ending()
+  const sent = ending.isResponding || watch.mayHaveBeenSent()
+  if (ended?.kind === 'aborted') return failure('aborted', 'aborted while the request was open', { sent })
+  const problem = problemIn(settings, ending)
+  if (problem) return refusalOf(settings, problem)
+  const late = ended && `no ${ended.of} within ${ended.afterMs} ms`
+  if (!sent) return failure('network_before_send', late ?? errorText(settings, ending.error), { sent })
+  if (late) return failure('timeout', late)
+  if (ending.error !== undefined) return failure(outcomeOfError(ending), errorText(settings, ending.error))
+  return ending.isOfDialect
+    ? failure('cut_stream', 'the stream ended before the answer did')
+    : failure('malformed_answer', 'what came is no answer of this API')
+}
+
+function problemIn({ dialect }: Exchange, { error }: Ending): Problem | null {
+  return error instanceof UpstreamError ? error.problem : dialect.problemOf(error)
+}
+
+/** After the first piece of an answer a problem is a cut: what came so far is billed, whatever the code says. */
+function refusalOf(settings: Exchange, problem: Problem): Failure {
+  const outcome = outcomeOf(problem)
+  const isCut = settings.answer.hasBegun && outcome !== 'content_filter'
+  return failure(isCut ? 'cut_stream' : outcome, withoutKey(settings, problem.message), {
+    httpStatus: problem.status,
+    retryAfterMs: retryAfterMs(problem.headers, settings.nowMs()),
+  })
+}
+
+/** What is neither garbage nor one of undici's own time-outs is a connection that died. */
+function outcomeOfError(ending: Ending): Failure['outcome'] {
+  if (ending.error instanceof AnswerTooLong || ending.error instanceof SyntaxError) return 'malformed_answer'
+  const codes = causesOf(ending.error).map((each) => ('code' in each ? each.code : undefined))
+  if (codes.includes('UND_ERR_HEADERS_TIMEOUT') || codes.includes('UND_ERR_BODY_TIMEOUT')) return 'timeout'
+  return ending.isResponding ? 'cut_stream' : 'network_after_send'
+}
+
+/** As deep as the clients and undici wrap an error. */
+const MAX_CAUSES = 6
+
+function causesOf(error: unknown): readonly Error[] {
+  const chain: Error[] = []
+  for (let each = error; each instanceof Error && chain.length < MAX_CAUSES; each = each.cause) {
+    chain.push(each)
+    if (each instanceof AggregateError) chain.push(...each.errors.filter((one) => one instanceof Error))
+  }
+  return chain
+}
+
+function errorText(settings: Exchange, error: unknown): string {
+  const texts = causesOf(error).map((each) => each.message)
+  return withoutKey(settings, [...new Set(texts.length > 0 ? texts : [String(error)])].join(': '))
+}
+
+/** Shorter keys are placeholders for upstreams that want none, and may be any word. */
+const LEAST_SECRET = 8
+
+/** Some upstreams repeat the key that they refuse. */
+function withoutKey({ apiKey }: Exchange, text: string): string {
+  return apiKey.length < LEAST_SECRET ? text : text.replaceAll(apiKey, '…')
+}
+
+/** A refusal's own id is what a provider's support asks for. */
+function withRequestId(received: Received, ending: Ending, settings: Exchange): Received {
+  if (received.providerRequestId !== null) return received
+  const headers = problemIn(settings, ending)?.headers
+  const id = headers?.get('request-id') ?? headers?.get('x-request-id')
+  return id ? { ...received, providerRequestId: id.slice(0, 200) } : received
+}

@@ -1,0 +1,87 @@
+import type { ChatMessage } from '#contracts/chat.ts'
+import type { MaxTokensField } from '#contracts/names.ts'
+import type {
+  ChatCompletionContentPart,
+  ChatCompletionCreateParams,
+  ChatCompletionMessageParam,
+  ChatCompletionToolChoiceOption,
+} from 'openai/resources/chat/completions'
+import type { ProviderChatRequest } from './provider.ts'
+
+type ChatBody = ProviderChatRequest['body']
+
+/** A chat as OpenAI's chat completions take it. */
+export function toChatCompletion(
+  request: ProviderChatRequest,
+  maxTokensField: MaxTokensField,
+): ChatCompletionCreateParams {
+  const { body } = request
+  return {
+    model: request.upstreamModel,
+    messages: body.messages.map(toMessage),
+    [maxTokensField]: request.maxOutputTokens,
+    ...(request.streaming !== false && { stream: true, stream_options: { include_usage: true } }),
+    ...toolsOf(body),
+    ...(body.schema && {
+      response_format: {
+        type: 'json_schema',
+        json_schema: { name: body.schema.name, schema: { ...body.schema.schema }, strict: true },
+      },
+    }),
+    ...(body.temperature !== undefined && { temperature: body.temperature }),
+    ...(body.topP !== undefined && { top_p: body.topP }),
+    ...(body.stop && body.stop.length > 0 && { stop: [...body.stop] }),
+    ...(body.seed !== undefined && { seed: body.seed }),
+    ...(body.reasoningEffort && { reasoning_effort: body.reasoningEffort }),
+  }
+}
+
+/** OpenAI refuses a list of no tools, and a choice without tools. */
+function toolsOf({ tools, toolChoice }: ChatBody) {
+  if (!tools || tools.length === 0) return {}
+  return {
+    tools: tools.map(({ name, description, parameters }) => ({
+      type: 'function' as const,
+      function: { name, ...(description !== undefined && { description }), parameters: { ...parameters } },
+    })),
+    ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+  }
+}
+
+function toToolChoice(choice: NonNullable<ChatBody['toolChoice']>): ChatCompletionToolChoiceOption {
+  return typeof choice === 'string' ? choice : { type: 'function', function: { name: choice.name } }
+}
+
+function toMessage(message: ChatMessage): ChatCompletionMessageParam {
+  switch (message.role) {
+    case 'system':
+      return { role: 'system', content: message.content }
+    case 'tool':
+      return { role: 'tool', tool_call_id: message.toolCallId, content: message.content }
+    case 'user':
+      return {
+        role: 'user',
+        content: typeof message.content === 'string' ? message.content : message.content.map(toPart),
+      }
+    case 'assistant': {
+      if (!message.toolCalls || message.toolCalls.length === 0) return { role: 'assistant', content: message.content }
+      // Some refuse an empty text beside tool calls; nothing is what all of them take.
+      return {
+        role: 'assistant',
+        content: message.content === '' ? null : message.content,
+        tool_calls: message.toolCalls.map((call) => ({
+          type: 'function',
+          id: call.id,
+          function: { name: call.name, arguments: call.arguments },
+        })),
+      }
+    }
+  }
+}
+
+type UserPart = Exclude<Extract<ChatMessage, { role: 'user' }>['content'], string>[number]
+
+function toPart(part: UserPart): ChatCompletionContentPart {
+  if (part.type === 'text') return { type: 'text', text: part.text }
+  return { type: 'image_url', image_url: { url: part.url, ...(part.detail && { detail: part.detail }) } }
+}

@@ -1,0 +1,64 @@
+import { NO_USAGE } from '#domain/pricing.ts'
+import type OpenAI from 'openai'
+import { APIError } from 'openai'
+import { z } from 'zod'
+import { startClock } from './attempt-clock.ts'
+import { believableUsage, MAX_REPORTED_TOKENS } from './believable-usage.ts'
+import type { LookedUp } from './provider.ts'
+
+/** Whoever asks has other things to do. */
+const TIMEOUT_MS = 10_000
+
+const count = z.int().min(0).max(MAX_REPORTED_TOKENS)
+
+/** Counts by the upstream's own tokeniser: they are what is billed. Null until the generation is accounted for. */
+const generationSchema = z.object({
+  data: z.object({
+    native_tokens_prompt: count.nullish(),
+    native_tokens_completion: count.nullish(),
+    native_tokens_reasoning: count.nullish(),
+    native_tokens_cached: count.nullish(),
+    num_media_prompt: count.nullish(),
+  }),
+})
+
+/** Asks OpenRouter what became of a generation: `GET /generation?id=…`, which knows of aborted ones too. */
+export async function lookUpGeneration(client: OpenAI, id: string, signal: AbortSignal): Promise<LookedUp> {
+  const clock = startClock({ signal, timeoutMs: TIMEOUT_MS })
+  try {
+    const body: unknown = await client.get('/generation', { query: { id }, signal: clock.controller.signal })
+    return usageOf(body)
+  } catch (error) {
+    return { kind: isRefused(error) ? 'unknown' : 'not_yet' }
+  } finally {
+    clock.stop()
+  }
+}
+
+function usageOf(body: unknown): LookedUp {
+  const parsed = generationSchema.safeParse(body)
+  if (!parsed.success) return { kind: 'unknown' }
+  const { data } = parsed.data
+  if (data.native_tokens_prompt == null || data.native_tokens_completion == null) return { kind: 'not_yet' }
+  const reasoning = data.native_tokens_reasoning ?? 0
+  const completion = data.native_tokens_completion
+  const usage = believableUsage(
+    {
+      ...NO_USAGE,
+      input: data.native_tokens_prompt,
+      cachedInput: data.native_tokens_cached ?? 0,
+      output: reasoning > completion ? completion + reasoning : completion,
+      reasoning,
+      images: data.num_media_prompt ?? 0,
+    },
+    { prompt: 0, answer: 0 },
+  )
+  return usage ? { kind: 'found', usage } : { kind: 'unknown' }
+}
+
+/** What no later question would change. A 404 is a generation that is not written down yet. */
+const REFUSALS: ReadonlySet<number> = new Set([400, 401, 402, 403, 405, 422])
+
+function isRefused(error: unknown): boolean {
+  return error instanceof APIError && typeof error.status === 'number' && REFUSALS.has(error.status)
+}

@@ -1,0 +1,123 @@
+import type { ProviderChatRequest } from '#providers/provider.ts'
+import { expect, test } from 'vitest'
+import { askForMessage, messageOf, textBlock } from '../support/anthropic-message.ts'
+
+test('everything that a chat can ask for arrives as the Messages API has it, and its hints stay behind', async () => {
+  const parameters = { type: 'object', properties: { year: { type: 'integer' } } }
+  const { request } = await askForMessage(
+    messageOf(textBlock(0, 'x')),
+    {
+      body: {
+        messages: [
+          { role: 'system', content: 'Be brief.' },
+          { role: 'system', content: '' },
+          {
+            role: 'user',
+            content: [
+              { type: 'text', text: 'What is this?' },
+              { type: 'image', url: 'https://example.com/mill.png', detail: 'low' },
+              { type: 'image', url: 'data:image/png;base64,aGk=' },
+            ],
+          },
+          {
+            role: 'assistant',
+            content: '',
+            toolCalls: [
+              { id: 'c1', name: 'look', arguments: '{"year":1711}' },
+              { id: 'c2', name: 'look', arguments: 'no JSON' },
+            ],
+          },
+          { role: 'tool', toolCallId: 'c1', content: 'a mill' },
+          { role: 'tool', toolCallId: 'c2', content: '' },
+          { role: 'user', content: 'And now?' },
+        ],
+        tools: [{ name: 'look', description: 'Looks.', parameters }],
+        toolChoice: 'auto',
+        schema: { name: 'fact', schema: parameters },
+        temperature: 0.2,
+        topP: 0.9,
+        stop: ['END'],
+        seed: 7,
+        reasoningEffort: 'minimal',
+      },
+    },
+    { promptCache: true },
+  )
+  expect(request?.body).toEqual({
+    model: 'claude-haiku-5-5',
+    max_tokens: 50,
+    system: [{ type: 'text', text: 'Be brief.' }],
+    messages: [
+      {
+        role: 'user',
+        content: [
+          { type: 'text', text: 'What is this?' },
+          { type: 'image', source: { type: 'url', url: 'https://example.com/mill.png' } },
+          { type: 'image', source: { type: 'base64', media_type: 'image/png', data: 'aGk=' } },
+        ],
+      },
+      {
+        role: 'assistant',
+        content: [
+          { type: 'tool_use', id: 'c1', name: 'look', input: { year: 1711 } },
+          { type: 'tool_use', id: 'c2', name: 'look', input: { arguments: 'no JSON' } },
+        ],
+      },
+      {
+        role: 'user',
+        content: [
+          { type: 'tool_result', tool_use_id: 'c1', content: 'a mill' },
+          { type: 'tool_result', tool_use_id: 'c2', content: '' },
+          { type: 'text', text: 'And now?' },
+        ],
+      },
+    ],
+    stream: true,
+    tools: [{ name: 'look', description: 'Looks.', input_schema: parameters }],
+    tool_choice: { type: 'auto' },
+    thinking: { type: 'adaptive' },
+    output_config: { effort: 'low', format: { type: 'json_schema', schema: parameters } },
+    stop_sequences: ['END'],
+    cache_control: { type: 'ephemeral' },
+  })
+})
+
+test.each([
+  ['none', { type: 'none' }],
+  ['required', { type: 'any' }],
+  [{ name: 'look' }, { type: 'tool', name: 'look' }],
+] as const)('the tool choice %j is sent as %j', async (toolChoice, expected) => {
+  const tools = [{ name: 'look', parameters: { type: 'object' } }]
+  const { request } = await askForMessage(messageOf(textBlock(0, 'x')), { body: { messages: [], tools, toolChoice } })
+  expect(request?.body).toMatchObject({ tool_choice: expected })
+})
+
+test.each([
+  ['claude-haiku-4-5', 'low', 8_000, { type: 'enabled', budget_tokens: 1_024 }],
+  ['claude-opus-4-5-20251101', 'high', 8_000, { type: 'enabled', budget_tokens: 4_000 }],
+  ['claude-3-7-sonnet-20250219', 'medium', 64_000, { type: 'enabled', budget_tokens: 4_096 }],
+  ['claude-sonnet-4-5', 'high', 2_000, undefined],
+  ['claude-sonnet-4-5', 'minimal', 8_000, undefined],
+  ['claude-opus-4-6', 'high', 8_000, { type: 'adaptive' }],
+  ['claude-sonnet-5', 'medium', 500, { type: 'adaptive' }],
+] as const)(
+  '%s with %s effort and %d output tokens thinks as %j',
+  async (upstreamModel, reasoningEffort, maxOutputTokens, thinking) => {
+    const { request } = await askForMessage(messageOf(textBlock(0, 'x')), {
+      upstreamModel,
+      maxOutputTokens,
+      body: { messages: [], reasoningEffort },
+    })
+    expect(request?.body).toMatchObject({ max_tokens: maxOutputTokens })
+    if (thinking) expect(request?.body).toMatchObject({ thinking })
+    else expect(request?.body).not.toHaveProperty('thinking')
+  },
+)
+
+test('a tool that must be called goes before thinking, which excludes it', async () => {
+  const tools = [{ name: 'look', parameters: { type: 'object' } }]
+  const body: ProviderChatRequest['body'] = { messages: [], tools, toolChoice: 'required', reasoningEffort: 'high' }
+  const { request } = await askForMessage(messageOf(textBlock(0, 'x')), { body })
+  expect(request?.body).not.toHaveProperty('thinking')
+  expect(request?.body).not.toHaveProperty('output_config')
+})
