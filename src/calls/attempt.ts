@@ -121,6 +121,7 @@ async function send(engine: Engine, request: CallRequest, granted: GrantedAttemp
       ...sending,
       body,
       maxOutputTokens: plan.maxOutputTokens,
+      streaming: plan.streaming ?? true,
       firstByteTimeoutMs: plan.firstByteTimeoutMs,
       onDelta: request.onDelta,
       onRequestId: provider.lookUp && ((id) => noteRequestId(engine, granted, id)),

@@ -63,17 +63,18 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
 }
 
 /**
- * The most that an answer cut short can have cost: the prompt's bound and a token for each byte received. What is given
- * back too early would be spent again, so an estimate errs to the side of the provider.
+ * The most that an answer cut short can have cost: the prompt, as the provider counted it before it answered or else by its
+ * bound, and a token for each byte received, or all its output where not all of that is seen. What is given back too early
+ * would be spent again, so an estimate errs to the side of the provider.
  */
-function estimate(received: Received, context: ChargeContext): Charge {
+function estimate(received: Received, { plan, held }: ChargeContext): Charge {
+  const seen = Math.min(plan.maxOutputTokens, bytesOf(received))
   const usage: Usage = {
-    ...NO_USAGE,
-    input: context.plan.inputTokenBound,
-    output: Math.min(context.plan.maxOutputTokens, bytesOf(received)),
+    ...(received.usage ?? { ...NO_USAGE, input: plan.inputTokenBound, images: plan.bound?.images ?? 0 }),
+    output: Math.max(received.usage?.output ?? 0, plan.reasoning ? plan.maxOutputTokens : seen),
   }
-  const amount = chargeOf(context.plan.prices, usage)
-  return { amount: amount < context.held ? amount : context.held, certainty: 'estimated', usage }
+  const amount = chargeOf(plan.prices, usage)
+  return { amount: amount < held ? amount : held, certainty: 'estimated', usage }
 }
 
 /** Of everything received that was billed as output: no token is shorter than a byte. */

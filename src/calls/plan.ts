@@ -70,6 +70,8 @@ export function planAttempt(
       ...(maxOutputTokens < asked && { clampedFrom: asked }),
     },
     timeoutMs: route.timeoutMs,
+    ...(!route.capabilities.streaming && { streaming: false }),
+    ...(route.capabilities.reasoning && { reasoning: true }),
     ...(route.firstByteTimeoutMs !== undefined && { firstByteTimeoutMs: route.firstByteTimeoutMs }),
     why: request.why,
     after: request.after,

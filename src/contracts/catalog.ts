@@ -17,6 +17,8 @@ const capabilitiesSchema = z.strictObject({
   jsonSchema: z.boolean().default(true),
   vision: z.boolean().default(false),
   streaming: z.boolean().default(true),
+  /** It thinks before it answers, and not all of that is seen: an answer that is cut may have cost all its output. */
+  reasoning: z.boolean().default(false),
 })
 
 /** What a route bears, over all processes; left out: as much as comes. */

@@ -104,6 +104,10 @@ export const planSchema = z.object({
     .optional(),
   timeoutMs: z.int(),
   firstByteTimeoutMs: z.int().optional(),
+  /** False: the upstream model cannot stream, and its answer comes in one piece. */
+  streaming: z.boolean().optional(),
+  /** True: not all of its output is seen. */
+  reasoning: z.boolean().optional(),
   why: z.enum(['first', 'retry', 'fallback']),
   /** The outcome this attempt answers to: what was retried, or what it fell back from. */
   after: z.object({ attempt: z.int(), outcome: z.string() }).nullable(),
