@@ -28,7 +28,7 @@ export interface GrantedAttempt {
 /** How an attempt ended, after its settlement's commit. */
 export interface Performed {
   readonly result: ProviderResult
-  /** The answer, as it was stored, when it is the call's. */
+  /** The answer, as it was stored. It is the call's, unless an earlier attempt's came late and was there before it. */
   readonly answer: { readonly id: string; readonly body: unknown } | undefined
 }
 
@@ -48,8 +48,8 @@ export async function performAttempt(
   )
   if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
   const { answerId, answer } = item
-  const isAnswer = verdict === 'settled' && answerId !== null
-  return { result, answer: isAnswer ? { id: answerId, body: answer } : undefined }
+  const isStored = verdict === 'settled' && answerId !== null
+  return { result, answer: isStored ? { id: answerId, body: answer } : undefined }
 }
 
 /** Reserves, and repeats while the database is away: the same owner is told again what it was granted. */

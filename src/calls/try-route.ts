@@ -1,5 +1,5 @@
 import { answerSchema, storedPlan } from '#contracts/stored.ts'
-import { noteStop, type Step } from '#db/call.ts'
+import { loadCall, noteStop, type Step } from '#db/call.ts'
 import { freeFor } from '#db/free-money.ts'
 import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
 import { json } from '#db/json.ts'
@@ -132,12 +132,18 @@ async function perform(execution: Execution, granted: GrantedAttempt): Promise<T
     },
   }
   const { result, answer } = await performAttempt(engine, { ...request, ...heard }, granted)
-  if (answer) return { kind: 'done', result: await answeredNow(execution, answer) }
+  if (answer && (await isTheCalls(execution, granted, answer.id)))
+    return { kind: 'done', result: await answeredNow(execution, answer) }
   if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
   // What was told cannot be taken back: another attempt would tell a second beginning.
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
   await noteStop(engine.db, request.scope, { callId: call.id, reason: 'stream_broken', detail })
   return { kind: 'done', result: failed(call.id, 'stream_broken', detail) }
+}
+
+/** Nothing can have come before a first attempt's answer; before another's, that of one which was believed lost. */
+async function isTheCalls({ engine, request, call }: Execution, { key }: GrantedAttempt, id: string): Promise<boolean> {
+  return key.number === 1 || (await loadCall(engine.db, request.scope, call.id))?.answerId === id
 }
 
 /** The answer that was settled with: as it was stored, so that whoever asks again is told the same. */

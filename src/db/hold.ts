@@ -83,15 +83,8 @@ export interface SettleItem {
 }
 
 export type SettleVerdict =
-  | 'settled'
-  /** Settled, and its answer is not the call's: that had one already. */
-  | 'settled_unused'
-  | 'replayed'
-  | 'already_resolved'
-  | 'owner_alive'
-  | 'mismatch'
-  | 'unknown_hold'
-  | 'invalid_amount'
+  /** Its answer is the call's, unless that had one already. */
+  'settled' | 'replayed' | 'already_resolved' | 'owner_alive' | 'mismatch' | 'unknown_hold' | 'invalid_amount'
 
 export interface SettleAnswer {
   readonly holdId: string

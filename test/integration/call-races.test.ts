@@ -1,0 +1,44 @@
+import { lostSettlementOf } from '#calls/charge.ts'
+import { executeCall } from '#calls/execute.ts'
+import { openAttempts } from '#db/call.ts'
+import { settle } from '#db/hold.ts'
+import { expect, test } from 'vitest'
+import { expectVerified } from '../support/open-attempt.ts'
+import { pollUntil } from '../support/poll.ts'
+import { createWorld, requestsSeen, type TestRun, type World } from '../support/world.ts'
+
+const QUESTION = '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?'
+
+const slow = (world: World, delayFirstByteMs: number) =>
+  world.sandbox.control('PUT', '/faults/sandbox-steady', { delayFirstByteMs })
+
+const untilSeen = (world: World, count: number) =>
+  pollUntil(async () => (await requestsSeen(world.sandbox)).length === count, { what: `request ${count}` })
+
+/** Resolves a run's open attempt as lost, as another process does that believes its owner dead. */
+async function loseAttempt(world: World, run: TestRun): Promise<void> {
+  const [attempt] = await openAttempts(world.db, world.scope, run.runId)
+  if (!attempt) throw new Error('no attempt is open')
+  const evidence = { providerRequestId: attempt.requestId ?? 'gen-1', message: 'the answer died with its process' }
+  const cost = { amount: attempt.held, certainty: 'unknown', basis: 'the whole hold' } as const
+  const pocket = { ...world.scope, accountId: attempt.accountId }
+  const { verdict } = await settle(world.db, pocket, { item: lostSettlementOf(attempt, cost, evidence), mode: 'owner' })
+  expect(verdict).toBe('settled')
+}
+
+test('an answer that comes second, after a late one, is not returned: a call has one answer', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const [late, second] = [await world.startEngine(), await world.startEngine()]
+  await slow(world, 1_500)
+  const lateCall = executeCall(late, run.request('one', QUESTION))
+  await untilSeen(world, 1)
+  await loseAttempt(world, run)
+  await slow(world, 3_000)
+  const secondCall = executeCall(second, run.request('one', QUESTION))
+  await untilSeen(world, 2)
+  const results = await Promise.all([lateCall, secondCall])
+  expect(results[0]).toMatchObject({ kind: 'answered' })
+  expect(results[1]).toEqual(results[0])
+  await expectVerified(world)
+})
