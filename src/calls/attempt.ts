@@ -1,6 +1,6 @@
 import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
-import { correct } from '#db/correction.ts'
+import { correct, type Correction } from '#db/correction.ts'
 import { keepRequestId } from '#db/look-up.ts'
 import type { PocketKey, ReserveAnswer, ReserveItem, SettleItem, SettleVerdict } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -151,13 +151,25 @@ function notSent(detail: string): ProviderResult {
   return { outcome: 'not_sent', sent: false, detail, httpStatus: null, retryAfterMs: null, received: NOTHING_RECEIVED }
 }
 
-/** Somebody resolved this attempt while its owner slept: what the owner knows is booked as a correction. */
+/**
+ * Somebody resolved this attempt while its owner slept: what the owner knows is booked as a correction; as another one, if
+ * its provider was asked meanwhile and that was booked.
+ */
 async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<void> {
   if (item.certainty === 'unknown') return
-  const verdict = await correct(engine.db, granted.pocket, {
+  const { key, pocket } = granted
+  const first = { correctionId: ledgerId(key, 'correction'), debtId: ledgerId(key, 'correction_debt') }
+  let verdict = await correct(engine.db, pocket, { ...first, ...lateTruthOf(item) })
+  if (verdict === 'mismatch') {
+    const second = { correctionId: ledgerId(key, 'late'), debtId: ledgerId(key, 'late_debt') }
+    verdict = await correct(engine.db, pocket, { ...second, ...lateTruthOf(item) })
+  }
+  invariant(verdict === 'corrected' || verdict === 'replayed', `correcting ${item.holdId} answered ${verdict}`)
+}
+
+function lateTruthOf(item: SettleItem): Omit<Correction, 'correctionId' | 'debtId'> {
+  return {
     holdId: item.holdId,
-    correctionId: ledgerId(granted.key, 'correction'),
-    debtId: ledgerId(granted.key, 'correction_debt'),
     amount: item.amount ?? 0n,
     tokens: item.tokens ?? (item.amount === null ? 0n : null),
     certainty: item.certainty ?? 'billed',
@@ -165,6 +177,5 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
     detail: { lateOutcome: item.outcome },
     answerId: item.answerId,
     answer: item.answer,
-  })
-  invariant(verdict === 'corrected' || verdict === 'replayed', `correcting ${item.holdId} answered ${verdict}`)
+  }
 }

@@ -31,6 +31,8 @@ type Phase =
   | 'debt'
   | 'correction'
   | 'correction_debt'
+  | 'late'
+  | 'late_debt'
   | 'void'
   | 'void_debt'
   | 'answer'

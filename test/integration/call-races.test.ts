@@ -1,8 +1,13 @@
 import { lostSettlementOf } from '#calls/charge.ts'
 import { executeCall } from '#calls/execute.ts'
+import { lookUpAttempts } from '#calls/look-up.ts'
+import { startEngine } from '#calls/start-engine.ts'
 import { openAttempts } from '#db/call.ts'
 import { settle } from '#db/hold.ts'
-import { expect, test } from 'vitest'
+import { NO_USAGE } from '#domain/pricing.ts'
+import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
+import type { LookedUp, Provider } from '#providers/provider.ts'
+import { expect, onTestFinished, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
 import { createWorld, requestsSeen, type TestRun, type World } from '../support/world.ts'
@@ -40,5 +45,43 @@ test('an answer that comes second, after a late one, is not returned: a call has
   const results = await Promise.all([lateCall, secondCall])
   expect(results[0]).toMatchObject({ kind: 'answered' })
   expect(results[1]).toEqual(results[0])
+  await expectVerified(world)
+})
+
+/** An engine whose provider can tell what became of a request. */
+async function startAskingEngine(world: World, lookUp: () => Promise<LookedUp>) {
+  const provider: Provider = {
+    ...createOpenAiCompatible({
+      name: 'sandbox',
+      baseUrl: world.sandbox.url,
+      apiKey: 'sandbox-key',
+      nowMs: () => Date.now(),
+    }),
+    lookUp,
+  }
+  const engine = await startEngine({
+    db: world.db,
+    databaseUrl: world.database.appUrl,
+    kind: 'test',
+    providers: [provider],
+  })
+  onTestFinished(() => engine.stop())
+  return engine
+}
+
+test('an answer that comes after its cost was looked up is kept, and charged as it says', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const usage = { ...NO_USAGE, input: 30, output: 7 }
+  const engine = await startAskingEngine(world, async () => ({ kind: 'found', usage }))
+  await slow(world, 2_000)
+  const call = executeCall(engine, run.request('one', QUESTION))
+  await untilSeen(world, 1)
+  await loseAttempt(world, run)
+  await lookUpAttempts(engine)
+  expect(await call).toMatchObject({ kind: 'answered' })
+  expect(await requestsSeen(world.sandbox)).toHaveLength(1)
+  const attempt = await world.db.selectFrom('attempt').selectAll().executeTakeFirstOrThrow()
+  expect(attempt.detail).toMatchObject({ lookedUp: 'found', lateOutcome: 'answered' })
   await expectVerified(world)
 })
