@@ -10,6 +10,7 @@ import type { LookedUp, Provider } from '#providers/provider.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
+import { tamper } from '../support/tamper.ts'
 import { createWorld, requestsSeen, type TestRun, type World } from '../support/world.ts'
 
 const QUESTION = '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?'
@@ -84,4 +85,17 @@ test('an answer that comes after its cost was looked up is kept, and charged as 
   const attempt = await world.db.selectFrom('attempt').selectAll().executeTakeFirstOrThrow()
   expect(attempt.detail).toMatchObject({ lookedUp: 'found', lateOutcome: 'answered' })
   await expectVerified(world)
+})
+
+test('a call goes on after a pause that was longer than its requests may take together', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const engine = await world.startEngine()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { rateLimit: true, retryAfterMs: 30_000, times: 1 })
+  expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'waiting' })
+  await tamper(
+    world,
+    `update attempt set sent_at = sent_at - interval '2 hours', resolved_at = resolved_at - interval '2 hours'`,
+  )
+  expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
 })
