@@ -1,8 +1,11 @@
 import { executeCall } from '#calls/execute.ts'
-import { sql } from 'kysely'
-import { expect, test } from 'vitest'
+import { startEngine } from '#calls/start-engine.ts'
+import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
+import { sql, type KyselyPlugin } from 'kysely'
+import { expect, onTestFinished, test } from 'vitest'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
-import { createWorld, requestsSeen } from '../support/world.ts'
+import { pollUntil } from '../support/poll.ts'
+import { createWorld, requestsSeen, type World } from '../support/world.ts'
 
 test('a request is stored in the commit of its hold, and a large one before it, so that many large ones fit', async () => {
   const world = await createWorld()
@@ -22,5 +25,56 @@ test('a request is stored in the commit of its hold, and a large one before it, 
     { path: 'small', together: true },
   ])
   expect(await requestsSeen(world.sandbox)).toHaveLength(2)
+  await expectVerified(world)
+})
+
+/** Tells each text that a statement carries. */
+function listening(tell: (text: string) => void): KyselyPlugin {
+  return {
+    transformQuery({ node }) {
+      for (const each of node.kind === 'RawNode' ? node.parameters : []) {
+        if ('value' in each && typeof each.value === 'string') tell(each.value)
+      }
+      return node
+    },
+    transformResult: async ({ result }) => result,
+  }
+}
+
+async function startListeningEngine(world: World, tell: (text: string) => void) {
+  const provider = createOpenAiCompatible({
+    name: 'sandbox',
+    baseUrl: world.sandbox.url,
+    apiKey: 'sandbox-key',
+    nowMs: () => Date.now(),
+  })
+  const engine = await startEngine({
+    db: world.db.withPlugin(listening(tell)),
+    databaseUrl: world.database.appUrl,
+    kind: 'test',
+    providers: [provider],
+  })
+  onTestFinished(() => engine.stop())
+  return engine
+}
+
+test('a call that waits for money brings its request along once, however often its hold is asked for', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000n })
+  const sent: string[] = []
+  const engine = await startListeningEngine(world, (text) => sent.push(text))
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { hang: true })
+  const gone = new AbortController()
+  const body = (content: string) => ({ body: { messages: [{ role: 'user' as const, content }], maxTokens: 500 } })
+  const calls = ['one', 'two MARKED', 'three MARKED'].map((content) =>
+    executeCall(engine, run.request(content, '', { ...body(content), signal: gone.signal })),
+  )
+  // The first holds most of what there is; the others are asked for each tenth of a second.
+  const asked = () => sent.filter((text) => text.includes('"owner":')).length
+  await pollUntil(() => asked() >= 10, { what: 'holds that are asked for again' })
+  gone.abort()
+  await Promise.all(calls)
+  expect(sent.filter((text) => text.includes('MARKED'))).toHaveLength(2)
+  expect(await requestsSeen(world.sandbox)).toHaveLength(1)
   await expectVerified(world)
 })
