@@ -2,7 +2,14 @@ import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
 import { correct, type Correction } from '#db/correction.ts'
 import { keepRequestId } from '#db/look-up.ts'
-import type { PocketKey, ReserveAnswer, ReserveItem, SettleItem, SettleVerdict } from '#db/hold.ts'
+import {
+  settle,
+  type PocketKey,
+  type ReserveAnswer,
+  type ReserveItem,
+  type SettleItem,
+  type SettleVerdict,
+} from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'
@@ -16,6 +23,8 @@ import { isEmbedding } from './prompt-size.ts'
 /** How long an answer is kept in hand at least while the database is away, before it is given up for lost. */
 const STORE_PATIENCE_MS = 60_000
 const STORE_RETRY_MS = 250
+/** In characters. */
+const LARGE_ANSWER = 65_536
 
 /** An attempt that is held and marked sent, and that this executor alone may send. */
 export interface GrantedAttempt {
@@ -81,7 +90,7 @@ async function patiently<Result>(engine: Engine, untilMs: number, work: () => Pr
 /** A settlement that the database cannot take as it is keeps the whole hold, and the answer: nothing paid is lost. */
 async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<SettleVerdict> {
   try {
-    const { verdict } = await engine.queue.settle(granted.pocket, item)
+    const verdict = await settleBySize(engine, granted.pocket, item)
     if (verdict !== 'invalid_amount') return verdict
     throw new Error('the ledger takes no such amount')
   } catch (error) {
@@ -95,8 +104,14 @@ async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: 
       usage: null,
       detail: { message: `settled at the whole hold: ${message}` },
     }
-    return (await engine.queue.settle(granted.pocket, whole)).verdict
+    return settleBySize(engine, granted.pocket, whole)
   }
+}
+
+/** A large answer goes alone: a commit has many settlements and five seconds. */
+async function settleBySize({ db, queue }: Engine, pocket: PocketKey, item: SettleItem): Promise<SettleVerdict> {
+  const isLarge = JSON.stringify(item.answer).length > LARGE_ANSWER
+  return (await (isLarge ? settle(db, pocket, { item, mode: 'owner' }) : queue.settle(pocket, item))).verdict
 }
 
 async function send(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<ProviderResult> {

@@ -5,6 +5,7 @@ import { sql, type KyselyPlugin } from 'kysely'
 import { expect, onTestFinished, test } from 'vitest'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
+import { sendJson, useUpstream } from '../support/upstream.ts'
 import { createWorld, requestsSeen, type World } from '../support/world.ts'
 
 test('a request is stored in the commit of its hold, and a large one before it, so that many large ones fit', async () => {
@@ -41,10 +42,10 @@ function listening(tell: (text: string) => void): KyselyPlugin {
   }
 }
 
-async function startListeningEngine(world: World, tell: (text: string) => void) {
+async function startListeningEngine(world: World, tell: (text: string) => void, baseUrl = world.sandbox.url) {
   const provider = createOpenAiCompatible({
     name: 'sandbox',
-    baseUrl: world.sandbox.url,
+    baseUrl,
     apiKey: 'sandbox-key',
     nowMs: () => Date.now(),
   })
@@ -76,5 +77,22 @@ test('a call that waits for money brings its request along once, however often i
   await Promise.all(calls)
   expect(sent.filter((text) => text.includes('MARKED'))).toHaveLength(2)
   expect(await requestsSeen(world.sandbox)).toHaveLength(1)
+  await expectVerified(world)
+})
+
+test('a large answer is settled on its own, so that many large ones fit', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const embedding = Buffer.from(new Float32Array(1_536)).toString('base64')
+  const data = Array.from({ length: 40 }, (_, index) => ({ index, embedding }))
+  const upstream = await useUpstream((response) => sendJson(response, { data, usage: { prompt_tokens: 80 } }))
+  const batches: string[] = []
+  const tell = (text: string) => void (text.startsWith('[') && batches.push(text))
+  const engine = await startListeningEngine(world, tell, upstream.url)
+  const body = { input: Array.from({ length: 40 }, (_, index) => `text ${index}`) }
+  const result = await executeCall(engine, run.request('vectors', '', { body }))
+  expect(result).toMatchObject({ kind: 'answered' })
+  expect(Math.max(...batches.map((each) => each.length))).toBeLessThan(65_536)
+  expect(await executeCall(engine, run.request('vectors', '', { body }))).toEqual(result)
   await expectVerified(world)
 })
