@@ -15,7 +15,11 @@ export interface PromptBound {
  * Most tokens the prompt can have on a route. With the upstream model's own tokeniser its texts are counted; otherwise
  * their bytes bound them. What providers put around them (marks, tools, schemas) is bounded by bytes in both cases.
  */
-export async function boundPrompt(counter: TokenCounter, route: Route, body: CallBody): Promise<PromptBound> {
+export async function boundPrompt(
+  counter: TokenCounter,
+  route: Pick<Route, 'tokenizer' | 'imageTokens' | 'contextTokens'>,
+  body: CallBody,
+): Promise<PromptBound> {
   const images = imagesOf(body)
   const texts = textsOf(body)
   const bytes = inputTokenBound(texts, hiddenOf(body))
