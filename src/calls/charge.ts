@@ -57,8 +57,8 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
   }
   if (result.outcome === 'answered') return estimate(received, context)
   if (!result.sent || !mayHaveRun(result.outcome)) return undefined
-  if (bytesOf(received) > 0 || result.outcome === 'aborted' || result.outcome === 'cut_stream')
-    return estimate(received, context)
+  const isAnswer = bytesOf(received) > 0 || received.finishReason !== null
+  if (isAnswer || result.outcome === 'aborted' || result.outcome === 'cut_stream') return estimate(received, context)
   // An answer that is none and reports no usage was not billed; a silence may have been, up to the hold.
   if (result.outcome === 'malformed_answer' || result.outcome === 'content_filter') return undefined
   return { amount: context.held, certainty: 'unknown', usage: null }
@@ -70,10 +70,11 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
  * would be spent again, so an estimate errs to the side of the provider.
  */
 function estimate(received: Received, { plan, held }: ChargeContext): Charge {
-  const seen = Math.min(plan.maxOutputTokens, bytesOf(received))
+  const isHidden = plan.reasoning || (plan.streaming === false && received.finishReason === null)
+  const seen = isHidden ? plan.maxOutputTokens : Math.min(plan.maxOutputTokens, bytesOf(received))
   const usage: Usage = {
     ...(received.usage ?? { ...NO_USAGE, input: plan.inputTokenBound, images: plan.bound?.images ?? 0 }),
-    output: Math.max(received.usage?.output ?? 0, plan.reasoning ? plan.maxOutputTokens : seen),
+    output: Math.max(received.usage?.output ?? 0, seen),
   }
   const amount = chargeOf(plan.prices, usage)
   return { amount: amount < held ? amount : held, certainty: 'estimated', usage }

@@ -1,0 +1,48 @@
+import { settlementOf } from '#calls/charge.ts'
+import type { Plan } from '#contracts/stored.ts'
+import { plainPrices } from '#domain/pricing.ts'
+import { NOTHING_RECEIVED, type ProviderResult, type Received } from '#providers/provider.ts'
+import { expect, test } from 'vitest'
+
+/** A token costs a thousand nano: 50 of input and 10 of output are held. */
+const PLAN: Plan = {
+  route: 'r',
+  provider: 'p',
+  upstreamModel: 'm',
+  balanceClass: 'direct',
+  currency: 'USD',
+  priceId: '00000000-0000-0000-0000-000000000000',
+  prices: plainPrices({ inputNanoPerMillion: 10n ** 9n, outputNanoPerMillion: 10n ** 9n }),
+  inputTokenBound: 50,
+  maxOutputTokens: 10,
+  timeoutMs: 1,
+  why: 'first',
+  after: null,
+  skipped: [],
+}
+
+type Failed = Exclude<ProviderResult, { outcome: 'answered' }>
+
+function chargeOf(outcome: Failed['outcome'], received: Partial<Received>, plan: Partial<Plan> = {}) {
+  const key = { runId: null, callId: '00000000-0000-0000-0000-000000000001', number: 1 }
+  const failed = { outcome, sent: true, detail: '', httpStatus: null, retryAfterMs: null }
+  const result = { ...failed, received: { ...NOTHING_RECEIVED, ...received } }
+  const { amount, certainty } = settlementOf(key, result, { plan: { ...PLAN, ...plan }, held: 60_000n })
+  return [amount, certainty]
+}
+
+test('of a stream that broke off what was seen of it is charged', () => {
+  expect(chargeOf('aborted', { text: 'four' })).toEqual([54_000n, 'estimated'])
+  expect(chargeOf('cut_stream', {})).toEqual([50_000n, 'estimated'])
+})
+
+test('of an answer that was to come in one piece all its output is charged: it may be finished, and nothing was seen', () => {
+  expect(chargeOf('aborted', {}, { streaming: false })).toEqual([60_000n, 'estimated'])
+  expect(chargeOf('cut_stream', {}, { streaming: false })).toEqual([60_000n, 'estimated'])
+})
+
+test('an answer that its provider has ended is charged though nothing can be made of it, and garbage is not', () => {
+  expect(chargeOf('malformed_answer', { finishReason: 'stop' })).toEqual([50_000n, 'estimated'])
+  expect(chargeOf('content_filter', { finishReason: 'content_filter' })).toEqual([50_000n, 'estimated'])
+  expect(chargeOf('malformed_answer', {})).toEqual([null, null])
+})
