@@ -1,6 +1,6 @@
 import type { Route } from '#contracts/catalog.ts'
 import type { ChatBody, ChatMessage, EmbedBody } from '#contracts/chat.ts'
-import { inputTokenBound, REQUEST_OVERHEAD, MESSAGE_OVERHEAD, utf8Length } from '#domain/token-bound.ts'
+import { inputTokenBound, REQUEST_OVERHEAD, MESSAGE_OVERHEAD, TOOLS_OVERHEAD, utf8Length } from '#domain/token-bound.ts'
 import type { CallBody } from './call.ts'
 import type { TokenCounter } from './token-counter.ts'
 
@@ -22,9 +22,11 @@ export async function boundPrompt(
 ): Promise<PromptBound> {
   const images = imagesOf(body)
   const texts = textsOf(body)
-  const bytes = inputTokenBound(texts, hiddenOf(body))
+  const hidden = hiddenOf(body)
+  const explained = hidden === '' ? 0 : TOOLS_OVERHEAD
+  const bytes = inputTokenBound(texts, hidden) + explained
   const tokenized = route.tokenizer && (await countTexts(counter, route.tokenizer, texts).catch(() => undefined))
-  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hiddenOf(body))
+  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hidden) + explained
   const counted = tokenized === undefined ? bytes : Math.min(bytes, tokenized + around)
   const tokens = counted + images * route.imageTokens
   if (tokens >= route.contextTokens) return { tokens: route.contextTokens, by: 'context', images }

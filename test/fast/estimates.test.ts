@@ -1,8 +1,10 @@
 import { settlementOf } from '#calls/charge.ts'
+import { boundPrompt } from '#calls/prompt-size.ts'
+import { createTokenCounter } from '#calls/token-counter.ts'
 import type { Plan } from '#contracts/stored.ts'
 import { plainPrices } from '#domain/pricing.ts'
 import { NOTHING_RECEIVED, type ProviderResult, type Received } from '#providers/provider.ts'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 
 /** A token costs a thousand nano: 50 of input and 10 of output are held. */
 const PLAN: Plan = {
@@ -45,4 +47,18 @@ test('an answer that its provider has ended is charged though nothing can be mad
   expect(chargeOf('malformed_answer', { finishReason: 'stop' })).toEqual([50_000n, 'estimated'])
   expect(chargeOf('content_filter', { finishReason: 'content_filter' })).toEqual([50_000n, 'estimated'])
   expect(chargeOf('malformed_answer', {})).toEqual([null, null])
+})
+
+test('a prompt with tools is bounded by more than their text: a provider explains to its model how they are used', async () => {
+  const counter = createTokenCounter()
+  onTestFinished(() => counter.stop())
+  const route = { imageTokens: 0, contextTokens: 100_000 }
+  const body = { messages: [{ role: 'user', content: 'hi' }], maxTokens: 1 } as const
+  const tools = [{ name: 'f', parameters: {} }]
+  const [plain, tooled] = [
+    await boundPrompt(counter, route, body),
+    await boundPrompt(counter, route, { ...body, tools }),
+  ]
+  // 530 tokens are the most that Anthropic names, for Claude 3 Opus.
+  expect(tooled.tokens - plain.tokens).toBeGreaterThanOrEqual(530 + JSON.stringify(tools).length)
 })
