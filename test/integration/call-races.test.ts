@@ -8,6 +8,7 @@ import { NO_USAGE } from '#domain/pricing.ts'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import type { LookedUp, Provider } from '#providers/provider.ts'
 import { expect, onTestFinished, test } from 'vitest'
+import { createLedgerWorld, type LedgerWorld } from '../support/envelopes.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
 import { tamper } from '../support/tamper.ts'
@@ -50,7 +51,7 @@ test('an answer that comes second, after a late one, is not returned: a call has
 })
 
 /** An engine whose provider can tell what became of a request. */
-async function startAskingEngine(world: World, lookUp: () => Promise<LookedUp>) {
+async function startAskingEngine(world: World, lookUp: (id: string) => Promise<LookedUp>) {
   const provider: Provider = {
     ...createOpenAiCompatible({
       name: 'sandbox',
@@ -98,4 +99,42 @@ test('a call goes on after a pause that was longer than its requests may take to
     `update attempt set sent_at = sent_at - interval '2 hours', resolved_at = resolved_at - interval '2 hours'`,
   )
   expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
+})
+
+/** Attempts that are lost, of calls whose provider can be asked about them. */
+async function loseMany(world: LedgerWorld, count: number): Promise<readonly string[]> {
+  const root = await world.openRoot(1_000n)
+  const cost = { amount: 1n, certainty: 'unknown', basis: 'the whole hold' } as const
+  const ids = Array.from({ length: count }, (_, index) => `gen-${index}`)
+  for (const providerRequestId of ids) {
+    const item = await world.hold(root, 1n)
+    const found = { runId: root.runId, callId: item.callId, number: item.attempt, holdId: item.holdId }
+    await settle(world.db, root.pocket, { item: lostSettlementOf(found, cost, { providerRequestId }), mode: 'owner' })
+  }
+  return ids
+}
+
+test('an attempt is asked about, however many others their provider does not know yet', async () => {
+  const world = await createLedgerWorld()
+  const ids = await loseMany(world, 60)
+  const asked = new Set<string>()
+  const engine = await startAskingEngine(world, async (id) => {
+    asked.add(id)
+    return { kind: 'not_yet' }
+  })
+  for (let turn = 0; turn < 40 && asked.size < ids.length; turn += 1) await lookUpAttempts(engine)
+  expect(asked.size).toBe(ids.length)
+})
+
+test('an attempt is asked about until its provider tells, though that takes longer than ten minutes', async () => {
+  const world = await createLedgerWorld()
+  await loseMany(world, 1)
+  await tamper(world, `update attempt set resolved_at = resolved_at - interval '11 minutes'`)
+  let answers = 0
+  const engine = await startAskingEngine(world, async () => {
+    answers += 1
+    return answers < 3 ? { kind: 'not_yet' } : { kind: 'found', usage: { ...NO_USAGE, input: 1 } }
+  })
+  for (let turn = 0; turn < 500 && answers < 3; turn += 1) await lookUpAttempts(engine)
+  expect(answers).toBe(3)
 })
