@@ -80,11 +80,12 @@ export function planAttempt(
   return { plan, amount: worstCase(maxOutputTokens) }
 }
 
-/** The most output that fits into a caller's share of the free money, if the call allows that; else what was asked. */
+/** The most output that fits into a caller's share of the free money, and its floor at least, if the call allows that. */
 function fitted(asked: number, { tight, free }: AttemptRequest, worstCase: (tokens: number) => bigint): number {
   if (tight.policy !== 'clamp' || free === undefined) return asked
   const share = free / BigInt(tight.parallelism)
-  if (worstCase(asked) <= share || asked <= tight.floorTokens || worstCase(tight.floorTokens) > share) return asked
+  if (worstCase(asked) <= share || asked <= tight.floorTokens) return asked
+  if (worstCase(tight.floorTokens) > share) return tight.floorTokens
   let fits = tight.floorTokens
   let tooMuch = asked
   while (tooMuch - fits > 1) {
