@@ -29,7 +29,9 @@ export async function boundPrompt(
   const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hidden) + explained
   const counted = tokenized === undefined ? bytes : Math.min(bytes, tokenized + around)
   const tokens = counted + images * route.imageTokens
-  if (tokens >= route.contextTokens) return { tokens: route.contextTokens, by: 'context', images }
+  // Texts to be embedded have a context each.
+  const most = route.contextTokens * (isEmbedding(body) ? body.input.length : 1)
+  if (tokens >= most) return { tokens: most, by: 'context', images }
   return { tokens, by: tokenized === undefined ? 'bytes' : 'tokenizer', images }
 }
 

@@ -62,3 +62,16 @@ test('a prompt with tools is bounded by more than their text: a provider explain
   // 530 tokens are the most that Anthropic names, for Claude 3 Opus.
   expect(tooled.tokens - plain.tokens).toBeGreaterThanOrEqual(530 + JSON.stringify(tools).length)
 })
+
+test('texts to be embedded have a context each, and are bounded by all of them together', async () => {
+  const counter = createTokenCounter()
+  onTestFinished(() => counter.stop())
+  const input = Array.from({ length: 100 }, (_, index) => `passage ${index} `.repeat(40))
+  for (const tokenizer of [undefined, 'cl100k_base'] as const) {
+    const route = { tokenizer, imageTokens: 0, contextTokens: 8_192 }
+    const bound = await boundPrompt(counter, route, { input })
+    expect(bound.tokens).toBeGreaterThan(8_192)
+    const long = input.join('')
+    expect(await boundPrompt(counter, route, { input: [long] })).toMatchObject({ tokens: 8_192, by: 'context' })
+  }
+})
