@@ -80,9 +80,14 @@ function estimate(received: Received, { plan, held }: ChargeContext): Charge {
   return { amount: amount < held ? amount : held, certainty: 'estimated', usage }
 }
 
+/** What a model writes around a call of a tool, in tokens: it is billed, and not shown. */
+const CALL_MARKS = 50
+
 /** Of everything received that was billed as output: no token is shorter than a byte. */
 function bytesOf({ text, toolCalls, reasoningBytes }: Received): number {
-  const calls = toolCalls.reduce((sum, call) => sum + utf8Length(call.name) + utf8Length(call.arguments), 0)
+  const calls = toolCalls.reduce((sum, { name, arguments: written }) => {
+    return sum + CALL_MARKS + utf8Length(name) + utf8Length(written)
+  }, 0)
   return utf8Length(text) + calls + reasoningBytes
 }
 

@@ -38,6 +38,12 @@ test('of a stream that broke off what was seen of it is charged', () => {
   expect(chargeOf('cut_stream', {})).toEqual([50_000n, 'estimated'])
 })
 
+test('of a tool call that broke off more is charged than what shows of it', () => {
+  const toolCalls = [{ id: '1', name: 'f', arguments: '{}' }]
+  const [amount] = chargeOf('cut_stream', { toolCalls })
+  expect(amount).toBe(60_000n)
+})
+
 test('of an answer that was to come in one piece all its output is charged: it may be finished, and nothing was seen', () => {
   expect(chargeOf('aborted', {}, { streaming: false })).toEqual([60_000n, 'estimated'])
   expect(chargeOf('cut_stream', {}, { streaming: false })).toEqual([60_000n, 'estimated'])
