@@ -176,6 +176,8 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
   const first = { correctionId: ledgerId(key, 'correction'), debtId: ledgerId(key, 'correction_debt') }
   let verdict = await correct(engine.db, pocket, { ...first, ...lateTruthOf(item) })
   if (verdict === 'mismatch') {
+    // An estimate says less than what its provider told.
+    if (item.certainty !== 'billed' && item.answerId === null) return
     const second = { correctionId: ledgerId(key, 'late'), debtId: ledgerId(key, 'late_debt') }
     verdict = await correct(engine.db, pocket, { ...second, ...lateTruthOf(item) })
   }

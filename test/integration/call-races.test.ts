@@ -4,6 +4,7 @@ import { lookUpAttempts } from '#calls/look-up.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { openAttempts } from '#db/call.ts'
 import { settle } from '#db/hold.ts'
+import { readReport } from '#db/report.ts'
 import { NO_USAGE } from '#domain/pricing.ts'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import type { LookedUp, Provider } from '#providers/provider.ts'
@@ -99,6 +100,24 @@ test('a call goes on after a pause that was longer than its requests may take to
     `update attempt set sent_at = sent_at - interval '2 hours', resolved_at = resolved_at - interval '2 hours'`,
   )
   expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
+})
+
+test('what was looked up stands when its owner comes late with an estimate only', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const usage = { ...NO_USAGE, input: 30, output: 7 }
+  const engine = await startAskingEngine(world, async () => ({ kind: 'found', usage }))
+  await slow(world, 20_000)
+  const gone = new AbortController()
+  const call = executeCall(engine, run.request('one', QUESTION, { signal: gone.signal }))
+  await untilSeen(world, 1)
+  await loseAttempt(world, run)
+  await lookUpAttempts(engine)
+  gone.abort()
+  expect(await call).toMatchObject({ kind: 'failed', reason: 'aborted' })
+  const report = await readReport(world.db, world.scope, run.runId)
+  expect(report?.calls[0]?.attempts).toMatchObject([{ outcome: 'lost', certainty: 'billed' }])
+  await expectVerified(world)
 })
 
 /** Attempts that are lost, of calls whose provider can be asked about them. */
