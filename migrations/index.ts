@@ -18,6 +18,7 @@ const files = [
   '0012_corrections',
   '0013_hot_path',
   '0014_late_money_and_replays',
+  '0017_routes',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -32,11 +32,11 @@ export function signOf(outcome: Outcome): Sign {
   return signs[outcome]
 }
 
-/** What one process has seen of a route since its circuit last changed. */
+/** What is known of a route's attempts since its circuit last changed. */
 export interface Tally {
-  /** Failures since the last answer. */
+  /** Failures since the last answer, those that other processes have told of included. */
   readonly failures: number
-  /** Whether each of the latest attempts failed, oldest first. */
+  /** Whether each of the latest attempts of this process failed, oldest first. */
   readonly recent: readonly boolean[]
 }
 
@@ -58,12 +58,11 @@ export function tallied(tally: Tally, sign: Sign): Tally {
   }
 }
 
-/** Whether a closed circuit opens now. `elsewhere`: failures in a row that other processes have told of. */
-export function shouldOpen(tally: Tally, last: Sign, elsewhere: number): boolean {
+/** Whether a closed circuit opens, given what the last attempt has said of the route. */
+export function shouldOpen(tally: Tally, last: Sign): boolean {
   if (last === 'gone') return true
   if (last === 'well') return false
-  if (Math.max(tally.failures, elsewhere) >= FAILURES_IN_A_ROW) return true
-  return tally.recent.filter(Boolean).length >= FAILED_OF_RECENT
+  return tally.failures >= FAILURES_IN_A_ROW || tally.recent.filter(Boolean).length >= FAILED_OF_RECENT
 }
 
 const OPEN_BASE_MS = 5_000

@@ -140,7 +140,8 @@ function firstReason(model: ModelOffer<RouteOffer>, examined: Examined): SkipRea
     lacks_streaming: () => needs.streaming && !capabilities.streaming,
     // An upper bound alone refuses nothing: the provider counts, and refuses unbilled what is too long for it.
     context_too_small: () => facts.leastInputTokens >= route.contextTokens,
-    token_limit_too_small: () => facts.leastInputTokens >= (limits.tokensPerMinute ?? Infinity),
+    // Limits hold for what is taken of them, which is the worst case.
+    token_limit_too_small: () => facts.mostInputTokens >= (limits.tokensPerMinute ?? Infinity),
     no_price: () => facts.prices === undefined,
     price_not_comparable: () => bounds.some(({ maxPrices }) => maxPrices && !maxPriceFor(route, maxPrices)),
     too_expensive: () => bounds.some(({ maxPrices }) => maxPrices && isAbove(facts, maxPriceFor(route, maxPrices))),

@@ -87,8 +87,8 @@ const skipped: readonly (readonly [SkipReason, string, Case])[] = [
   ['context_too_small', 'a prompt that surely fills the context', { facts: { leastInputTokens: 1_000 } }],
   [
     'token_limit_too_small',
-    'a prompt that surely is more than a minute bears',
-    { route: { limits: { tokensPerMinute: 100 } }, facts: { leastInputTokens: 100 } },
+    'a prompt that may be more than a minute bears',
+    { route: { limits: { tokensPerMinute: 100 } }, facts: { mostInputTokens: 100 } },
   ],
   ['no_price', 'no price', { facts: { prices: undefined } }],
   ['price_not_comparable', 'a bound in another currency', { bounds: [{ maxPrices: [{ currency: 'CNY' }] }] }],
