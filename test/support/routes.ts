@@ -18,6 +18,8 @@ import { createTestDatabase, type TestDatabase } from './postgres.ts'
 export interface RouteWorld {
   readonly database: TestDatabase
   readonly db: Kysely<Database>
+  /** As the role that owns the tables. */
+  readonly owner: Kysely<Database>
   startProcess(): Promise<TestProcess>
 }
 
@@ -37,11 +39,12 @@ export async function createRouteWorld(
 ): Promise<RouteWorld> {
   const database = await createTestDatabase()
   const db = connectDatabase({ url: database.appUrl, maxConnections: 4 })
+  const owner = connectDatabase({ url: database.ownerUrl, maxConnections: 1 })
   onTestFinished(async () => {
     await db.destroy()
+    await owner.destroy()
     await database.drop()
   })
-  const owner = connectDatabase({ url: database.ownerUrl, maxConnections: 1 })
   for (const [name, value] of [
     ['route_window_seconds', options.windowSeconds],
     ['route_lease_ms', options.leaseMs],
@@ -50,8 +53,7 @@ export async function createRouteWorld(
     await sql`create or replace function ${sql.id(name)}() returns integer language sql immutable
       as ${sql.lit(`select ${value}`)}`.execute(owner)
   }
-  await owner.destroy()
-  return { database, db, startProcess: () => startProcess(database) }
+  return { database, db, owner, startProcess: () => startProcess(database) }
 }
 
 async function startProcess(database: TestDatabase): Promise<TestProcess> {
