@@ -51,6 +51,7 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
         onExhausted: request.onExhausted,
         mayRepeat: request.mayRepeat,
         pauseDeadlineMs: request.pauseDeadlineSeconds * 1000,
+        ...(request.constraints && { constraints: request.constraints }),
       }),
       reason: null,
       detail: null,

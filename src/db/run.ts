@@ -7,7 +7,9 @@ import type {
   MoneyStop,
   RunStanding,
 } from '#contracts/activities.ts'
-import { runOptionsSchema } from '#contracts/stored.ts'
+import { constraintsOf } from '#contracts/constraints.ts'
+import { keyConstraintsSchema, runOptionsSchema } from '#contracts/stored.ts'
+import type { RouteBounds } from '#domain/route-choice.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { closeTree } from './envelope.ts'
@@ -22,6 +24,8 @@ export interface RunFacts {
   readonly apiKeyId: string
   readonly model: string
   readonly mayRepeat: number
+  /** What its calls may use: of the run, and of its key. */
+  readonly bounds: readonly RouteBounds[]
 }
 
 /** The tenant of a run, for the platform's own workers: they are handed nothing but the run's id. */
@@ -31,13 +35,18 @@ export async function tenantOfRun(db: Kysely<Database>, runId: string): Promise<
 }
 
 export async function runFacts(db: Kysely<Database>, scope: Scope, runId: string): Promise<RunFacts> {
-  const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
+  const row = await runQuery(db, scope, runId)
+    .leftJoin('api_key', 'api_key.id', 'run.api_key_id')
+    .select('api_key.constraints')
+    .executeTakeFirstOrThrow()
+  const { mayRepeat, constraints } = runOptionsSchema.parse(row.options)
   return {
     runId,
     envelopeId: row.envelope_id,
     apiKeyId: row.api_key_id,
     model: row.model,
-    mayRepeat: runOptionsSchema.parse(row.options).mayRepeat,
+    mayRepeat,
+    bounds: constraintsOf(constraints, keyConstraintsSchema.parse(row.constraints)),
   }
 }
 
