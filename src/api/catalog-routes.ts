@@ -25,7 +25,9 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
     async () => {
       const { version, catalog } = await newestCatalog(db)
       const models: ModelList['models'] = []
-      for (const { name, routes } of catalog.models) models.push({ name, routes: await routeViews(db, routes) })
+      for (const { name, kind, strategy, routes } of catalog.models) {
+        models.push({ name, kind, strategy, routes: await routeViews(db, routes) })
+      }
       return { catalogVersion: version, models }
     },
   )

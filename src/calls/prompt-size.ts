@@ -7,24 +7,34 @@ import type { TokenCounter } from './token-counter.ts'
 /** The most that a prompt can have, and how that was found. */
 export interface PromptBound {
   readonly tokens: number
+  /** What its texts surely have: 0 where only a bound is known. */
+  readonly least: number
   readonly by: 'tokenizer' | 'bytes' | 'context'
   readonly images: number
 }
 
 /**
- * Most tokens the prompt can have on a route. With the upstream model's own tokeniser its texts are counted; otherwise
+ * Most tokens the prompt can have on each route. With the upstream model's own tokeniser its texts are counted; otherwise
  * their bytes bound them. What providers put around them (marks, tools, schemas) is bounded by bytes in both cases.
  */
-export async function boundPrompt(counter: TokenCounter, route: Route, body: CallBody): Promise<PromptBound> {
-  const images = imagesOf(body)
+export function promptBounds(counter: TokenCounter, body: CallBody): (route: Route) => Promise<PromptBound> {
   const texts = textsOf(body)
-  const bytes = inputTokenBound(texts, hiddenOf(body))
-  const tokenized = route.tokenizer && (await countTexts(counter, route.tokenizer, texts).catch(() => undefined))
   const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hiddenOf(body))
-  const counted = tokenized === undefined ? bytes : Math.min(bytes, tokenized + around)
-  const tokens = counted + images * route.imageTokens
-  if (tokens >= route.contextTokens) return { tokens: route.contextTokens, by: 'context', images }
-  return { tokens, by: tokenized === undefined ? 'bytes' : 'tokenizer', images }
+  const images = imagesOf(body)
+  const bytes = inputTokenBound(texts, hiddenOf(body))
+  const counted = new Map<string, Promise<number | undefined>>()
+  return async ({ tokenizer, imageTokens, contextTokens }) => {
+    if (tokenizer && !counted.has(tokenizer))
+      counted.set(
+        tokenizer,
+        countTexts(counter, tokenizer, texts).catch(() => undefined),
+      )
+    const least = tokenizer && (await counted.get(tokenizer))
+    const most = least === undefined ? bytes : Math.min(bytes, least + around)
+    const tokens = most + images * imageTokens
+    if (tokens >= contextTokens) return { tokens: contextTokens, least: least ?? 0, by: 'context', images }
+    return { tokens, least: least ?? 0, by: least === undefined ? 'bytes' : 'tokenizer', images }
+  }
 }
 
 async function countTexts(

@@ -2,6 +2,7 @@ import type { Catalog, Route } from '#contracts/catalog.ts'
 import { pocketsOf, type Pocket } from '#db/call.ts'
 import { catalogAt, newestCatalog, newestVersion, priceInForce, type CatalogVersion, type Price } from '#db/catalog.ts'
 import type { Scope } from '#db/database.ts'
+import { runFacts, type RunFacts } from '#db/run.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
 import { LRUCache } from 'lru-cache'
@@ -12,6 +13,7 @@ const FRESH_MS = 1_000
 const MOST_ENVELOPES = 10_000
 const MOST_PRICES = 5_000
 const MOST_VERSIONS = 16
+const MOST_RUNS = 10_000
 
 /** What plans are made from, kept in this process so that a call does not read it each time. */
 export interface Shelf {
@@ -19,6 +21,8 @@ export interface Shelf {
   /** A version that a call began with. */
   version(version: number): Promise<Catalog>
   price(route: Route): Promise<Price | undefined>
+  /** What was chosen at the start of a run, and never changes. */
+  run(runId: string): Promise<RunFacts>
   /** An envelope's pockets. They are never taken away, and one may be added: `isEnough` says whether these will do. */
   pockets(
     scope: Scope,
@@ -36,6 +40,7 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
   const versions = new LRUCache<number, Catalog>({ max: MOST_VERSIONS })
   const prices = new LRUCache<string, Kept<Promise<Price | undefined>>>({ max: MOST_PRICES })
   const pockets = new LRUCache<string, Kept<readonly Pocket[]>>({ max: MOST_ENVELOPES })
+  const runs = new LRUCache<string, RunFacts>({ max: MOST_RUNS })
   let newest: Kept<CatalogVersion> | undefined
   let looking: Promise<CatalogVersion> | undefined
 
@@ -71,6 +76,13 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
       prices.set(key, { value, atMs: monotonicMs() })
       value.catch(() => void prices.delete(key))
       return value
+    },
+    async run(runId) {
+      const known = runs.get(runId)
+      if (known) return known
+      const facts = await runFacts(db, runId)
+      runs.set(runId, facts)
+      return facts
     },
     async pockets(scope, envelopeId, isEnough) {
       const key = `${scope.projectId} ${envelopeId}`

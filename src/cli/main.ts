@@ -25,6 +25,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'resolve what dead processes left open, or take a lost cost back',
     load: async () => (await import('./reconcile.ts')).reconcile,
   },
+  routes: {
+    summary: 'show the health of the routes, close a circuit, trust a route again',
+    load: async () => (await import('./routes.ts')).routes,
+  },
+  catalog: {
+    summary: 'check a catalog, put it in force, or print the one in force',
+    load: async () => (await import('./catalog.ts')).catalog,
+  },
   statement: {
     summary: "write a wallet's statement of a month, as CSV or JSON",
     load: async () => (await import('./statement.ts')).statement,

@@ -1,5 +1,7 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { capabilitiesSchema, catalogModelSchema, catalogShape } from './catalog.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
 const routePriceSchema = z.object({
@@ -15,6 +17,8 @@ export const modelListSchema = z
     models: z.array(
       z.object({
         name: z.string(),
+        kind: catalogModelSchema.shape.kind,
+        strategy: catalogModelSchema.shape.strategy,
         routes: z.array(
           z.object({
             name: z.string(),
@@ -24,6 +28,8 @@ export const modelListSchema = z
             currency: z.string(),
             contextTokens: z.int(),
             maxOutputTokens: z.int(),
+            capabilities: capabilitiesSchema,
+            weight: z.int().describe('Its share among the routes of a weighted model.'),
             price: routePriceSchema.nullable().describe('`null`: no price, no call.'),
           }),
         ),
@@ -31,6 +37,28 @@ export const modelListSchema = z
     ),
   })
   .meta({ id: 'Models' })
+
+const versionFacts = { version: z.int(), createdAt: z.iso.datetime() }
+
+export const catalogVersionSchema = z.object({ ...versionFacts, catalog: catalogShape }).meta({ id: 'CatalogVersion' })
+
+export const catalogVersionListSchema = z.object({
+  versions: z.array(z.object({ ...versionFacts, models: z.int(), prices: z.int() })),
+  nextCursor: nextCursorSchema,
+})
+
+export const catalogVersionQuerySchema = pageQuerySchema.extend({
+  cursor: z.coerce.number().int().min(1).max(2_147_483_647).optional().describe('`nextCursor` of the page before'),
+})
+
+export const catalogImportSchema = z
+  .object({
+    version: z.int().describe('In force now.'),
+    warnings: z
+      .array(z.object({ path: z.string(), message: z.string() }))
+      .describe('What may be meant, and probably is not.'),
+  })
+  .meta({ id: 'CatalogImport' })
 
 export const agentListSchema = z
   .object({
@@ -44,4 +72,5 @@ export const agentListSchema = z
   })
   .meta({ id: 'Agents' })
 
+export type CatalogVersionView = z.infer<typeof catalogVersionSchema>
 export type ModelList = z.infer<typeof modelListSchema>

@@ -12,7 +12,7 @@ const pricePerMillion = z
 export const currencyCode = z.string().regex(/^[A-Z]{3}$/, 'an ISO 4217 code such as USD')
 
 /** What a route's upstream model can do beyond text. */
-const capabilitiesSchema = z.strictObject({
+export const capabilitiesSchema = z.strictObject({
   tools: z.boolean().default(true),
   jsonSchema: z.boolean().default(true),
   vision: z.boolean().default(false),
@@ -96,19 +96,23 @@ export const catalogModelSchema = z.strictObject({
   routes: z.array(routeSchema).min(1).max(16),
 })
 
+/** The shape of a catalog; `checkCatalog` looks at it as a whole. */
+export const catalogShape = z.strictObject({
+  models: z.array(catalogModelSchema).min(1).max(500),
+  prices: z.array(priceSchema).max(5000),
+})
+
 /** The whole catalog: validated as one document, kept in immutable versions. */
-export const catalogSchema = z
-  .strictObject({ models: z.array(catalogModelSchema).min(1).max(500), prices: z.array(priceSchema).max(5000) })
-  .superRefine((catalog, context) => {
-    const seen = new Set<string>()
-    for (const model of catalog.models) {
-      const names = [model.name, ...model.routes.map((route) => `${model.name} › ${route.name}`)]
-      for (const each of names) {
-        if (seen.has(each)) context.addIssue({ code: 'custom', message: `${each} stands twice` })
-        seen.add(each)
-      }
+export const catalogSchema = catalogShape.superRefine((catalog, context) => {
+  const seen = new Set<string>()
+  for (const model of catalog.models) {
+    const names = [model.name, ...model.routes.map((route) => `${model.name} › ${route.name}`)]
+    for (const each of names) {
+      if (seen.has(each)) context.addIssue({ code: 'custom', message: `${each} stands twice` })
+      seen.add(each)
     }
-  })
+  }
+})
 
 export type Route = z.infer<typeof routeSchema>
 /** A route as people write it. */

@@ -1,5 +1,7 @@
 import type { Prices, TokenPrices, Usage } from '#domain/pricing.ts'
 import { z } from 'zod'
+import { reuseSchema, tightSchema } from './call-choices.ts'
+import { constraintsSchema } from './constraints.ts'
 import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
@@ -179,7 +181,13 @@ export const runOptionsSchema = z.object({
   onExhausted: z.enum(ON_EXHAUSTED),
   mayRepeat: z.int(),
   pauseDeadlineMs: z.int(),
+  constraints: constraintsSchema.nullish(),
+  tight: tightSchema.default({ policy: 'refuse' }),
+  reuse: reuseSchema.nullish(),
 })
+
+/** A key's constraints as stored: null for a key that may use everything. */
+export const keyConstraintsSchema = constraintsSchema.nullable()
 
 /** The limit that paused or ended a run. Amounts are decimal strings in the major unit. */
 export const moneyStopSchema = z

@@ -42,7 +42,7 @@ export async function newestCatalog(db: Kysely<Database>): Promise<CatalogVersio
   const row = await db.selectFrom('catalog').selectAll().orderBy('version', 'desc').limit(1).executeTakeFirst()
   if (!row)
     throw new Problem('unknown_model', 'no catalog has been imported', {
-      remedy: 'Set PURSER_CATALOG and start again.',
+      remedy: 'Import one with purser catalog import, or set PURSER_CATALOG and start again.',
     })
   return { version: row.version, catalog: catalogSchema.parse(row.document) }
 }

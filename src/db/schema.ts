@@ -4,12 +4,13 @@ import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
 import type { CorpusTables } from './corpus-tables.ts'
 import type { LimitTables } from './limit-tables.ts'
+import type { RouteTables } from './route-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, LimitTables {
+export interface Database extends CorpusTables, LimitTables, RouteTables {
   organisation: { id: string; name: string; created_at: Stamp }
   project: { id: string; organisation_id: string; name: string; created_at: Stamp }
   api_key: {
@@ -21,6 +22,7 @@ export interface Database extends CorpusTables, LimitTables {
     hash: Buffer
     created_at: Stamp
     revoked_at: Date | null
+    constraints: Json | null
   }
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
