@@ -1,5 +1,6 @@
 import type { Route } from '#contracts/catalog.ts'
 import {
+  commitsOf,
   createRouteWorld,
   ended,
   forever,
@@ -10,7 +11,6 @@ import {
   type TestProcess,
 } from '#test/support/routes.ts'
 import { pollUntil } from '#test/support/poll.ts'
-import { commitsOf } from '#test/support/routes.ts'
 import fc from 'fast-check'
 import { sql } from 'kysely'
 import { setTimeout as delay } from 'node:timers/promises'
