@@ -1,4 +1,4 @@
-import type { Transaction } from 'kysely'
+import type { Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
 import type { RouteKey } from './route-turn.ts'
@@ -6,7 +6,7 @@ import type { Database } from './schema.ts'
 
 /** Tells a run that a route billed above the hold of one of its attempts, and by how much its holds are raised now. */
 export function noteDistrust(
-  trx: Transaction<Database>,
+  db: Kysely<Database>,
   scope: Scope,
   excess: RouteKey & {
     readonly runId: string
@@ -21,5 +21,5 @@ export function noteDistrust(
 ): Promise<void> {
   const { runId, held, charged, ...facts } = excess
   const data = { ...facts, heldNano: held.toString(), chargedNano: charged.toString() }
-  return addEvent(trx, scope, { runId, kind: 'route.distrusted', data })
+  return db.transaction().execute((trx) => addEvent(trx, scope, { runId, kind: 'route.distrusted', data }))
 }

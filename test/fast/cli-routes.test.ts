@@ -1,3 +1,4 @@
+import type { RouteHealthView } from '#contracts/api-route.ts'
 import { sandboxCatalog } from '#local/catalog.ts'
 import { useScratchFolder } from '#test/support/scratch.ts'
 import { writeFile } from 'node:fs/promises'
@@ -53,7 +54,7 @@ test('a file that is no JSON, or is not there, and a wrong command are said in a
 
 test('a route is a line with its circuit, its last failure, what is used of its limits, and its distrust', () => {
   const at = '2026-11-01T00:00:00.000Z'
-  const well = {
+  const well: RouteHealthView = {
     provider: 'p',
     upstreamModel: 'm',
     routes: [],
@@ -62,9 +63,9 @@ test('a route is a line with its circuit, its last failure, what is used of its 
     room: { requestsPerMinute: null, tokensPerMinute: null, concurrency: null },
     distrust: null,
     lastReset: null,
-  } as const
+  }
   expect(rowOf(well)).toEqual(['p m', 'closed', '0', '–', '–', '–'])
-  const ill = {
+  const ill: RouteHealthView = {
     ...well,
     circuit: { state: 'open', since: at, until: at, failures: 5 },
     lastFailure: { outcome: 'quota_gone', message: null, at },
@@ -74,7 +75,7 @@ test('a route is a line with its circuit, its last failure, what is used of its 
       concurrency: { limit: 4, used: 4, leased: 0 },
     },
     distrust: { factor: '1.501000', since: at },
-  } as const
+  }
   expect(rowOf(ill)).toEqual([
     'p m',
     `open until ${at}`,

@@ -123,11 +123,7 @@ test('distrust is told in the events of the run where it was found', async () =>
   const tenant = await makeTenant(api)
   const runId = await startTestRun(api, tenant)
   const excess = { ...key, runId, callId: newId(Date.now()), attempt: 1, route: 'steady', currency: 'USD' }
-  await api.db
-    .transaction()
-    .execute((trx) =>
-      noteDistrust(trx, tenant, { ...excess, held: 1_000_000n, charged: 1_501_000n, distrustPpm: 501_000 }),
-    )
+  await noteDistrust(api.db, tenant, { ...excess, held: 1_000_000n, charged: 1_501_000n, distrustPpm: 501_000 })
   const { body } = await api.ask('GET', `/api/v1/runs/${runId}/events?format=json`, { key: tenant.key })
   expect(body['events']).toContainEqual(
     expect.objectContaining({
