@@ -68,7 +68,7 @@ async function checkMoneyPath(db: Kysely<Database>, scope: Scope, { request, key
     factsOf: (route) => ({
       hasProvider: true, // which ones there are is known to the workers
       hasPocket: canPay(request, route),
-      prices: prices.get(route),
+      prices: prices.get(route) ?? 'no_price',
       leastInputTokens: 0,
       mostInputTokens: 0,
     }),

@@ -215,5 +215,7 @@ function failedOnce(report: RouteReport | undefined, failure: Failure): RouteRep
 }
 
 function failureOf(end: AttemptEnd, outcome: Outcome): Failure {
-  return { outcome, message: end.message === null ? null : end.message.slice(0, MAX_MESSAGE) }
+  // Postgres stores no NUL, and half a surrogate pair is no text.
+  const message = end.message?.slice(0, MAX_MESSAGE).toWellFormed().replaceAll('\0', '\uFFFD') ?? null
+  return { outcome, message }
 }

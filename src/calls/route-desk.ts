@@ -14,6 +14,8 @@ import { RouteRoom, type Taken } from './route-room.ts'
 const TURN_MS = 1_000
 /** What is known longer is looked at again before a request is sent. */
 const STALE_MS = 3_000
+/** Changes kept while the database is away: without it no call is made, so that few can come. */
+const MAX_UNWRITTEN = 1_000
 
 export type NotReady = 'circuit_open' | 'route_limit'
 
@@ -205,6 +207,8 @@ class Desk implements RouteDesk {
   /** Written at once, and by later ticks until it is: the database may be away. */
   #write(change: () => Promise<void>): void {
     this.#unwritten.add(change)
+    const [oldest] = this.#unwritten
+    if (oldest && this.#unwritten.size > MAX_UNWRITTEN) this.#unwritten.delete(oldest)
     const written = change()
       .then(
         () => void this.#unwritten.delete(change),

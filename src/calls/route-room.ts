@@ -8,7 +8,7 @@ const MAX_ASKS_OF_TURN = 250
 /** When to ask again where nothing better is known, in milliseconds. */
 const ASK_AGAIN_MS = 1_000
 /** When to ask again for more than the limit ever gives: a catalog may have changed by then. */
-const NEVER_FITS_MS = 60_000
+const NEVER_FITS_MS = 3_600_000
 /** A process keeps room for as many attempts as it had lately, times this. */
 const AHEAD = 2
 

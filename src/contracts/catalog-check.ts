@@ -84,7 +84,6 @@ function contradictions({ models, prices }: Parts): readonly CatalogFault[] {
     ...twice(prices.map(({ path, value }) => ({ path, value: `the price of ${priceName(value)}` }))),
     ...routes.flatMap(routeFaults),
     ...differences(routes),
-    ...prices.flatMap(tierFaults),
   ]
 }
 
@@ -154,15 +153,6 @@ function textOf(fact: Route['limits'] | Route['capabilities'] | string | undefin
   return JSON.stringify(
     typeof fact === 'object' ? Object.entries(fact).toSorted(([a], [b]) => (a < b ? -1 : 1)) : (fact ?? null),
   )
-}
-
-function tierFaults({ path, value }: At<CatalogPrice>): readonly CatalogFault[] {
-  const tiers = value.tiers ?? []
-  return tiers.flatMap(({ aboveInputTokens }, index) => {
-    const before = tiers[index - 1]?.aboveInputTokens ?? 0
-    const message = `is not more than that of the tier before, ${before}`
-    return aboveInputTokens > before ? [] : [{ path: `${path}.tiers.${index}.aboveInputTokens`, message }]
-  })
 }
 
 /** What may be meant, and probably is not. */

@@ -20,8 +20,3 @@ export function excessPpm(held: Nano, charged: Nano, raisedPpm = 0): number {
   const ppm = ceilDivide(charged * (PPM + BigInt(raisedPpm)), held) - PPM
   return ppm > BigInt(MAX_DISTRUST_PPM) ? MAX_DISTRUST_PPM : Number(ppm)
 }
-
-/** A worst case raised by so many parts per million, rounded up. */
-export function raisedBy(worstCase: Nano, distrustPpm: number): Nano {
-  return ceilDivide(worstCase * (PPM + BigInt(distrustPpm)), PPM)
-}

@@ -41,8 +41,8 @@ export interface RouteNeeds {
 export interface RouteFacts {
   readonly hasProvider: boolean
   readonly hasPocket: boolean
-  /** What the wallet pays; undefined when no price is in force. */
-  readonly prices: Prices | undefined
+  /** What the wallet pays, or why that is not known. */
+  readonly prices: Prices | 'no_price' | 'no_quote'
   /** Tokens that the prompt surely has, as that route counts: 0 when only an upper bound is known. */
   readonly leastInputTokens: number
   /** Tokens that the prompt may have. */
@@ -77,6 +77,7 @@ export const SKIP_REASONS = Object.freeze([
   'context_too_small',
   'token_limit_too_small',
   'no_price',
+  'no_quote',
   'price_not_comparable',
   'too_expensive',
   'no_provider',
@@ -142,7 +143,8 @@ function firstReason(model: ModelOffer<RouteOffer>, examined: Examined): SkipRea
     context_too_small: () => facts.leastInputTokens >= route.contextTokens,
     // Limits hold for what is taken of them, which is the worst case.
     token_limit_too_small: () => facts.mostInputTokens >= (limits.tokensPerMinute ?? Infinity),
-    no_price: () => facts.prices === undefined,
+    no_price: () => facts.prices === 'no_price',
+    no_quote: () => facts.prices === 'no_quote',
     price_not_comparable: () => bounds.some(({ maxPrices }) => maxPrices && !maxPriceFor(route, maxPrices)),
     too_expensive: () => bounds.some(({ maxPrices }) => maxPrices && isAbove(facts, maxPriceFor(route, maxPrices))),
     no_provider: () => !facts.hasProvider,
@@ -157,7 +159,7 @@ function maxPriceFor(route: RouteOffer, maxPrices: readonly MaxPrice[]): MaxPric
 
 /** Compared with the dearest of the kinds and tiers that the request can reach, as its hold is. */
 function isAbove({ prices, mostInputTokens }: RouteFacts, most: MaxPrice | undefined): boolean {
-  if (!prices || !most) return false
+  if (typeof prices === 'string' || !most) return false
   const { input, output } = highestOf(prices, mostInputTokens)
   const { inputNanoPerMillion, outputNanoPerMillion } = most
   return (

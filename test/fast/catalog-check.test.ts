@@ -39,8 +39,6 @@ test('the catalogs of the local stack and of the tests are without a fault', () 
   }
 })
 
-const tier = { aboveInputTokens: 100, input: '1', output: '2' }
-
 test.each<[string, unknown, string]>([
   [
     'a model',
@@ -87,11 +85,6 @@ test.each<[string, unknown, string]>([
     'a cost in the currency itself',
     catalog([{ ...good, costCurrency: 'USD' }]),
     'models.0.routes.0.costCurrency: is the currency itself, USD: leave it out',
-  ],
-  [
-    'tiers that do not rise',
-    catalog([good], { prices: [{ ...price, tiers: [tier, tier] }] }),
-    'prices.0.tiers.1.aboveInputTokens: is not more than that of the tier before, 100',
   ],
 ])('%s is a fault, and the only one', (_, document, problem) => {
   expect(problemsOf(document)).toEqual([problem])

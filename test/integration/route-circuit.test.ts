@@ -1,8 +1,17 @@
-import { createRouteWorld, ended, forever, routeTo, takeNow, type TestProcess } from '#test/support/routes.ts'
+import {
+  createRouteWorld,
+  ended,
+  forever,
+  routeTo,
+  takeNow,
+  type RouteWorld,
+  type TestProcess,
+} from '#test/support/routes.ts'
 import { pollUntil } from '#test/support/poll.ts'
 import type { Route } from '#contracts/catalog.ts'
+import { newId } from '#db/ids.ts'
+import { resetRoute } from '#db/route-health.ts'
 import type { Outcome } from '#domain/policy.ts'
-import type { RouteWorld } from '#test/support/routes.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 
@@ -253,4 +262,34 @@ test('what could not be written while the database was away is written when it i
   ticket.done(ended({ held: 1n, charged: 2n }))
   await sql`alter table route_state_away rename to route_state`.execute(world.owner)
   await pollUntil(async () => (await stateOf(world)).distrust_ppm === 1_000_000, { what: 'the distrust to be stored' })
+})
+
+test('whatever a provider says, the circuit opens: its message is cut, and what Postgres cannot store is replaced', async () => {
+  const world = await createRouteWorld()
+  const process = await world.startProcess()
+  const message = `\0 no \ud800${'x'.repeat(5_000)}`
+  ;(await takeNow(process, route)).done(ended({ outcome: 'authentication', charged: null, message }))
+  await untilOpen(process)
+  expect((await stateOf(world)).last_message).toBe(`\ufffd no \ufffd${'x'.repeat(294)}`)
+})
+
+test('a person closes the circuit, and every process sends again', async () => {
+  const world = await createRouteWorld()
+  const [first, second] = [await world.startProcess(), await world.startProcess()]
+  await fail(first, 1, 'quota_gone')
+  await untilOpen(first)
+  await pollUntil(async () => !(await second.desk.take(route, 0, forever)).ok, { what: 'the other process to know' })
+  const organisationId = newId(Date.now())
+  await world.db.insertInto('organisation').values({ id: organisationId, name: 'test' }).execute()
+  const caller = { keyId: newId(Date.now()), organisationId, projectId: null }
+  const reset = { id: newId(Date.now()), provider: route.provider, upstreamModel: route.upstreamModel }
+  for (const what of ['circuit', 'distrust'] as const) {
+    const isChanged = await world.db.transaction().execute((trx) => resetRoute(trx, caller, { ...reset, what }))
+    expect(isChanged).toBe(what === 'circuit')
+  }
+  for (const process of [first, second]) {
+    await pollUntil(() => process.desk.readiness(route).ready, { what: 'the route to be ready' })
+    ;(await takeNow(process, route)).done(ended({ outcome: 'timeout', charged: null }))
+  }
+  expect((await stateOf(world)).opened_at).toBeNull()
 })
