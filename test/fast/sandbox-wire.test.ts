@@ -85,7 +85,12 @@ describe('the sandbox speaks to the openai client', () => {
       'sandbox-busy',
       'sandbox-steady',
       'sandbox-small',
+      'sandbox-thinker',
+      'sandbox-echo',
+      'sandbox-embed',
     ])
+    expect(models[2]).toMatchObject({ kind: 'chat', context_length: 128_000, pricing: { input: '0.400000000' } })
+    expect(models[6]).toMatchObject({ kind: 'embedding', architecture: { output_modalities: ['embeddings'] } })
   })
 })
 
