@@ -16,8 +16,8 @@ export const chatDialect: Dialect = {
   idPrefix: 'chatcmpl-',
 }
 
-export function openAiError({ status: _, ...error }: WireError): object {
-  return { error }
+export function openAiError({ message, type, code, param }: WireError): object {
+  return { error: { message, type, code, param } }
 }
 
 function openChatAnswer(exchange: Exchange): AnswerWriter {

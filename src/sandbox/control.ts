@@ -37,6 +37,7 @@ const handlers: ReadonlyMap<string, ControlHandler> = new Map<string, ControlHan
   ['GET /bill', ({ context, res }) => sendJson(res, 200, context.log.bill(context.currency))],
   ['GET /invoice.csv', sendInvoice],
   ['GET /counters', sendCounters],
+  ['GET /memory', ({ res }) => sendJson(res, 200, { rssBytes: process.memoryUsage.rss() })],
 ])
 
 const COUNTS = ['requests', 'begun', 'finished', 'aborted', 'ended'] as const satisfies readonly (keyof Counts)[]

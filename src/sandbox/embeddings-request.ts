@@ -4,6 +4,7 @@ import { decodeTokens } from './tokens.ts'
 
 /** OpenAI's limit for one request. */
 const MOST_INPUTS = 2048
+const MOST_DIMENSIONS = 4096
 
 /** Reads the body of `POST /v1/embeddings`: each text becomes a message without a role. */
 export function readEmbeddingsRequest(body: Body): ModelRequest {
@@ -12,11 +13,15 @@ export function readEmbeddingsRequest(body: Body): ModelRequest {
   if (format !== 'float' && format !== 'base64') {
     throw new Unusable("Invalid 'encoding_format': expected 'float' or 'base64'.", 'encoding_format')
   }
+  const dimensions = readCount(body, 'dimensions')
+  if (dimensions !== null && dimensions > MOST_DIMENSIONS) {
+    throw new Unusable(`Invalid 'dimensions': expected at most ${MOST_DIMENSIONS}.`, 'dimensions')
+  }
   return {
     ...plainRequest,
     model,
     messages: readInputs(body['input']),
-    embedding: { dimensions: readCount(body, 'dimensions'), isBase64: format === 'base64' },
+    embedding: { dimensions, isBase64: format === 'base64' },
   }
 }
 

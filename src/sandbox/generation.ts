@@ -1,6 +1,9 @@
 import type { SandboxContext } from './context.ts'
 import type { LoggedRequest } from './log.ts'
 
+/** What the ids of answers begin with. */
+const ID_PREFIX = /^(?:chatcmpl-|msg_|embd-)/u
+
 /**
  * What OpenRouter's `GET /api/v1/generation?id=` tells of a request that has ended, however it ended; null before it
  * is known, and for ids of requests that never began. JSON text, as the cost is an exact number of nine decimals.
@@ -9,7 +12,7 @@ export function describeGeneration({ log, generations }: SandboxContext, id: str
   const seq = Number(/-(\d{1,15})$/u.exec(id)?.[1] ?? Number.NaN)
   const request = log.get(seq)
   if (request === null || !request.begun || request.endedAt === undefined) return null
-  if (id !== request.id && !id.endsWith(`-${request.id}`) && !id.endsWith(`_${request.id}`)) return null
+  if (id.replace(ID_PREFIX, '') !== request.id) return null
   if (Date.now() < Date.parse(request.endedAt) + generations.delayMs) return null
   return toText(id, request, request.endedAt)
 }

@@ -8,7 +8,8 @@ import { parseJson } from './json.ts'
 /** JSON lines, of which the last of a `seq` counts. What changes within one turn of the event loop is one write. */
 export class LogFile {
   readonly path: string
-  readonly #descriptor: number
+  /** Null once it is closed: what is noted then is lost. */
+  #descriptor: number | null
   readonly #noted = new Set<LoggedRequest>()
   #flushing: NodeJS.Immediate | null = null
 
@@ -25,7 +26,7 @@ export class LogFile {
   flush(): void {
     if (this.#flushing !== null) clearImmediate(this.#flushing)
     this.#flushing = null
-    if (this.#noted.size === 0) return
+    if (this.#noted.size === 0 || this.#descriptor === null) return
     let lines = ''
     for (const request of this.#noted) lines += `${JSON.stringify(request)}\n`
     this.#noted.clear()
@@ -34,12 +35,13 @@ export class LogFile {
 
   clear(): void {
     this.#noted.clear()
-    ftruncateSync(this.#descriptor)
+    if (this.#descriptor !== null) ftruncateSync(this.#descriptor)
   }
 
   close(): void {
     this.flush()
-    closeSync(this.#descriptor)
+    if (this.#descriptor !== null) closeSync(this.#descriptor)
+    this.#descriptor = null
   }
 }
 

@@ -1,5 +1,6 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import { chatDialect } from './chat-dialect.ts'
 import { parseConfig } from './config.ts'
 import type { SandboxContext } from './context.ts'
@@ -78,11 +79,14 @@ export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbo
   })
   const port = await listen(server, options.port ?? 0)
   const origin = `http://${HOST}:${port}`
+  let stopping: Promise<void> | null = null
   const stop = async (): Promise<void> => {
     await close(server)
+    // Requests that were broken off settle now.
+    await nextTurn()
     context.log.close()
   }
-  return { url: `${origin}/v1`, controlUrl: `${origin}/_control`, close: stop }
+  return { url: `${origin}/v1`, controlUrl: `${origin}/_control`, close: () => (stopping ??= stop()) }
 }
 
 async function route(
