@@ -1,10 +1,10 @@
-import { type ModelSettings, type SandboxModel } from './config.ts'
+import type { ModelSettings, SandboxModel } from './config.ts'
 import { type SandboxContext, settingsOf } from './context.ts'
 import type { Dialect } from './dialect.ts'
 import { type WireError, contextTooLong, invalidRequest, refusals, unknownModel, wrongKey } from './errors.ts'
 import { parseFaultRules } from './fault-rules.ts'
 import { parseFaultWords, splitModelName } from './fault-words.ts'
-import { type Faults, refusalOf } from './faults.ts'
+import { type CountedRule, type Faults, refusalOf } from './faults.ts'
 import { isRecord, parseJson, stringOrNull } from './json.ts'
 import { type PromptUsage, countPrompt } from './prompt.ts'
 import { type Body, Unusable } from './request-fields.ts'
@@ -82,7 +82,7 @@ function admitRequest(
 }
 
 type Scripts =
-  | { readonly ok: true; readonly rules: ReturnType<SandboxContext['faults']['script']> }
+  | { readonly ok: true; readonly rules: readonly CountedRule[] }
   | { readonly ok: false; readonly error: WireError }
 
 /** The faults that a request itself asks for: those of its header go before those of its model name. */

@@ -45,22 +45,39 @@ async function sendBody(
 
 async function sendStream(exchange: Exchange, writer: AnswerWriter, res: ServerResponse): Promise<void> {
   const { clientGone } = exchange
-  res.writeHead(200, EVENT_STREAM)
-  res.write(writer.start(reportedUsage(exchange, NOTHING_GENERATED)))
-  const { how, ...generated } = await generate(exchange, async (piece) => {
-    const text = writer.piece(piece)
+  let pending = writer.start(reportedUsage(exchange, NOTHING_GENERATED))
+  const write = async (): Promise<void> => {
+    const text = pending
+    pending = ''
     if (text !== '' && !res.write(text)) await drained(res, clientGone)
+  }
+  res.writeHead(200, EVENT_STREAM)
+  const isPaced = isInterrupted(exchange)
+  if (isPaced) await write()
+  // Each write of its own costs as much as the rest of a short answer: what comes at once goes at once.
+  const { how, ...generated } = await generate(exchange, async (piece, sent) => {
+    pending += writer.piece(piece)
+    if (isPaced || sent % PIECES_PER_TURN === 0) await write()
   })
-  if (how === 'gone' || how === 'cut') return breakOff(exchange, generated)
+  if (how === 'gone' || how === 'cut') {
+    await write()
+    return breakOff(exchange, generated)
+  }
   exchange.settle({ ...generated, isFinished: how === 'whole' })
-  if (how === 'whole') res.end(writer.end(reportedUsage(exchange, generated)))
-  else res.end(how === 'error' ? writer.error(refusals.siteOverloaded) : '')
+  if (how === 'whole') res.end(pending + writer.end(reportedUsage(exchange, generated)))
+  else res.end(pending + (how === 'error' ? writer.error(refusals.siteOverloaded) : ''))
+}
+
+/** Whether time passes between the pieces of the answer. */
+function isInterrupted({ settings, faults, hold }: Exchange): boolean {
+  const isSlow = settings.tokensPerSecond > 0 || faults.delayPerChunkMs !== undefined
+  return isSlow || faults.hangAfterChunks !== undefined || hold !== null
 }
 
 /** Produces the answer piece by piece, at the pace that the model and its faults have. */
 async function generate(
   { output, faults, settings, hold, clientGone, request }: Exchange,
-  emit: (piece: Exchange['output']['pieces'][number]) => unknown,
+  emit: (piece: Exchange['output']['pieces'][number], sent: number) => unknown,
 ): Promise<AnswerEnd> {
   const { pieces } = output
   const holdAfter = hold?.at === 'mid-stream' && request.isStream ? middleOf(pieces.length) : null
@@ -79,7 +96,7 @@ async function generate(
     completionTokens += piece.tokens
     if (piece.kind === 'hidden' || piece.kind === 'reasoning') reasoningTokens += piece.tokens
     sent += 1
-    await emit(piece)
+    await emit(piece, sent)
     if (sent === holdAfter) await hold?.wait()
     if (sent % PIECES_PER_TURN === 0) await nextTurn()
   }

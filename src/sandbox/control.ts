@@ -74,7 +74,8 @@ export async function answerControl(
   try {
     await handler({ context, res, url, name: decodeURIComponent(name), body: parsed.value })
   } catch (error) {
-    if (!(error instanceof TypeError || error instanceof Refused)) throw error
+    // A path that is no URI is a mistake of the caller's as well.
+    if (!(error instanceof TypeError || error instanceof URIError || error instanceof Refused)) throw error
     sendJson(res, error instanceof Refused ? error.status : 400, { error: error.message })
   }
 }

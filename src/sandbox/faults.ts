@@ -75,7 +75,7 @@ export interface FaultRule extends Faults {
   readonly matching?: string
 }
 
-interface CountedRule {
+export interface CountedRule {
   readonly rule: FaultRule
   /** Requests it applied to. */
   seen: number

@@ -144,6 +144,7 @@ test('the control API is closed to whoever lacks its key, and says what is wrong
   await expect(control('POST', '/holds', { notifyUrl: 'http://example.com/' })).rejects.toThrow(/400.*notifyUrl/u)
   await expect(control('PUT', '/faults/nobody', {})).rejects.toThrow(/404/u)
   await expect(control('GET', '/nowhere')).rejects.toThrow(/404/u)
+  await expect(control('GET', '/settings/%ff')).rejects.toThrow(/400/u)
 })
 
 test('300 requests at once are all answered', async () => {
