@@ -5,6 +5,7 @@ import type { AnswerWriter, Dialect } from './dialect.ts'
 import { refusals } from './errors.ts'
 import { type Exchange, type Generated, NOTHING_GENERATED, hang, pause, reportedUsage } from './exchange.ts'
 import { sendJson } from './http.ts'
+import type { OutputPiece } from './output.ts'
 
 /** A request held in mid-stream has sent half of its answer, but no more pieces than this. */
 const MOST_PIECES_BEFORE_HOLD = 8
@@ -77,24 +78,22 @@ function isInterrupted({ settings, faults, hold }: Exchange): boolean {
 /** Produces the answer piece by piece, at the pace that the model and its faults have. */
 async function generate(
   { output, faults, settings, hold, clientGone, request }: Exchange,
-  emit: (piece: Exchange['output']['pieces'][number], sent: number) => unknown,
+  emit: (piece: OutputPiece, sent: number) => unknown,
 ): Promise<AnswerEnd> {
   const { pieces } = output
   const holdAfter = hold?.at === 'mid-stream' && request.isStream ? middleOf(pieces.length) : null
   const stop = stopOf({ faults, request, output })
   const beganAtMs = performance.now()
-  let completionTokens = 0
-  let reasoningTokens = 0
+  let generated = NOTHING_GENERATED
   let sent = 0
   for (const piece of pieces) {
     if (sent === stop.after) break
     const paceMs =
-      settings.tokensPerSecond > 0 ? (1000 * (completionTokens + piece.tokens)) / settings.tokensPerSecond : 0
+      settings.tokensPerSecond > 0 ? (1000 * (generated.completionTokens + piece.tokens)) / settings.tokensPerSecond : 0
     if (paceMs > 0) await pause(beganAtMs + paceMs - performance.now(), clientGone)
     if (faults.delayPerChunkMs !== undefined) await pause(faults.delayPerChunkMs, clientGone)
     if (clientGone.aborted) break
-    completionTokens += piece.tokens
-    if (piece.kind === 'hidden' || piece.kind === 'reasoning') reasoningTokens += piece.tokens
+    generated = addPiece(generated, piece)
     sent += 1
     await emit(piece, sent)
     if (sent === holdAfter) await hold?.wait()
@@ -102,7 +101,15 @@ async function generate(
   }
   if (stop.how === 'hang' && !clientGone.aborted) await hang(clientGone)
   const how = clientGone.aborted ? 'gone' : stop.how === 'hang' ? 'cut' : stop.how
-  return { how, completionTokens, reasoningTokens }
+  return { how, ...generated }
+}
+
+function addPiece({ completionTokens, reasoningTokens }: Generated, { kind, tokens }: OutputPiece): Generated {
+  const isReasoning = kind === 'hidden' || kind === 'reasoning'
+  return {
+    completionTokens: completionTokens + tokens,
+    reasoningTokens: reasoningTokens + (isReasoning ? tokens : 0),
+  }
 }
 
 /** After how many pieces a fault ends the answer, and how. */
@@ -133,9 +140,8 @@ async function sendHeadersOnly(exchange: Exchange, res: ServerResponse): Promise
 }
 
 function sendGarbage(exchange: Exchange, res: ServerResponse): void {
-  const { pieces } = exchange.output
-  const completionTokens = pieces.reduce((sum, piece) => sum + piece.tokens, 0)
-  exchange.settle({ completionTokens, reasoningTokens: 0, isFinished: true })
+  const generated = exchange.output.pieces.reduce(addPiece, NOTHING_GENERATED)
+  exchange.settle({ ...generated, isFinished: true })
   if (exchange.faults.garbage === 'invalid-sse') {
     res.writeHead(200, EVENT_STREAM).end('data: {"id":"chatcmpl-\n\ndata: [DONE]\n\n')
     return

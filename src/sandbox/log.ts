@@ -37,7 +37,7 @@ export interface LogOptions {
   readonly keep: number
 }
 
-export const DEFAULT_KEEP = 50_000
+export const DEFAULT_KEEP = 20_000
 
 /**
  * All requests since the log began: the latest one by one, all others as sums, so that hundreds of thousands fit into

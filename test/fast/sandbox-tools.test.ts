@@ -80,6 +80,10 @@ describe('tools', () => {
     const streamed = await collect(sandbox, body)
     expect(streamed.finishReason).toBe('tool_calls')
     expect(whole).toMatchObject({ id: streamed.id, function: { name: streamed.name, arguments: streamed.arguments } })
+    const collected = await sandbox.client.chat.completions
+      .stream({ model, messages, tools, tool_choice: 'required' })
+      .finalMessage()
+    expect(collected.tool_calls).toMatchObject([{ id: streamed.id, function: { arguments: streamed.arguments } }])
   })
 
   test('whose arguments do not fit are cut, and say so', async () => {
