@@ -118,7 +118,7 @@ export async function chooseRoutes(
       return {
         hasProvider: known.hasProvider(route.provider),
         hasPocket: pockets.some((pocket) => pays(pocket, route)),
-        prices: price?.prices,
+        prices: price?.prices ?? 'no_price',
         leastInputTokens: prompt?.least ?? 0,
         mostInputTokens: prompt?.tokens ?? route.contextTokens,
       }
