@@ -18,6 +18,7 @@ const files = [
   '0012_corrections',
   '0013_hot_path',
   '0014_late_money_and_replays',
+  '0016_prices',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -2,7 +2,8 @@ import type { AgentManifest } from '#contracts/agents.ts'
 import type { RunRequest } from '#contracts/api-run.ts'
 import type { Route } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
-import { newestCatalog, priceInForce } from '#db/catalog.ts'
+import { sellPriceOf } from '#calls/sell.ts'
+import { newestCatalog } from '#db/catalog.ts'
 import { getCorpus } from '#db/corpus.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
@@ -30,14 +31,14 @@ export function makeRunCheck(agents: readonly AgentManifest[]): RunCheck {
     }
     const checked = schema.safeParse(request.input)
     if (!checked.success) throw problemOf(checked.error.issues, 'input')
-    await checkMoneyPath(db, request)
+    await checkMoneyPath(db, scope, request)
     await checkCorpus(db, scope, checked.data)
     return { input: checked.data }
   }
 }
 
 /** Whether the model exists, is priced, and can be paid from the pockets that were asked for. */
-async function checkMoneyPath(db: Kysely<Database>, request: RunRequest): Promise<void> {
+async function checkMoneyPath(db: Kysely<Database>, scope: Scope, request: RunRequest): Promise<void> {
   const { catalog } = await newestCatalog(db)
   const model = catalog.models.find((each) => each.name === request.model)
   if (!model) {
@@ -45,17 +46,33 @@ async function checkMoneyPath(db: Kysely<Database>, request: RunRequest): Promis
       remedy: 'The models are listed at /api/v1/models.',
     })
   }
+  const payable = model.routes.filter((route) => canPay(request, route))
+  const unquoted: Route[] = []
   for (const route of model.routes) {
-    if (await priceInForce(db, route)) continue
-    throw new Problem('no_price', `The route ${route.name} of ${model.name} has no price, and nothing runs unpriced.`, {
-      remedy: `Give ${route.provider} ${route.upstreamModel} a price in ${route.currency}, or take the route out of the catalog.`,
-      extra: { route: route.name },
-    })
+    const sold = await sellPriceOf(db, scope, route)
+    if (!sold.ok && sold.reason === 'no_price') throw unpriced(model.name, route)
+    if (!sold.ok) unquoted.push(route)
   }
-  if (model.routes.some((route) => canPay(request, route))) return
+  if (payable.some((route) => !unquoted.includes(route))) return
+  const [route] = payable
+  if (route) throw unexchanged(model.name, route)
   const wanted = new Set(model.routes.map((route) => `${route.balanceClass} ${route.currency}`))
   throw new Problem('no_route', `No route of ${model.name} can be paid from these pockets.`, {
     remedy: `Put in one of: ${[...wanted].join(', ')}.`,
+  })
+}
+
+function unpriced(model: string, { name, provider, upstreamModel, currency, costCurrency = currency }: Route): Problem {
+  return new Problem('no_price', `The route ${name} of ${model} has no price, and nothing runs unpriced.`, {
+    remedy: `Give ${provider} ${upstreamModel} a price in ${costCurrency}, or take the route out of the catalog.`,
+    extra: { route: name },
+  })
+}
+
+function unexchanged(model: string, { name, currency }: Route): Problem {
+  return new Problem('no_quote', `The route ${name} of ${model} has no price in ${currency} at the moment.`, {
+    remedy: 'An operator has to store an exchange rate with POST /api/v1/quotes.',
+    extra: { route: name },
   })
 }
 

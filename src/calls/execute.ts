@@ -1,7 +1,7 @@
 import type { CatalogModel } from '#contracts/catalog.ts'
 import { attemptDetailSchema, planSchema, storedPlan } from '#contracts/stored.ts'
 import { canonical, loadCall, noteStop, openCall, pocketsOf, type CallStory, type Step } from '#db/call.ts'
-import { catalogAt, newestCatalog, priceInForce } from '#db/catalog.ts'
+import { catalogAt, newestCatalog } from '#db/catalog.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
 import type { ReserveItem } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -14,6 +14,7 @@ import { ledgerId } from './charge.ts'
 import { MAX_ATTEMPTS, MAX_WAIT_MS, type Engine } from './engine.ts'
 import { isAbandoned, takeOver } from './lost.ts'
 import { chooseRoutes, planAttempt, type RouteChoice } from './plan.ts'
+import { sellPriceOf } from './sell.ts'
 
 const OWNER_POLL_MS = [25, 50, 100, 200, 400] as const
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
@@ -95,7 +96,7 @@ function routesFor(engine: Engine, request: CallRequest, model: CatalogModel): P
     chooseRoutes(model, {
       pockets,
       hasProvider: (name) => engine.providers.has(name),
-      priceOf: (route) => priceInForce(engine.db, route),
+      priceOf: (route) => sellPriceOf(engine.db, request.scope, route),
     }),
   )
 }

@@ -3,21 +3,21 @@ import type { ChatMessage } from '#contracts/chat.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import type { Plan } from '#contracts/stored.ts'
 import type { Pocket } from '#db/call.ts'
-import type { Price } from '#db/catalog.ts'
 import { inputTokenBound } from '#domain/token-bound.ts'
 import { worstCaseOf } from '#domain/pricing.ts'
 import type { CallBody } from './call.ts'
+import { plannedCost, type SellPrice, type SellPriceAnswer } from './sell.ts'
 
 /** A route that can serve this call and be paid from this envelope. */
 export interface Candidate {
   readonly route: Route
-  readonly price: Price
+  readonly price: SellPrice
   readonly pocket: Pocket
 }
 
 export interface SkippedRoute {
   readonly route: string
-  readonly reason: 'no_price' | 'no_pocket' | 'no_provider'
+  readonly reason: 'no_price' | 'no_quote' | 'no_pocket' | 'no_provider'
 }
 
 /** What is known about the routes of a catalog model for one call, before any is tried. */
@@ -44,6 +44,7 @@ export function planAttempt(
   const { route, price } = candidate
   const bound = inputBoundOn(route, request.body)
   const maxOutputTokens = Math.min(request.body.maxTokens, route.maxOutputTokens)
+  const usageBound = { inputTokens: bound, maxOutputTokens }
   const plan: Plan = {
     route: route.name,
     provider: route.provider,
@@ -52,6 +53,7 @@ export function planAttempt(
     currency: route.currency,
     priceId: price.id,
     prices: price.prices,
+    ...plannedCost(price, usageBound),
     inputTokenBound: bound,
     maxOutputTokens,
     timeoutMs: route.timeoutMs,
@@ -59,7 +61,7 @@ export function planAttempt(
     after: request.after,
     skipped: [...request.skipped],
   }
-  return { plan, amount: worstCaseOf(price.prices, { inputTokens: bound, maxOutputTokens }) }
+  return { plan, amount: worstCaseOf(price.prices, usageBound) }
 }
 
 /** Sorts the routes of a model into those that can be tried, in their order, and those that cannot, with the reason. */
@@ -68,18 +70,18 @@ export async function chooseRoutes(
   known: {
     readonly pockets: readonly Pocket[]
     readonly hasProvider: (name: string) => boolean
-    readonly priceOf: (route: Route) => Promise<Price | undefined>
+    readonly priceOf: (route: Route) => Promise<SellPriceAnswer>
   },
 ): Promise<RouteChoice> {
   const candidates: Candidate[] = []
   const skipped: SkippedRoute[] = []
   for (const route of model.routes) {
-    const price = await known.priceOf(route)
+    const sold = await known.priceOf(route)
     const pocket = known.pockets.find((each) => pays(each, route.balanceClass, route.currency))
-    if (!price) skipped.push({ route: route.name, reason: 'no_price' })
+    if (!sold.ok) skipped.push({ route: route.name, reason: sold.reason })
     else if (!known.hasProvider(route.provider)) skipped.push({ route: route.name, reason: 'no_provider' })
     else if (!pocket) skipped.push({ route: route.name, reason: 'no_pocket' })
-    else candidates.push({ route, price, pocket })
+    else candidates.push({ route, price: sold.price, pocket })
   }
   return { candidates, skipped }
 }

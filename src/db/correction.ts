@@ -1,7 +1,7 @@
 import type { Certainty } from '#contracts/names.ts'
 import { invariant } from '#domain/invariant.ts'
 import { sql, type Kysely } from 'kysely'
-import type { PocketKey } from './hold.ts'
+import { marginRow, type Margin, type PocketKey } from './hold.ts'
 import { json } from './json.ts'
 import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
@@ -18,6 +18,8 @@ export interface Correction {
   readonly detail: unknown
   readonly answerId: string | null
   readonly answer: unknown
+  /** What the provider bills by it, where that is not what is paid. Left out when it is nothing. */
+  readonly margin?: Margin | undefined
   /** By hand: only for a lost attempt whose cost nobody knows, and decided under the lock that the truth takes. */
   readonly voids?: true
 }
@@ -45,6 +47,7 @@ export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Cor
     answer_id: item.answerId,
     answer: item.answer,
     voids: item.voids,
+    ...(item.margin && { margin: marginRow(item.margin) }),
   })
   const { rows } = await sql<{ verdict: CorrectVerdict }>`
     select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`.execute(db)
