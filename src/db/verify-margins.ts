@@ -73,8 +73,12 @@ export const marginCheck: TableCheck = {
       ${join('project', 'p', sql`p.id = a.project_id`)}
       ${join('quote', 'q', sql`q.id = a.quote_id`)}
       ${join(bookedMargins, 'b', sql`b.call_id = a.call_id and b.attempt = a.number and b.currency = a.currency`)}
-      ${join(bookedMargins, 'x', sql`x.call_id = a.call_id and x.attempt = a.number and x.currency = a.cost_currency
-        and x.currency <> a.currency`)}
+      ${join(
+        bookedMargins,
+        'x',
+        sql`x.call_id = a.call_id and x.attempt = a.number and x.currency = a.cost_currency
+        and x.currency <> a.currency`,
+      )}
       left join extra e on e.call_id = a.call_id and e.attempt = a.number
       left join route v on v.version = c.catalog_version and v.model = c.model and v.route = a.route
       left join term t on t.cost_prices = a.cost_prices and t.bps = a.bps and t.sell = a.sell and t.buy = a.buy
