@@ -11,6 +11,7 @@ import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
+import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
@@ -64,6 +65,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         quoteRoutes,
         statementRoutes,
         catalogRoutes,
+        priceRoutes,
         corpusRoutes,
         passageRoutes,
         runStartRoutes,

@@ -25,6 +25,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'resolve what dead processes left open, or take a lost cost back',
     load: async () => (await import('./reconcile.ts')).reconcile,
   },
+  prices: {
+    summary: 'compare a public price list with the price book, or add what differs',
+    load: async () => (await import('./prices.ts')).prices,
+  },
   statement: {
     summary: "write a wallet's statement of a month, as CSV or JSON",
     load: async () => (await import('./statement.ts')).statement,
