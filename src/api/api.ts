@@ -11,6 +11,7 @@ import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
+import { marginRoutes } from './margin-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
@@ -66,6 +67,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         statementRoutes,
         catalogRoutes,
         priceRoutes,
+        marginRoutes,
         corpusRoutes,
         passageRoutes,
         runStartRoutes,

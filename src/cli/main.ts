@@ -25,6 +25,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'resolve what dead processes left open, or take a lost cost back',
     load: async () => (await import('./reconcile.ts')).reconcile,
   },
+  margins: {
+    summary: 'print what was sold, what providers bill for it, and what is left',
+    load: async () => (await import('./margins.ts')).margins,
+  },
   prices: {
     summary: 'compare a public price list with the price book, or add what differs',
     load: async () => (await import('./prices.ts')).prices,
