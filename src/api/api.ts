@@ -11,6 +11,7 @@ import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
+import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
@@ -68,6 +69,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         catalogRoutes,
         priceRoutes,
         marginRoutes,
+        invoiceRoutes,
         corpusRoutes,
         passageRoutes,
         runStartRoutes,

@@ -25,6 +25,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'resolve what dead processes left open, or take a lost cost back',
     load: async () => (await import('./reconcile.ts')).reconcile,
   },
+  invoice: {
+    summary: "compare a provider's invoice with what was booked",
+    load: async () => (await import('./invoice.ts')).invoice,
+  },
   margins: {
     summary: 'print what was sold, what providers bill for it, and what is left',
     load: async () => (await import('./margins.ts')).margins,
