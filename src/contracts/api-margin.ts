@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
 
-export const MARGIN_GROUPS = ['project', 'model', 'route', 'month'] as const
+const MARGIN_GROUPS = ['project', 'model', 'route', 'month'] as const
 
 const groups = z
   .string()

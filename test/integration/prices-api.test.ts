@@ -77,9 +77,9 @@ test('a price of a later time is listed, in force when its time comes and not be
   })
   const { body } = await api.ask('GET', '/api/v1/prices?provider=lux', { key: api.operatorKey })
   const { prices } = bookedPricesSchema.parse(body)
-  expect(prices.map(({ inForce, components }) => [inForce, components['input']]).toSorted()).toEqual([
-    [false, '5.000000'],
-    [true, '9.000000'],
+  expect(prices.map(({ inForce, components }) => `${inForce} ${components['input']}`).toSorted()).toEqual([
+    'false 5.000000',
+    'true 9.000000',
   ])
   const { rows } = await sql<{ past: number }>`
     select count(*)::integer as past from price where effective_at < clock_timestamp() - interval '1 hour'`.execute(
