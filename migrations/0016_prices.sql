@@ -307,32 +307,36 @@ language sql stable as $$
   where t.call_id = p_hold.call_id and t.attempt = p_hold.attempt and t.code in ('margin', 'cost_exchange')
 $$;
 
--- Brings an attempt's margin to what it is when the attempt is sold for `p_sell`: nothing of nothing, whoever says so. The
--- caller holds the attempt's locks.
-create function correct_margin(p_hold transfer, p_attempt attempt, p_sell bigint, p_margin jsonb) returns void
+-- Brings an attempt's margin to what it is by a correction: its cost is that of the usage that is told; of none at all when
+-- nothing is charged; else the same part of its hold at cost that is charged of its hold. An estimate costs its hold at most.
+-- The caller holds the attempt's locks.
+create function correct_margin(p_hold transfer, p_attempt attempt, p_item jsonb) returns void
 language plpgsql as $$
 declare
   v_cost jsonb := p_attempt.plan->'cost';
-  v_new jsonb := p_margin;
+  v_quote jsonb := nullif(v_cost->'quote', 'null');
+  v_amount numeric := (p_item->>'amount')::numeric;
+  v_held numeric := (v_cost->>'held')::numeric;
+  v_new numeric;
+  v_converted numeric;
   v_old record;
 begin
   if v_cost is null then return; end if;
-  if v_new is null and p_sell = 0 then
-    v_new := jsonb_build_object('cost', 0, 'converted', 0, 'currency', v_cost->>'currency',
-      'quote_id', v_cost->'quote'->>'id');
+  v_new := charge_of(v_cost->'prices', nullif(p_item->'usage', 'null'));
+  if v_new is null then
+    v_new := case when v_amount = 0 then 0
+      else least(v_held, div(v_held * v_amount + p_hold.amount - 1, greatest(p_hold.amount, 1))) end;
+  elsif p_item->>'certainty' <> 'billed' then
+    v_new := least(v_new, v_held);
   end if;
-  if v_new is null then return; end if;
-  if not v_new ? 'margin_id' or exists (select from transfer t where t.id in
-    ((v_new->>'margin_id')::uuid, (v_new->>'sold_id')::uuid, (v_new->>'bought_id')::uuid)) then
-    v_new := v_new || jsonb_build_object('margin_id', uuidv7(), 'sold_id', uuidv7(), 'bought_id', uuidv7());
-  end if;
+  v_converted := sell_of(v_new, 0, coalesce((v_quote->>'sell')::numeric, 1), coalesce((v_quote->>'buy')::numeric, 1));
   select * into v_old from margin_of(p_hold);
   -- Without an exchange what is sold and is no margin is the cost: there is none to compare with.
-  if v_new->>'quote_id' is null then v_old.converted := (v_new->>'converted')::bigint; end if;
+  if v_quote is null then v_old.converted := v_converted; end if;
   perform post_margins(array[row(p_hold.project_id, p_hold.call_id, p_hold.attempt, p_hold.currency,
-    p_sell - v_old.margin - v_old.converted, v_new || jsonb_build_object(
-      'converted', (v_new->>'converted')::bigint - v_old.converted,
-      'cost', (v_new->>'cost')::bigint - v_old.cost))::sold_attempt], clock_timestamp());
+    v_amount - v_old.margin - v_old.converted, jsonb_build_object('margin_id', uuidv7(), 'sold_id', uuidv7(),
+      'bought_id', uuidv7(), 'currency', v_cost->>'currency', 'quote_id', v_quote->>'id',
+      'converted', v_converted - v_old.converted, 'cost', v_new - v_old.cost))::sold_attempt], clock_timestamp());
 end
 $$;
 
@@ -437,12 +441,10 @@ declare
   v_moved bigint;
   v_tags jsonb;
   v_answers boolean;
-  v_margin jsonb := nullif(p_item->'margin', 'null');
 begin
   select i.* into item from jsonb_to_record(p_item) as i(hold_id uuid, correction_id uuid, debt_id uuid, amount bigint,
     tokens bigint, certainty text, usage jsonb, detail jsonb, answer_id uuid, answer jsonb);
-  if item.amount not between 0 and 1000000000000000 or item.tokens not between 0 and 1000000000000000
-    or not is_margin(v_margin) then
+  if item.amount not between 0 and 1000000000000000 or item.tokens not between 0 and 1000000000000000 then
     return 'invalid_amount';
   end if;
   select * into v_pocket from account where id = p_account and project_id = p_project and kind = 'pocket';
@@ -481,7 +483,7 @@ begin
     from (values (item.correction_id, v_pocket.id, v_moved, v_debt = 0),
       (item.debt_id, counterparty(p_project, 'overage', v_hold.currency), v_debt, false)) as m(id, account, amount, always)
     where m.amount > 0 or m.always;
-  perform correct_margin(v_hold, v_attempt, item.amount, v_margin);
+  perform correct_margin(v_hold, v_attempt, p_item);
   if v_delta < 0 and v_moved > 0 then perform return_late(p_project, v_way.pockets, v_way.open, v_moved); end if;
   perform settle_leases(v_attempt.leases, 0, 0, 0, v_delta, coalesce(item.tokens - v_attempt.tokens_used, 0),
     (item.amount > 0)::integer - v_was_call::integer);

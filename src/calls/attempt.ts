@@ -124,7 +124,6 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
     detail: { lateOutcome: item.outcome },
     answerId: item.answerId,
     answer: item.answer,
-    margin: item.margin,
   })
   invariant(verdict === 'corrected' || verdict === 'replayed', `correcting ${item.holdId} answered ${verdict}`)
 }

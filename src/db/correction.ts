@@ -1,7 +1,7 @@
 import type { Certainty } from '#contracts/names.ts'
 import { invariant } from '#domain/invariant.ts'
 import { sql, type Kysely } from 'kysely'
-import { marginRow, type Margin, type PocketKey } from './hold.ts'
+import type { PocketKey } from './hold.ts'
 import { json } from './json.ts'
 import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
@@ -18,8 +18,6 @@ export interface Correction {
   readonly detail: unknown
   readonly answerId: string | null
   readonly answer: unknown
-  /** What the provider bills by it, where that is not what is paid. Left out when it is nothing. */
-  readonly margin?: Margin | undefined
   /** By hand: only for a lost attempt whose cost nobody knows, and decided under the lock that the truth takes. */
   readonly voids?: true
 }
@@ -33,7 +31,7 @@ export type CorrectVerdict =
   | 'unknown_hold'
   | 'invalid_amount'
 
-/** Books truth minus estimate, and stores the answer if the call has none yet. */
+/** Books truth minus estimate, its margin as well, and stores the answer if the call has none yet. */
 export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Correction): Promise<CorrectVerdict> {
   const body = json({
     hold_id: item.holdId,
@@ -47,7 +45,6 @@ export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Cor
     answer_id: item.answerId,
     answer: item.answer,
     voids: item.voids,
-    ...(item.margin && { margin: marginRow(item.margin) }),
   })
   const { rows } = await sql<{ verdict: CorrectVerdict }>`
     select correct(${pocket.projectId}, ${pocket.accountId}, ${body}::jsonb) as verdict`.execute(db)

@@ -231,7 +231,7 @@ function plainRow(item: SettleItem) {
   }
 }
 
-export function marginRow(margin: Margin) {
+function marginRow(margin: Margin) {
   return {
     margin_id: margin.marginId,
     sold_id: margin.soldId,
