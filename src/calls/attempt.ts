@@ -8,7 +8,7 @@ import type { ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallRequest } from './call.ts'
-import { ledgerId, settlementOf, type AttemptKey } from './charge.ts'
+import { ledgerId, settlementOf, wholeSettlementOf, type AttemptKey } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { Draining } from './gate-watch.ts'
 import { isEmbedding } from './prompt-size.ts'
@@ -106,14 +106,8 @@ async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: 
   } catch (error) {
     if (isStoreUnavailable(error)) throw error
     const message = error instanceof Error ? error.message : String(error)
-    const whole: SettleItem = {
-      ...item,
-      amount: granted.held,
-      tokens: null,
-      certainty: 'unknown',
-      usage: null,
-      detail: { message: `settled at the whole hold: ${message}` },
-    }
+    const { plan, held } = granted
+    const whole = wholeSettlementOf(granted.key, item, { plan, held, why: message })
     return (await engine.queue.settle(granted.pocket, whole)).verdict
   }
 }

@@ -87,7 +87,7 @@ async function routesFor(
     request,
     pockets: await engine.shelf.pockets(scope, envelopeId, (pockets) => payAll(pockets, model)),
     hasProvider: (name) => engine.providers.has(name),
-    priceOf: (route) => engine.shelf.price(route),
+    priceOf: (route) => engine.shelf.price(scope, route),
     promptOf: promptBounds(engine.tokens, request.body),
   })
 }
