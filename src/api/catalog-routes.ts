@@ -4,7 +4,7 @@ import type { Route } from '#contracts/catalog.ts'
 import { newestCatalog } from '#db/catalog.ts'
 import type { Database } from '#db/schema.ts'
 import { toAmount } from '#domain/money.ts'
-import type { Prices } from '#domain/pricing.ts'
+import type { Prices, TokenPrices } from '#domain/pricing.ts'
 import type { Kysely } from 'kysely'
 import { callerOfRequest } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
@@ -56,10 +56,26 @@ async function routeViews(
 }
 
 function priceView(prices: Prices, currency: string): RouteView['price'] {
+  const amount = (nano: bigint) => toAmount(nano, currency)
+  const fees = Object.entries(prices.toolFeesNano).map(([tool, fee]) => [tool, amount(fee)] as const)
+  return {
+    ...tokenPricesView(prices, currency),
+    perCall: amount(prices.perCallNano),
+    perImage: amount(prices.perImageNano),
+    toolFees: Object.fromEntries(fees),
+    tiers: prices.tiers.map((tier) => ({
+      aboveInputTokens: tier.aboveInputTokens,
+      ...tokenPricesView(tier, currency),
+    })),
+  }
+}
+
+function tokenPricesView(prices: TokenPrices, currency: string) {
   return {
     inputPerMillionTokens: toAmount(prices.inputNanoPerMillion, currency),
     cachedInputPerMillionTokens: toAmount(prices.cachedInputNanoPerMillion, currency),
+    cacheWritePerMillionTokens: toAmount(prices.cacheWriteNanoPerMillion, currency),
     outputPerMillionTokens: toAmount(prices.outputNanoPerMillion, currency),
-    perCall: toAmount(prices.perCallNano, currency),
+    reasoningPerMillionTokens: toAmount(prices.reasoningNanoPerMillion, currency),
   }
 }
