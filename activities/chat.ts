@@ -10,7 +10,6 @@ import type { CallBody, CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import { executeCall } from '#calls/execute.ts'
 import { Draining } from '#calls/gate-watch.ts'
-import { runFacts, tenantOfRun } from '#db/run.ts'
 import { formatNano } from '#domain/money.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { asActivity, workerShutdown } from './failure.ts'
@@ -31,18 +30,16 @@ export function createCallActivities(deps: { readonly engine: Engine }): CallAct
 }
 
 async function chat(engine: Engine, request: ChatRequest, signal: AbortSignal): Promise<ChatResult> {
-  const scope = await tenantOfRun(engine.db, request.runId)
-  const { envelopeId, apiKeyId, mayRepeat } = await runFacts(engine.db, scope, request.runId)
-  const contents = await loadContents(engine.db, scope, request.messages)
+  const facts = await engine.shelf.run(request.runId)
+  const contents = await loadContents(engine.db, facts.scope, request.messages)
   const body: CallBody = {
     messages: renderMessages(request.messages, contents),
     maxTokens: request.maxTokens,
     ...(request.schema && { schema: request.schema }),
   }
-  const { runId, path, model } = request
+  const { path, model } = request
   const deadlineMs = engine.nowMs() + CALL_TIMEOUT_MS
-  const call = { scope, runId, envelopeId, apiKeyId, path, model, body, mayRepeat, signal, deadlineMs }
-  const result = await executeCall(engine, call)
+  const result = await executeCall(engine, { ...facts, path, model, body, signal, deadlineMs })
   if (result.kind !== 'answered' && signal.reason instanceof Draining) throw workerShutdown()
   return toChatResult(result, { schema: request.schema, nowMs: engine.nowMs() })
 }

@@ -1,4 +1,4 @@
-import { catalogSchema } from '#contracts/catalog.ts'
+import { checkCatalog } from '#contracts/catalog-check.ts'
 import { isKey } from '#api/access.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
@@ -43,6 +43,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     splitDocument,
     nowMs,
     lostCost: config.lostCost,
+    providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },
   })
   const dispatcher = startDispatcher({ db, orchestrator, log: app.log, monotonicMs: () => performance.now() })
@@ -70,12 +71,12 @@ export async function startServer(config: Config): Promise<RunningServer> {
 }
 
 async function importCatalogFile(db: Kysely<Database>, file: string): Promise<void> {
-  const checked = catalogSchema.safeParse(JSON.parse(await readFile(file, 'utf8')))
-  if (!checked.success) {
-    const lines = checked.error.issues.map((issue) => `  ${issue.path.join('.')}: ${issue.message}`)
+  const checked = checkCatalog(JSON.parse(await readFile(file, 'utf8')))
+  if (!checked.ok) {
+    const lines = checked.problems.map(({ path, message }) => `  ${path}: ${message}`)
     throw new Error(`The catalog ${file} is not valid:\n${lines.join('\n')}`)
   }
-  await importCatalog(db, checked.data)
+  await importCatalog(db, checked.catalog)
 }
 
 async function main(): Promise<void> {

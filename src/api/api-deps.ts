@@ -18,6 +18,8 @@ export interface ApiDeps {
   /** Cuts an uploaded document into passages. */
   readonly splitDocument: (document: SourceDocument) => SplitDocument
   readonly nowMs: () => number
+  /** Providers that are configured here; none when that is known to the workers only. */
+  readonly providerNames: readonly string[]
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
   /** Standard output belongs to the ready line, so logs go elsewhere. */

@@ -3,6 +3,7 @@ import { requireKey } from './access.ts'
 import type { ApiDeps } from './api-deps.ts'
 import { balanceRoutes } from './balance-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
+import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, serveDocumentation } from './documentation.ts'
@@ -11,11 +12,15 @@ import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
+import { invoiceRoutes } from './invoice-routes.ts'
+import { marginRoutes } from './margin-routes.ts'
+import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
+import { routeHealthRoutes } from './route-health-routes.ts'
 import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
@@ -64,6 +69,11 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         quoteRoutes,
         statementRoutes,
         catalogRoutes,
+        catalogVersionRoutes,
+        routeHealthRoutes,
+        priceRoutes,
+        marginRoutes,
+        invoiceRoutes,
         corpusRoutes,
         passageRoutes,
         runStartRoutes,

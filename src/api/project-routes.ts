@@ -102,7 +102,8 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
         const scope = await tenantFor(trx, request, { noun: 'project', id: request.params.id })
         const secret = makeSecret('pk')
         const { organisationId } = callerOfRequest(request)
-        const key = await createKey(trx, scope, { organisationId, name: request.body.name, secret, nowMs: nowMs() })
+        const { name, constraints } = request.body
+        const key = await createKey(trx, scope, { organisationId, name, constraints, secret, nowMs: nowMs() })
         const body = keyView(key)
         const remedy = 'The secret was answered once and is not kept. If it is lost, revoke this key and make another.'
         return { status: 201, body: { ...body, secret }, kept: { ...body, remedy } }
@@ -150,6 +151,6 @@ function projectView(project: Project): ProjectView {
 }
 
 function keyView(key: ApiKey): KeyView {
-  const { id, projectId, name, hint, createdAt, revokedAt } = key
-  return { id, projectId, name, hint, createdAt: createdAt.toISOString(), revokedAt: revokedAt?.toISOString() ?? null }
+  const { createdAt, revokedAt, ...rest } = key
+  return { ...rest, createdAt: createdAt.toISOString(), revokedAt: revokedAt?.toISOString() ?? null }
 }

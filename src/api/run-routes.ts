@@ -26,6 +26,7 @@ export function runStartRoutes(app: Api, deps: ApiDeps): void {
           'unknown_model',
           'no_price',
           'no_route',
+          'route_not_allowed',
           'not_found',
           'wallet_short',
           'debt_outstanding',
@@ -42,8 +43,8 @@ export function runStartRoutes(app: Api, deps: ApiDeps): void {
     async (request, reply) => {
       const scope = projectOf(request)
       const run = await answerPost(db, { request, reply, schema: runSchema }, async (trx) => {
-        const { input } = await checkRun(trx, scope, request.body)
         const { keyId } = callerOfRequest(request)
+        const { input } = await checkRun(trx, scope, { request: request.body, keyId })
         const runId = await startRun(trx, scope, { request: request.body, input, keyId, nowMs: nowMs() })
         return { status: 201, body: await getRun(trx, scope, runId) }
       })

@@ -15,10 +15,11 @@ import type { ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallRequest } from './call.ts'
-import { ledgerId, settlementOf, type AttemptKey } from './charge.ts'
+import { ledgerId, settlementOf, wholeSettlementOf, type AttemptKey } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { Draining } from './gate-watch.ts'
 import { isEmbedding } from './prompt-size.ts'
+import type { RouteTicket } from './route-desk.ts'
 
 /** How long an answer is kept in hand at least while the database is away, before it is given up for lost. */
 const STORE_PATIENCE_MS = 60_000
@@ -34,21 +35,23 @@ export interface GrantedAttempt {
   readonly held: bigint
 }
 
+/** With its place on the route, which is given back as soon as it is known how the request ended. */
+type Ticketed = GrantedAttempt & { readonly ticket: RouteTicket }
+
 /** How an attempt ended, after its settlement's commit. */
 export interface Performed {
   readonly result: ProviderResult
-  /** The answer, as it was stored. It is the call's, unless an earlier attempt's came late and was there before it. */
+  /** What was settled, in nano; null when nothing was used. */
+  readonly charged: bigint | null
+  /** The answer, as it was stored, when it is the call's. */
   readonly answer: { readonly id: string; readonly body: unknown } | undefined
 }
 
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
-export async function performAttempt(
-  engine: Engine,
-  request: CallRequest,
-  granted: GrantedAttempt,
-): Promise<Performed> {
+export async function performAttempt(engine: Engine, request: CallRequest, granted: Ticketed): Promise<Performed> {
   const result = await send(engine, request, granted)
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
+  tellRoute(granted, result, item)
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
   const verdict = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
   invariant(
@@ -57,8 +60,24 @@ export async function performAttempt(
   )
   if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
   const { answerId, answer } = item
-  const isStored = verdict === 'settled' && answerId !== null
-  return { result, answer: isStored ? { id: answerId, body: answer } : undefined }
+  const isAnswer = verdict === 'settled' && answerId !== null
+  return { result, charged: item.amount, answer: isAnswer ? { id: answerId, body: answer } : undefined }
+}
+
+function tellRoute(
+  { ticket, held }: Ticketed,
+  result: ProviderResult,
+  { amount, tokens, certainty }: SettleItem,
+): void {
+  const isFailure = result.outcome !== 'answered'
+  ticket.done({
+    outcome: isFailure && !result.sent && result.outcome === 'not_sent' ? null : result.outcome,
+    message: isFailure ? result.detail : null,
+    retryAfterMs: isFailure ? result.retryAfterMs : null,
+    tokens: tokens === null ? null : Number(tokens),
+    held,
+    charged: certainty === 'billed' ? amount : null,
+  })
 }
 
 /** Reserves, and repeats while the database is away: the same owner is told again what it was granted. */
@@ -96,14 +115,8 @@ async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: 
   } catch (error) {
     if (isStoreUnavailable(error)) throw error
     const message = error instanceof Error ? error.message : String(error)
-    const whole: SettleItem = {
-      ...item,
-      amount: granted.held,
-      tokens: null,
-      certainty: 'unknown',
-      usage: null,
-      detail: { message: `settled at the whole hold: ${message}` },
-    }
+    const { plan, held } = granted
+    const whole = wholeSettlementOf(granted.key, item, { plan, held, why: message })
     return settleBySize(engine, granted.pocket, whole)
   }
 }

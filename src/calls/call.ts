@@ -1,18 +1,11 @@
+import type { Tight } from '#contracts/call-choices.ts'
 import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { Scope } from '#db/database.ts'
+import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
 
 /** The request as asked: with the path it makes the call's key. */
 export type CallBody = ChatBody | EmbedBody
-
-/** What to do when the worst case is more than there is money for. */
-export type Tight =
-  | { readonly policy: 'refuse' }
-  /**
-   * Asks for fewer output tokens, down to a floor; of the free money at most one part in `parallelism`, for as many calls as
-   * share it.
-   */
-  | { readonly policy: 'clamp'; readonly floorTokens: number; readonly parallelism: number }
 
 export interface CallRequest {
   readonly scope: Scope
@@ -25,6 +18,8 @@ export interface CallRequest {
   /** Catalog model. */
   readonly model: string
   readonly body: CallBody
+  /** What its routes have to keep to: its run's constraints and its key's. */
+  readonly bounds?: readonly RouteBounds[] | undefined
   /** How often it may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
   /** Left out: refuse. */

@@ -1,5 +1,5 @@
 import type { Certainty } from '#contracts/names.ts'
-import { storedUsage, type Plan, type StoredAnswer } from '#contracts/stored.ts'
+import { storedUsage, type Plan, type PlannedCost, type StoredAnswer } from '#contracts/stored.ts'
 import type { SettleItem } from '#db/hold.ts'
 import { deriveId } from '#db/ids.ts'
 import { mayHaveRun } from '#domain/policy.ts'
@@ -7,6 +7,7 @@ import { chargeOf, NO_USAGE, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import type { ProviderResult, Received } from '#providers/provider.ts'
 import type { LostCost } from './lost-cost.ts'
+import { marginOf, type ChargeBasis } from './margin.ts'
 
 export interface AttemptKey {
   /** Null for a call of a standing envelope. */
@@ -35,11 +36,22 @@ type Phase =
   | 'late_debt'
   | 'void'
   | 'void_debt'
+  | 'margin'
+  | 'cost_sold'
+  | 'cost_bought'
   | 'answer'
 
 /** The id of one of an attempt's ledger rows: the same phase of the same attempt is the same row. */
 export function ledgerId(key: AttemptKey, phase: Phase): string {
   return deriveId(key.runId ?? key.callId, 'attempt', key.callId, String(key.number), phase)
+}
+
+function marginIds(key: AttemptKey) {
+  return {
+    marginId: ledgerId(key, 'margin'),
+    soldId: ledgerId(key, 'cost_sold'),
+    boughtId: ledgerId(key, 'cost_bought'),
+  }
 }
 
 interface ChargeContext {
@@ -128,6 +140,28 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
     usage: charge?.usage ? storedUsage(charge.usage) : null,
     answerId: answered ? ledgerId(key, 'answer') : null,
     answer: answered ? answerOf(result.received) : null,
+    margin: charge && marginOf(context.plan.cost, basisOf(charge), marginIds(key)),
+  }
+}
+
+function basisOf({ usage, certainty }: Charge): ChargeBasis {
+  return usage ? { usage, certainty } : 'whole_hold'
+}
+
+/** A settlement that the ledger did not take as it was: at the whole hold, with its answer. */
+export function wholeSettlementOf(
+  key: AttemptKey,
+  item: SettleItem,
+  context: ChargeContext & { readonly why: string },
+): SettleItem {
+  return {
+    ...item,
+    amount: context.held,
+    tokens: null,
+    certainty: 'unknown',
+    usage: null,
+    detail: { message: `settled at the whole hold: ${context.why}` },
+    margin: marginOf(context.plan.cost, 'whole_hold', marginIds(key)),
   }
 }
 
@@ -139,11 +173,18 @@ interface FoundAttempt extends AttemptKey {
 /** What is written for an attempt whose answer died with its process. */
 export function lostSettlementOf(
   found: FoundAttempt,
-  cost: LostCost,
+  lost: LostCost & { readonly cost?: PlannedCost | undefined },
   evidence: Readonly<Record<string, unknown>>,
 ): SettleItem {
-  const { amount, certainty, basis } = cost
-  return { ...bareSettlement(found, 'lost'), amount, certainty, outcome: 'lost', detail: { ...evidence, basis } }
+  const { amount, certainty, basis, share, cost } = lost
+  return {
+    ...bareSettlement(found, 'lost'),
+    amount,
+    certainty,
+    outcome: 'lost',
+    detail: { ...evidence, basis },
+    margin: marginOf(cost, share ? { share } : 'whole_hold', marginIds(found)),
+  }
 }
 
 /** What is written for an attempt that was granted and surely never sent. */

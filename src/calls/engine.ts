@@ -6,6 +6,7 @@ import type { Kysely } from 'kysely'
 import type { GateWatch } from './gate-watch.ts'
 import type { InstanceLease } from './instance-lease.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
+import type { RouteDesk } from './route-desk.ts'
 import type { Shelf } from './shelf.ts'
 import type { TokenCounter } from './token-counter.ts'
 
@@ -18,6 +19,7 @@ export interface Engine {
   readonly providers: ReadonlyMap<string, Provider>
   readonly shelf: Shelf
   readonly tokens: TokenCounter
+  readonly routes: RouteDesk
   readonly lostCost: LostCostPolicy
   readonly retention: Retention
   /** Wall clock, in milliseconds. */

@@ -8,6 +8,7 @@ import type { CallRequest, CallResult } from './call.ts'
 import { answered, failed } from './call-result.ts'
 import type { Engine } from './engine.ts'
 import { payAll, chooseRoutes, type RouteChoice } from './plan.ts'
+import { promptBounds } from './prompt-size.ts'
 import { attemptFirst, pursue } from './pursue.ts'
 import type { Execution } from './try-route.ts'
 
@@ -65,8 +66,8 @@ async function begin(engine: Engine, request: CallRequest, beginning: Beginning)
   const { call, newest, owner, isLarge } = beginning
   const model = modelOf(newest.catalog, request.model)
   if (model && !isLarge) {
-    const choice = await routesFor(engine, request, model)
-    const execution: Execution = { engine, request, call, owner, choice, passedNumber: 0 }
+    const choice = await routesFor(engine, request, { call, model })
+    const execution: Execution = { engine, request, call, owner, choice, passedNumber: 0, closed: new Map() }
     const first = await attemptFirst(execution)
     if (first.kind === 'done') return first.result
     if (first.kind === 'look') return pursue(execution)
@@ -82,16 +83,24 @@ async function resume(engine: Engine, request: CallRequest, { call, newest, owne
   const model = modelOf(await engine.shelf.version(version), request.model)
   if (!model) return failed(call.id, 'unknown_model', `the catalog has no model ${request.model}`)
   if (!story) await openCall(engine.db, request.scope, call)
-  const choice = await routesFor(engine, request, model)
-  return pursue({ engine, request, call, owner, choice, passedNumber: story?.steps.at(-1)?.number ?? 0 })
+  const choice = await routesFor(engine, request, { call, model })
+  const passedNumber = story?.steps.at(-1)?.number ?? 0
+  return pursue({ engine, request, call, owner, choice, passedNumber, closed: new Map() })
 }
 
-async function routesFor(engine: Engine, request: CallRequest, model: CatalogModel): Promise<RouteChoice> {
+async function routesFor(
+  engine: Engine,
+  request: CallRequest,
+  { call, model }: { readonly call: NewCall; readonly model: CatalogModel },
+): Promise<RouteChoice> {
   const { scope, envelopeId } = request
   return chooseRoutes(model, {
+    callId: call.id,
+    request,
     pockets: await engine.shelf.pockets(scope, envelopeId, (pockets) => payAll(pockets, model)),
     hasProvider: (name) => engine.providers.has(name),
-    priceOf: (route) => engine.shelf.price(route),
+    priceOf: (route) => engine.shelf.price(scope, route),
+    promptOf: promptBounds(engine.tokens, request.body),
   })
 }
 

@@ -1,38 +1,35 @@
 import type { CatalogModel, Route } from '#contracts/catalog.ts'
 import type { Plan } from '#contracts/stored.ts'
 import type { Pocket } from '#db/call.ts'
-import type { Price } from '#db/catalog.ts'
 import { ceilDivide } from '#domain/money.ts'
 import { worstCaseOf } from '#domain/pricing.ts'
-import type { CallBody, Tight } from './call.ts'
-import { isEmbedding, type PromptBound } from './prompt-size.ts'
+import { drawOf, rankRoutes, type RankedRoutes, type RouteNeeds } from '#domain/route-choice.ts'
+import type { Tight } from '#contracts/call-choices.ts'
+import type { CallBody, CallRequest } from './call.ts'
+import { imagesOf, isEmbedding, type PromptBound } from './prompt-size.ts'
+import { plannedCost, type SellPrice, type SellPriceAnswer } from './sell.ts'
 
 /** A route that can serve this call and be paid from this envelope. */
 export interface Candidate {
   readonly route: Route
-  readonly price: Price
+  readonly price: SellPrice
   readonly pocket: Pocket
-}
-
-export interface SkippedRoute {
-  readonly route: string
-  readonly reason: 'no_price' | 'no_pocket' | 'no_provider'
+  readonly prompt: PromptBound
 }
 
 /** What is known about the routes of a catalog model for one call, before any is tried. */
 export interface RouteChoice {
   readonly candidates: readonly Candidate[]
-  readonly skipped: readonly SkippedRoute[]
+  readonly skipped: RankedRoutes<Route>['skipped']
 }
 
 const PPM = 1_000_000n
 
 export interface AttemptRequest {
   readonly body: CallBody
-  readonly prompt: PromptBound
   readonly why: Plan['why']
   readonly after: Plan['after']
-  readonly skipped: readonly SkippedRoute[]
+  readonly skipped: RouteChoice['skipped']
   /** By how much holds of this route are raised, in parts per million: it billed above one before. */
   readonly distrustPpm: number
   readonly tight: Tight
@@ -45,14 +42,18 @@ export function planAttempt(
   candidate: Candidate,
   request: AttemptRequest,
 ): { readonly plan: Plan; readonly amount: bigint } {
-  const { route, price } = candidate
-  const { prompt, distrustPpm } = request
+  const { route, price, prompt } = candidate
+  const { distrustPpm } = request
   const asked = isEmbedding(request.body) ? 0 : Math.min(request.body.maxTokens, route.maxOutputTokens)
-  const worstCase = (maxOutputTokens: number): bigint => {
-    const worst = worstCaseOf(price.prices, { inputTokens: prompt.tokens, maxOutputTokens, images: prompt.images })
-    return ceilDivide(worst * (PPM + BigInt(distrustPpm)), PPM)
-  }
+  const raised = (worst: bigint) => ceilDivide(worst * (PPM + BigInt(distrustPpm)), PPM)
+  const usageBound = (maxOutputTokens: number) => ({
+    inputTokens: prompt.tokens,
+    maxOutputTokens,
+    images: prompt.images,
+  })
+  const worstCase = (maxOutputTokens: number) => raised(worstCaseOf(price.prices, usageBound(maxOutputTokens)))
   const maxOutputTokens = fitted(asked, request, worstCase)
+  const { cost } = plannedCost(price, usageBound(maxOutputTokens))
   const plan: Plan = {
     route: route.name,
     provider: route.provider,
@@ -61,6 +62,7 @@ export function planAttempt(
     currency: route.currency,
     priceId: price.id,
     prices: price.prices,
+    ...(cost && { cost: { ...cost, held: raised(cost.held) } }),
     inputTokenBound: prompt.tokens,
     maxOutputTokens,
     bound: {
@@ -96,26 +98,55 @@ function fitted(asked: number, { tight, free }: AttemptRequest, worstCase: (toke
   return fits
 }
 
-/** Sorts the routes of a model into those that can be tried, in their order, and those that cannot, with the reason. */
+/** Sorts the routes of a model into those that can be tried, best first, and those that cannot, with the reason. */
 export async function chooseRoutes(
   model: CatalogModel,
   known: {
+    readonly callId: string
+    readonly request: CallRequest
     readonly pockets: readonly Pocket[]
     readonly hasProvider: (name: string) => boolean
-    readonly priceOf: (route: Route) => Promise<Price | undefined>
+    readonly priceOf: (route: Route) => Promise<SellPriceAnswer>
+    readonly promptOf: (route: Route) => Promise<PromptBound>
   },
 ): Promise<RouteChoice> {
-  const candidates: Candidate[] = []
-  const skipped: SkippedRoute[] = []
+  const { request, pockets } = known
+  const facts = new Map<Route, { readonly sold: SellPriceAnswer; readonly prompt: PromptBound }>()
   for (const route of model.routes) {
-    const price = await known.priceOf(route)
-    const pocket = known.pockets.find((each) => pays(each, route))
-    if (!price) skipped.push({ route: route.name, reason: 'no_price' })
-    else if (!known.hasProvider(route.provider)) skipped.push({ route: route.name, reason: 'no_provider' })
-    else if (!pocket) skipped.push({ route: route.name, reason: 'no_pocket' })
-    else candidates.push({ route, price, pocket })
+    facts.set(route, { sold: await known.priceOf(route), prompt: await known.promptOf(route) })
   }
-  return { candidates, skipped }
+  const ranked = rankRoutes(model, {
+    needs: needsOf(request),
+    bounds: request.bounds ?? [],
+    draw: drawOf(known.callId),
+    factsOf: (route) => {
+      const { sold, prompt } = facts.get(route) ?? {}
+      return {
+        hasProvider: known.hasProvider(route.provider),
+        hasPocket: pockets.some((pocket) => pays(pocket, route)),
+        prices: sold?.ok ? sold.price.prices : (sold?.reason ?? 'no_price'),
+        leastInputTokens: prompt?.least ?? 0,
+        mostInputTokens: prompt?.tokens ?? route.contextTokens,
+      }
+    },
+  })
+  const candidates = ranked.candidates.flatMap((route) => {
+    const { sold, prompt } = facts.get(route) ?? {}
+    const pocket = pockets.find((each) => pays(each, route))
+    return sold?.ok && prompt && pocket ? [{ route, price: sold.price, prompt, pocket }] : []
+  })
+  return { candidates, skipped: ranked.skipped }
+}
+
+function needsOf({ body, onDelta }: CallRequest): RouteNeeds {
+  if (isEmbedding(body)) return { kind: 'embedding', tools: false, jsonSchema: false, vision: false, streaming: false }
+  return {
+    kind: 'chat',
+    tools: (body.tools?.length ?? 0) > 0,
+    jsonSchema: body.schema !== undefined,
+    vision: imagesOf(body) > 0,
+    streaming: onDelta !== undefined,
+  }
 }
 
 /** Whether each route of a model has a pocket that pays it. */

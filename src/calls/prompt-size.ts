@@ -7,33 +7,43 @@ import type { TokenCounter } from './token-counter.ts'
 /** The most that a prompt can have, and how that was found. */
 export interface PromptBound {
   readonly tokens: number
+  /** What its text surely has of a context: 0 where only a bound is known, and of texts that have one each. */
+  readonly least: number
   readonly by: 'tokenizer' | 'bytes' | 'context'
   readonly images: number
 }
 
 /**
- * Most tokens the prompt can have on a route. With the upstream model's own tokeniser its texts are counted; otherwise
+ * Most tokens the prompt can have on each route. With the upstream model's own tokeniser its texts are counted; otherwise
  * their bytes bound them. What providers put around them (marks, tools, schemas) is bounded by bytes in both cases.
  */
-export async function boundPrompt(
-  counter: TokenCounter,
-  route: Pick<Route, 'tokenizer' | 'imageTokens' | 'contextTokens'>,
-  body: CallBody,
-): Promise<PromptBound> {
-  const images = imagesOf(body)
+export function promptBounds(counter: TokenCounter, body: CallBody): (route: PromptRoute) => Promise<PromptBound> {
   const texts = textsOf(body)
   const hidden = hiddenOf(body)
   const explained = hidden === '' ? 0 : TOOLS_OVERHEAD
-  const bytes = inputTokenBound(texts, hidden) + explained
-  const tokenized = route.tokenizer && (await countTexts(counter, route.tokenizer, texts).catch(() => undefined))
   const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hidden) + explained
-  const counted = tokenized === undefined ? bytes : Math.min(bytes, tokenized + around)
-  const tokens = counted + images * route.imageTokens
+  const images = imagesOf(body)
+  const bytes = inputTokenBound(texts, hidden) + explained
   // Texts to be embedded have a context each.
-  const most = route.contextTokens * (isEmbedding(body) ? body.input.length : 1)
-  if (tokens >= most) return { tokens: most, by: 'context', images }
-  return { tokens, by: tokenized === undefined ? 'bytes' : 'tokenizer', images }
+  const contexts = isEmbedding(body) ? body.input.length : 1
+  const counted = new Map<string, Promise<number | undefined>>()
+  return async ({ tokenizer, imageTokens, contextTokens }) => {
+    if (tokenizer && !counted.has(tokenizer))
+      counted.set(
+        tokenizer,
+        countTexts(counter, tokenizer, texts).catch(() => undefined),
+      )
+    const known = tokenizer && (await counted.get(tokenizer))
+    const least = isEmbedding(body) ? 0 : (known ?? 0)
+    const most = known === undefined ? bytes : Math.min(bytes, known + around)
+    const tokens = most + images * imageTokens
+    const context = contextTokens * contexts
+    if (tokens >= context) return { tokens: context, least, by: 'context', images }
+    return { tokens, least, by: known === undefined ? 'bytes' : 'tokenizer', images }
+  }
 }
+
+type PromptRoute = Pick<Route, 'tokenizer' | 'imageTokens' | 'contextTokens'>
 
 async function countTexts(
   counter: TokenCounter,

@@ -1,3 +1,4 @@
+import type { Route } from '#contracts/catalog.ts'
 import { attemptDetailSchema, planSchema } from '#contracts/stored.ts'
 import { loadCall, noteStop, type Step } from '#db/call.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -50,15 +51,23 @@ async function step(execution: Execution, steps: readonly Step[]): Promise<CallR
   return turn.kind === 'done' ? turn.result : undefined
 }
 
-function decideOn({ engine, request, choice }: Execution, steps: readonly Step[]): Decision {
+function decideOn(execution: Execution, steps: readonly Step[]): Decision {
+  const { engine, request, choice } = execution
   return decide({
-    routes: choice.candidates.map(({ route }) => ({ name: route.name, readyInMs: 0 })),
+    routes: choice.candidates.map(({ route }) => ({ name: route.name, readyInMs: readyInMs(execution, route) })),
     attempts: steps.map(pastAttempt),
     mayRepeat: request.mayRepeat,
     maxAttempts: MAX_ATTEMPTS,
     maxTotalMs: MAX_TOTAL_MS,
     jitter: engine.random(),
   })
+}
+
+/** A route's circuit, its limits, and what was heard when room on it was asked for. */
+function readyInMs({ engine, closed }: Execution, route: Route): number {
+  const readiness = engine.routes.readiness(route)
+  const closedForMs = (closed.get(route.name) ?? 0) - engine.nowMs()
+  return Math.max(0, closedForMs, readiness.ready ? 0 : readiness.waitMs)
 }
 
 /** Nothing is held that could not be sent at once, and with all the time its route may take. */

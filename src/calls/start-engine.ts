@@ -6,8 +6,9 @@ import type { Kysely } from 'kysely'
 import type { Engine } from './engine.ts'
 import { startGateWatch } from './gate-watch.ts'
 import { startHousekeeping } from './housekeeping.ts'
-import { startInstanceLease } from './instance-lease.ts'
+import { startInstanceLease, type Clocks } from './instance-lease.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
+import { startRouteDesk } from './route-desk.ts'
 import { createShelf } from './shelf.ts'
 import { createTokenCounter } from './token-counter.ts'
 
@@ -26,11 +27,13 @@ export async function startEngine(options: {
   /** Left out: for ever. */
   readonly retention?: Retention
 }): Promise<RunningEngine> {
+  const clocks: Clocks = { nowMs: () => Date.now(), monotonicMs: () => performance.now() }
   const instance = await startInstanceLease({
     db: options.db,
     kind: options.kind,
-    clocks: { nowMs: () => Date.now(), monotonicMs: () => performance.now() },
+    clocks,
   })
+  const routes = await startRouteDesk({ db: options.db, instanceId: instance.id, clocks })
   const gates = await startGateWatch({ db: options.db, databaseUrl: options.databaseUrl })
   const engine: Engine = {
     db: options.db,
@@ -42,6 +45,7 @@ export async function startEngine(options: {
     providers: new Map(options.providers.map((provider) => [provider.name, provider])),
     shelf: createShelf(options.db, () => performance.now()),
     tokens: createTokenCounter(),
+    routes,
     nowMs: () => Date.now(),
     random: () => Math.random(),
   }
@@ -52,6 +56,7 @@ export async function startEngine(options: {
       await housekeeping.stop()
       await gates.stop()
       await engine.tokens.stop()
+      await routes.stop()
       await instance.stop()
     },
   }

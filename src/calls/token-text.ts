@@ -1,10 +1,16 @@
 import { utf8Length } from '#domain/token-bound.ts'
-import { countTokens as countCl100k, setMergeCacheSize as setCacheOfCl100k } from 'gpt-tokenizer/encoding/cl100k_base'
-import { countTokens as countO200k, setMergeCacheSize as setCacheOfO200k } from 'gpt-tokenizer/encoding/o200k_base'
+import { countTokens as countCl100k, setMergeCacheSize as rememberCl100k } from 'gpt-tokenizer/encoding/cl100k_base'
+import { countTokens as countO200k, setMergeCacheSize as rememberO200k } from 'gpt-tokenizer/encoding/o200k_base'
 
 export type Tokenizer = keyof typeof counters
 
 const counters = { o200k_base: countO200k, cl100k_base: countCl100k } as const
+
+/**
+ * What it remembers of merges: with its usual 100,000 entries it took five times as long over text it had not seen, and half
+ * a gigabyte where that had no spaces.
+ */
+for (const remember of [rememberCl100k, rememberO200k]) remember(2_000)
 
 /** Text such as `<|endoftext|>` inside a message is plain text, never a control token. */
 const PLAIN = { disallowedSpecial: new Set<string>() }
@@ -16,14 +22,6 @@ const PLAIN = { disallowedSpecial: new Set<string>() }
 const LONGEST_RUN = 512
 const MOST_PER_CUT = 4
 const LONG_RUN = new RegExp(`\\S{${LONGEST_RUN}}|\\s{${LONGEST_RUN}}`, 'gu')
-
-/**
- * How many words the tokenisers remember. Long runs are words too: of the hundred thousand that they keep otherwise, each
- * with its tokens, half a gigabyte came together (measured).
- */
-const MOST_WORDS = 5_000
-setCacheOfCl100k(MOST_WORDS)
-setCacheOfO200k(MOST_WORDS)
 
 /** The tokens of a text; an upper bound of them where the text has runs that are cut. */
 export function tokensOfText(tokenizer: Tokenizer, text: string): number {

@@ -1,18 +1,21 @@
 import { answerSchema, storedPlan } from '#contracts/stored.ts'
-import { loadCall, noteStop, type Step } from '#db/call.ts'
+import { noteStop, type Step } from '#db/call.ts'
 import { freeFor } from '#db/free-money.ts'
 import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
 import { json } from '#db/json.ts'
+import { noteDistrust } from '#db/route-distrust.ts'
 import { offerAnswer, type NewCall } from '#db/opened-call.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { Decision } from '#domain/policy.ts'
 import { performAttempt, reservePatiently, type GrantedAttempt, type Performed } from './attempt.ts'
-import type { CallAnswer, CallRequest, CallResult, Tight } from './call.ts'
+import type { Tight } from '#contracts/call-choices.ts'
+import type { CallAnswer, CallRequest, CallResult } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
 import { planAttempt, type Candidate, type RouteChoice } from './plan.ts'
-import { boundPrompt } from './prompt-size.ts'
+import { isEmbedding } from './prompt-size.ts'
+import type { RouteTicket } from './route-desk.ts'
 
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
 export const RETURN_MARGIN_MS = 1_000
@@ -31,6 +34,8 @@ export interface Execution {
   readonly choice: RouteChoice
   /** Refusals up to this attempt number belong to an earlier pass: the money may be back. */
   readonly passedNumber: number
+  /** Routes on which there was no room, with the moment to ask again, in milliseconds of the engine's clock. */
+  readonly closed: Map<string, number>
 }
 
 /** What an attempt came to. `look`: it is stored how it ended. `known`: something of the call was stored before. */
@@ -49,10 +54,35 @@ export async function tryRoute(
   decision: Extract<Decision, { kind: 'try' }>,
   place: Place,
 ): Promise<Turn> {
-  const { engine, request, call, choice } = execution
+  const { engine, choice } = execution
   const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
   invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
-  const { plan, amount } = await planOf(execution, candidate, { why: decision.why, last: place.last })
+  const taken = await engine.routes.take(candidate.route, mostTokens(execution, candidate), waitSignal(execution))
+  if (!taken.ok) {
+    execution.closed.set(candidate.route.name, engine.nowMs() + taken.waitMs)
+    return { kind: place.opens ? 'known' : 'look' }
+  }
+  const { ticket } = taken
+  try {
+    return await tryWith(execution, candidate, { ...place, ticket, why: decision.why })
+  } finally {
+    // Only the first time counts: an attempt that was sent has told how it ended.
+    ticket.done({ outcome: null, retryAfterMs: null, tokens: 0, held: 0n, charged: null })
+  }
+}
+
+function mostTokens({ request: { body } }: Execution, { route, prompt }: Candidate): number {
+  return prompt.tokens + (isEmbedding(body) ? 0 : Math.min(body.maxTokens, route.maxOutputTokens))
+}
+
+async function tryWith(
+  execution: Execution,
+  candidate: Candidate,
+  place: Place & { readonly ticket: RouteTicket; readonly why: 'first' | 'retry' | 'fallback' },
+): Promise<Turn> {
+  const { engine, request, call } = execution
+  const { ticket } = place
+  const { plan, amount } = await planOf(execution, candidate, place)
   const key = { runId: request.runId, callId: call.id, number: place.number }
   const item: ReserveItem = {
     holdId: ledgerId(key, 'hold'),
@@ -69,26 +99,25 @@ export async function tryRoute(
   const pocket = { projectId: request.scope.projectId, accountId: candidate.pocket.accountId }
   const until = { signal: waitSignal(execution), deadlineMs: request.deadlineMs - RETURN_MARGIN_MS }
   const answer = await reservePatiently(engine, { pocket, item }, until)
-  if (answer.verdict === 'granted') return perform(execution, { key, pocket, plan, held: amount })
+  if (answer.verdict === 'granted') return perform(execution, { key, pocket, plan, held: amount }, ticket)
   return refused(execution, answer)
 }
 
 async function planOf(
   { engine, request, choice }: Execution,
   candidate: Candidate,
-  { why, last }: { readonly why: 'first' | 'retry' | 'fallback'; readonly last: Step | undefined },
+  place: Place & { readonly ticket: RouteTicket; readonly why: 'first' | 'retry' | 'fallback' },
 ) {
-  const { route, pocket } = candidate
+  const { last, why, ticket } = place
   const tight = request.tight ?? REFUSE
   return planAttempt(candidate, {
     body: request.body,
-    prompt: await boundPrompt(engine.tokens, route, request.body),
     why,
     after: last ? { attempt: last.number, outcome: last.outcome } : null,
     skipped: choice.skipped,
-    distrustPpm: 0,
+    distrustPpm: ticket.distrustPpm,
     tight,
-    free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, pocket.accountId) : undefined,
+    free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, candidate.pocket.accountId) : undefined,
   })
 }
 
@@ -121,7 +150,7 @@ function refused({ engine, call }: Execution, { verdict, replayed }: ReserveAnsw
   }
 }
 
-async function perform(execution: Execution, granted: GrantedAttempt): Promise<Turn> {
+async function perform(execution: Execution, granted: GrantedAttempt, ticket: RouteTicket): Promise<Turn> {
   const { engine, request, call } = execution
   const { onDelta } = request
   let wasTold = false
@@ -131,9 +160,9 @@ async function perform(execution: Execution, granted: GrantedAttempt): Promise<T
       onDelta(delta)
     },
   }
-  const { result, answer } = await performAttempt(engine, { ...request, ...heard }, granted)
-  if (answer && (await isTheCalls(execution, granted, answer.id)))
-    return { kind: 'done', result: await answeredNow(execution, answer) }
+  const { result, charged, answer } = await performAttempt(engine, { ...request, ...heard }, { ...granted, ticket })
+  if (charged !== null && charged > granted.held) await tellDistrust(execution, granted, charged)
+  if (answer) return { kind: 'done', result: await answeredNow(execution, answer) }
   if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
   // What was told cannot be taken back: another attempt would tell a second beginning.
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
@@ -141,9 +170,19 @@ async function perform(execution: Execution, granted: GrantedAttempt): Promise<T
   return { kind: 'done', result: failed(call.id, 'stream_broken', detail) }
 }
 
-/** Nothing can have come before a first attempt's answer; before another's, that of one which was believed lost. */
-async function isTheCalls({ engine, request, call }: Execution, { key }: GrantedAttempt, id: string): Promise<boolean> {
-  return key.number === 1 || (await loadCall(engine.db, request.scope, call.id))?.answerId === id
+/** The run is told that its route billed above a hold: the money is booked already, and the next holds are higher. */
+async function tellDistrust(
+  { engine, request, call, choice }: Execution,
+  { key, plan, held }: GrantedAttempt,
+  charged: bigint,
+): Promise<void> {
+  const { runId, scope } = request
+  const route = choice.candidates.find((each) => each.route.name === plan.route)?.route
+  if (runId === null || !route) return
+  const distrustPpm = engine.routes.distrustPpm(route)
+  const { provider, upstreamModel, currency } = plan
+  const named = { runId, callId: call.id, attempt: key.number, route: plan.route, provider, upstreamModel, currency }
+  await noteDistrust(engine.db, scope, { ...named, held, charged, distrustPpm })
 }
 
 /** The answer that was settled with: as it was stored, so that whoever asks again is told the same. */

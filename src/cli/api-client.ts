@@ -66,6 +66,15 @@ export class ApiClient {
     return { body: schema.parse(await response.json()), isReplayed }
   }
 
+  async put<Schema extends z.ZodType>(
+    path: string,
+    { body, schema }: { readonly body: unknown; readonly schema: Schema },
+  ): Promise<z.output<Schema>> {
+    const headers = { 'content-type': 'application/json' }
+    const response = await this.#send(path, { method: 'PUT', body: JSON.stringify(body), headers })
+    return schema.parse(await response.json())
+  }
+
   /** A run's events from a place on, until the stream ends: at the run's last event, or when the connection does. */
   async *events(
     runId: string,

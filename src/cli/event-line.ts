@@ -26,6 +26,11 @@ export function describeEvent(event: EventView, path: string | undefined): Event
     }
     case 'attempt.corrected':
       return { subject, text: 'what an attempt cost was corrected', style: 'yellow' }
+    case 'route.distrusted': {
+      const { held, charged } = event.data
+      const text = `${routeOf(event.data)}  ${'distrusted'.padEnd(OUTCOME_WIDTH)}  billed ${amountOf(charged)} where ${amountOf(held)} was held`
+      return { subject, text, style: 'yellow' }
+    }
     case 'run.running':
       return { subject, text: event.data['from'] === 'paused' ? 'goes on' : 'begins' }
     case 'run.paused':

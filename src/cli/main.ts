@@ -25,6 +25,26 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'resolve what dead processes left open, or take a lost cost back',
     load: async () => (await import('./reconcile.ts')).reconcile,
   },
+  routes: {
+    summary: 'show the health of the routes, close a circuit, trust a route again',
+    load: async () => (await import('./routes.ts')).routes,
+  },
+  catalog: {
+    summary: 'check a catalog, put it in force, or print the one in force',
+    load: async () => (await import('./catalog.ts')).catalog,
+  },
+  invoice: {
+    summary: "compare a provider's invoice with what was booked",
+    load: async () => (await import('./invoice.ts')).invoice,
+  },
+  margins: {
+    summary: 'print what was sold, what providers bill for it, and what is left',
+    load: async () => (await import('./margins.ts')).margins,
+  },
+  prices: {
+    summary: 'compare a public price list with the price book, or add what differs',
+    load: async () => (await import('./prices.ts')).prices,
+  },
   statement: {
     summary: "write a wallet's statement of a month, as CSV or JSON",
     load: async () => (await import('./statement.ts')).statement,

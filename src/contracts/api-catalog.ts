@@ -1,12 +1,24 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { capabilitiesSchema, catalogModelSchema, catalogShape } from './catalog.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
-const routePriceSchema = z.object({
+const tokenPricesSchema = z.object({
   inputPerMillionTokens: amountSchema,
   cachedInputPerMillionTokens: amountSchema,
+  cacheWritePerMillionTokens: amountSchema,
   outputPerMillionTokens: amountSchema,
+  reasoningPerMillionTokens: amountSchema.describe('Hidden reasoning, which is part of the output.'),
+})
+
+const routePriceSchema = tokenPricesSchema.extend({
   perCall: amountSchema,
+  perImage: amountSchema,
+  toolFees: z.record(z.string(), amountSchema).describe("For each use of a provider's own tool, by its name."),
+  tiers: z
+    .array(tokenPricesSchema.extend({ aboveInputTokens: z.int() }))
+    .describe('Prices of all tokens of a request whose prompt has more tokens than that.'),
 })
 
 export const modelListSchema = z
@@ -15,6 +27,8 @@ export const modelListSchema = z
     models: z.array(
       z.object({
         name: z.string(),
+        kind: catalogModelSchema.shape.kind,
+        strategy: catalogModelSchema.shape.strategy,
         routes: z.array(
           z.object({
             name: z.string(),
@@ -24,6 +38,8 @@ export const modelListSchema = z
             currency: z.string(),
             contextTokens: z.int(),
             maxOutputTokens: z.int(),
+            capabilities: capabilitiesSchema,
+            weight: z.int().describe('Its share among the routes of a weighted model.'),
             price: routePriceSchema.nullable().describe('`null`: no price, no call.'),
           }),
         ),
@@ -31,6 +47,28 @@ export const modelListSchema = z
     ),
   })
   .meta({ id: 'Models' })
+
+const versionFacts = { version: z.int(), createdAt: z.iso.datetime() }
+
+export const catalogVersionSchema = z.object({ ...versionFacts, catalog: catalogShape }).meta({ id: 'CatalogVersion' })
+
+export const catalogVersionListSchema = z.object({
+  versions: z.array(z.object({ ...versionFacts, models: z.int(), prices: z.int() })),
+  nextCursor: nextCursorSchema,
+})
+
+export const catalogVersionQuerySchema = pageQuerySchema.extend({
+  cursor: z.coerce.number().int().min(1).max(2_147_483_647).optional().describe('`nextCursor` of the page before'),
+})
+
+export const catalogImportSchema = z
+  .object({
+    version: z.int().describe('In force now.'),
+    warnings: z
+      .array(z.object({ path: z.string(), message: z.string() }))
+      .describe('What may be meant, and probably is not.'),
+  })
+  .meta({ id: 'CatalogImport' })
 
 export const agentListSchema = z
   .object({
@@ -44,4 +82,5 @@ export const agentListSchema = z
   })
   .meta({ id: 'Agents' })
 
+export type CatalogVersionView = z.infer<typeof catalogVersionSchema>
 export type ModelList = z.infer<typeof modelListSchema>

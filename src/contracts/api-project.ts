@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { nextCursorSchema } from './api-page.ts'
+import { constraintsSchema } from './constraints.ts'
 import { storableText } from './storable-text.ts'
 
 const name = storableText.trim().min(1).max(100)
@@ -11,7 +12,10 @@ export const projectSchema = z.object({ id: z.uuid(), name: z.string(), createdA
 
 export const projectListSchema = z.object({ projects: z.array(projectSchema), nextCursor: nextCursorSchema })
 
-export const keyRequestSchema = z.strictObject({ name })
+export const keyRequestSchema = z.strictObject({
+  name,
+  constraints: constraintsSchema.optional().describe('For all its calls, those of its runs included; for good.'),
+})
 
 export const keySchema = z
   .object({
@@ -19,6 +23,7 @@ export const keySchema = z
     projectId: z.uuid(),
     name: z.string(),
     hint: z.string().describe('The beginning of the secret, to tell keys apart.'),
+    constraints: constraintsSchema.nullable(),
     createdAt: moment,
     revokedAt: moment.nullable(),
   })

@@ -2,6 +2,8 @@ import { RUN_STATES } from '#domain/run-states.ts'
 import { z } from 'zod'
 import { amountSchema, pocketsSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { reuseSchema, tightSchema } from './call-choices.ts'
+import { constraintsSchema } from './constraints.ts'
 import { BALANCE_CLASSES, GATES, ON_EXHAUSTED, TRANSFER_CODES, CERTAINTIES, USES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -20,6 +22,13 @@ export const runRequestSchema = z.strictObject({
     .default(1)
     .describe('How often a call may be sent again after an attempt that may have been executed.'),
   pauseDeadlineSeconds: z.int().min(1).max(604_800).default(86_400),
+  constraints: constraintsSchema.optional().describe('Kept besides those of the key.'),
+  tight: tightSchema
+    .default({ policy: 'refuse' })
+    .describe('What a call does whose worst case is more than its share of what is free: ask for less, or be refused.'),
+  reuse: reuseSchema
+    .optional()
+    .describe('Its calls may be answered with answers of other runs that chose this, at no cost, and give theirs.'),
 })
 
 export const topUpRequestSchema = z.strictObject({ pockets: pocketsSchema })
@@ -59,6 +68,9 @@ export const runSchema = runSummarySchema
     onExhausted: z.enum(ON_EXHAUSTED),
     mayRepeat: z.int(),
     pauseDeadlineSeconds: z.int(),
+    constraints: constraintsSchema.nullable(),
+    tight: tightSchema,
+    reuse: reuseSchema.nullable(),
     envelope: z.object({
       id: z.uuid(),
       gate: z.enum(GATES),

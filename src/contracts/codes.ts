@@ -24,6 +24,7 @@ export const PROBLEMS = {
   unknown_model: { status: 422, title: 'No such catalog model' },
   no_price: { status: 422, title: 'A route has no price' },
   no_route: { status: 422, title: 'No route can be paid from this envelope' },
+  route_not_allowed: { status: 422, title: 'The constraints leave no route' },
   no_quote: { status: 422, title: 'No exchange rate is in force' },
   wrong_currency: { status: 422, title: 'The wallet has no such money' },
   wrong_lot: { status: 422, title: 'This money cannot be such a lot' },

@@ -1,5 +1,7 @@
 import type { Prices, TokenPrices, Usage } from '#domain/pricing.ts'
 import { z } from 'zod'
+import { reuseSchema, tightSchema } from './call-choices.ts'
+import { constraintsSchema } from './constraints.ts'
 import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
@@ -35,8 +37,12 @@ const storedPricesSchema: z.ZodType<Prices> = z
   })
   .transform(filledIn)
 
+export function pricesFromStored(stored: unknown): Prices {
+  return storedPricesSchema.parse(stored)
+}
+
 /** The one way in which prices stand in JSON: what costs the same as plain input or output, or nothing, is left out. */
-export function storedPrices(prices: Prices): unknown {
+export function storedPrices(prices: Prices): Readonly<Record<string, unknown>> {
   return {
     ...storedTokenPrices(prices),
     perCallNano: prices.perCallNano,
@@ -63,6 +69,19 @@ function storedTokenPrices(prices: TokenPrices) {
   }
 }
 
+/** What a provider bills for an attempt, where that is not what is paid for it. */
+export const plannedCostSchema = z.object({
+  currency: z.string(),
+  prices: storedPricesSchema,
+  /** The worst case at those prices, in nano of that currency. */
+  held: nano,
+  markupBps: z.int(),
+  /** What one currency costs in the other, when they differ: `sell` nano of the cost's for `buy` of the plan's. */
+  quote: z.object({ id: z.string(), sell: nano, buy: nano }).nullable(),
+})
+
+export type PlannedCost = Readonly<z.infer<typeof plannedCostSchema>>
+
 /**
  * An attempt's plan, stored with its hold and never made again: a process that finds it goes on from it. Money is in
  * nano as decimal strings.
@@ -77,17 +96,7 @@ export const planSchema = z.object({
   /** What the wallet pays (sell), in `currency`: the hold and the capture are made with it. */
   prices: storedPricesSchema,
   /** What the provider bills, where that is not the same. */
-  cost: z
-    .object({
-      currency: z.string(),
-      prices: storedPricesSchema,
-      /** The worst case at those prices, in nano of that currency. */
-      held: nano,
-      markupBps: z.int(),
-      /** What one currency costs in the other, when they differ: `sell` nano of the cost's for `buy` of the plan's. */
-      quote: z.object({ id: z.string(), sell: nano, buy: nano }).nullable(),
-    })
-    .optional(),
+  cost: plannedCostSchema.optional(),
   inputTokenBound: z.int(),
   maxOutputTokens: z.int(),
   /** How the bound of the prompt was found, and what else the hold rests on; left out in the oldest plans. */
@@ -179,7 +188,13 @@ export const runOptionsSchema = z.object({
   onExhausted: z.enum(ON_EXHAUSTED),
   mayRepeat: z.int(),
   pauseDeadlineMs: z.int(),
+  constraints: constraintsSchema.nullish(),
+  tight: tightSchema.default({ policy: 'refuse' }),
+  reuse: reuseSchema.nullish(),
 })
+
+/** A key's constraints as stored: null for a key that may use everything. */
+export const keyConstraintsSchema = constraintsSchema.nullable()
 
 /** The limit that paused or ended a run. Amounts are decimal strings in the major unit. */
 export const moneyStopSchema = z

@@ -1,7 +1,10 @@
+import type { Constraints } from '#contracts/constraints.ts'
+import { keyConstraintsSchema } from '#contracts/stored.ts'
 import type { Kysely, Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { closeStanding } from './envelope.ts'
 import { newId, sha256 } from './ids.ts'
+import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
 /** Who asks. Without a project it is an operator of the organisation. */
@@ -16,6 +19,7 @@ export interface ApiKey {
   readonly projectId: string
   readonly name: string
   readonly hint: string
+  readonly constraints: Constraints | null
   readonly createdAt: Date
   readonly revokedAt: Date | null
 }
@@ -56,7 +60,13 @@ export async function isKeyValid(db: Kysely<Database>, keyId: string): Promise<b
 export async function createKey(
   db: Kysely<Database>,
   scope: Scope,
-  key: { readonly organisationId: string; readonly name: string; readonly secret: string; readonly nowMs: number },
+  key: {
+    readonly organisationId: string
+    readonly name: string
+    readonly secret: string
+    readonly nowMs: number
+    readonly constraints?: Constraints | undefined
+  },
 ): Promise<ApiKey> {
   const row = await db
     .insertInto('api_key')
@@ -67,6 +77,7 @@ export async function createKey(
       name: key.name,
       hint: hintOf(key.secret),
       hash: hashOf(key.secret),
+      constraints: key.constraints ? json(key.constraints) : null,
       revoked_at: null,
     })
     .returning(['id', 'name', 'hint', 'created_at'])
@@ -76,6 +87,7 @@ export async function createKey(
     projectId: scope.projectId,
     name: row.name,
     hint: row.hint,
+    constraints: key.constraints ?? null,
     createdAt: row.created_at,
     revokedAt: null,
   }
@@ -85,7 +97,7 @@ export async function createKey(
 export async function listKeys(db: Kysely<Database>, scope: Scope): Promise<readonly ApiKey[]> {
   const rows = await db
     .selectFrom('api_key')
-    .select(['id', 'name', 'hint', 'created_at', 'revoked_at'])
+    .select(['id', 'name', 'hint', 'constraints', 'created_at', 'revoked_at'])
     .where('project_id', '=', scope.projectId)
     .orderBy('id', 'desc')
     .execute()
@@ -94,9 +106,21 @@ export async function listKeys(db: Kysely<Database>, scope: Scope): Promise<read
     projectId: scope.projectId,
     name: row.name,
     hint: row.hint,
+    constraints: keyConstraintsSchema.parse(row.constraints),
     createdAt: row.created_at,
     revokedAt: row.revoked_at,
   }))
+}
+
+/** What the calls of a key may use; null: everything. */
+export async function constraintsOfKey(db: Kysely<Database>, scope: Scope, keyId: string): Promise<Constraints | null> {
+  const row = await db
+    .selectFrom('api_key')
+    .select('constraints')
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', keyId)
+    .executeTakeFirstOrThrow()
+  return keyConstraintsSchema.parse(row.constraints)
 }
 
 /**

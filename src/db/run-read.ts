@@ -54,6 +54,9 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     onExhausted: options.onExhausted,
     mayRepeat: options.mayRepeat,
     pauseDeadlineSeconds: Math.round(options.pauseDeadlineMs / 1000),
+    constraints: options.constraints ?? null,
+    tight: options.tight,
+    reuse: options.reuse ?? null,
     envelope: {
       id: row.envelope_id,
       gate: row.gate,

@@ -7,7 +7,10 @@ import type {
   MoneyStop,
   RunStanding,
 } from '#contracts/activities.ts'
-import { runOptionsSchema } from '#contracts/stored.ts'
+import type { Tight } from '#contracts/call-choices.ts'
+import { constraintsOf } from '#contracts/constraints.ts'
+import { keyConstraintsSchema, runOptionsSchema } from '#contracts/stored.ts'
+import type { RouteBounds } from '#domain/route-choice.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { closeTree } from './envelope.ts'
@@ -17,11 +20,16 @@ import type { Database } from './schema.ts'
 
 /** What the engine must know of a run to execute its calls. */
 export interface RunFacts {
+  readonly scope: Scope
   readonly runId: string
   readonly envelopeId: string
   readonly apiKeyId: string
   readonly model: string
   readonly mayRepeat: number
+  readonly tight: Tight
+  readonly reuse: { readonly maxAgeMs: number } | undefined
+  /** What its calls may use: of the run, and of its key. */
+  readonly bounds: readonly RouteBounds[]
 }
 
 /** The tenant of a run, for the platform's own workers: they are handed nothing but the run's id. */
@@ -30,14 +38,26 @@ export async function tenantOfRun(db: Kysely<Database>, runId: string): Promise<
   return { projectId: row.project_id }
 }
 
-export async function runFacts(db: Kysely<Database>, scope: Scope, runId: string): Promise<RunFacts> {
-  const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
+/** For the platform's own workers, as above. */
+export async function runFacts(db: Kysely<Database>, runId: string): Promise<RunFacts> {
+  const row = await db
+    .selectFrom('run')
+    .selectAll('run')
+    .where('run.id', '=', runId)
+    .leftJoin('api_key', 'api_key.id', 'run.api_key_id')
+    .select('api_key.constraints')
+    .executeTakeFirstOrThrow()
+  const { mayRepeat, constraints, tight, reuse } = runOptionsSchema.parse(row.options)
   return {
+    scope: { projectId: row.project_id },
     runId,
     envelopeId: row.envelope_id,
     apiKeyId: row.api_key_id,
     model: row.model,
-    mayRepeat: runOptionsSchema.parse(row.options).mayRepeat,
+    mayRepeat,
+    tight,
+    reuse: reuse ? { maxAgeMs: reuse.maxAgeSeconds * 1_000 } : undefined,
+    bounds: constraintsOf(constraints, keyConstraintsSchema.parse(row.constraints)),
   }
 }
 

@@ -1,15 +1,16 @@
-import type { BalanceClass, Certainty, Gate, LimitMeasure, TransferCode, Use } from '#contracts/names.ts'
+import type { BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
 import type { CorpusTables } from './corpus-tables.ts'
 import type { LimitTables } from './limit-tables.ts'
+import type { RouteTables } from './route-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, LimitTables {
+export interface Database extends CorpusTables, LimitTables, RouteTables {
   organisation: { id: string; name: string; created_at: Stamp }
   project: { id: string; organisation_id: string; name: string; created_at: Stamp }
   api_key: {
@@ -21,6 +22,7 @@ export interface Database extends CorpusTables, LimitTables {
     hash: Buffer
     created_at: Stamp
     revoked_at: Date | null
+    constraints: Json | null
   }
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
@@ -34,7 +36,20 @@ export interface Database extends CorpusTables, LimitTables {
     cached_input_nano_per_million: bigint
     output_nano_per_million: bigint
     per_call_nano: bigint
+    more: Json | null
     effective_at: Stamp
+    made_in: Generated<string>
+  }
+  invoice: {
+    id: string
+    organisation_id: string
+    provider: string
+    digest: Buffer
+    document: string
+    period_from: Date
+    period_to: Date
+    api_key_id: string
+    recorded_at: Stamp
   }
   wallet: { id: string; project_id: string; created_at: Stamp }
   envelope: {
@@ -99,7 +114,7 @@ export interface Database extends CorpusTables, LimitTables {
     xid: Generated<string>
     recorded_at: Stamp
     project_id: string
-    code: TransferCode
+    code: LedgerCode
     debit_account: string
     credit_account: string
     currency: string

@@ -98,7 +98,15 @@ export interface UsageBound {
 
 /** The most an attempt may cost: all input and all output at the dearest of its kinds and tiers. Rounds up. */
 export function worstCaseOf(prices: Prices, bound: UsageBound): Nano {
-  const reachable = [prices, ...prices.tiers.filter(({ aboveInputTokens }) => bound.inputTokens > aboveInputTokens)]
+  const { input, output } = highestOf(prices, bound.inputTokens)
+  const tokens = BigInt(bound.inputTokens) * input + BigInt(bound.maxOutputTokens) * output
+  const fees = feesOf(prices, { images: bound.images ?? 0, toolUses: bound.toolUses ?? {} })
+  return ceilDivide(tokens, TOKENS_PER_PRICE) + prices.perCallNano + fees
+}
+
+/** The dearest of the kinds and tiers that a prompt of so many tokens can reach, in nano per 1 000 000 tokens. */
+export function highestOf(prices: Prices, inputTokens: number): { readonly input: bigint; readonly output: bigint } {
+  const reachable = [prices, ...prices.tiers.filter(({ aboveInputTokens }) => inputTokens > aboveInputTokens)]
   const input = highest(
     reachable.flatMap((tier) => [
       tier.inputNanoPerMillion,
@@ -107,9 +115,7 @@ export function worstCaseOf(prices: Prices, bound: UsageBound): Nano {
     ]),
   )
   const output = highest(reachable.flatMap((tier) => [tier.outputNanoPerMillion, tier.reasoningNanoPerMillion]))
-  const tokens = BigInt(bound.inputTokens) * input + BigInt(bound.maxOutputTokens) * output
-  const fees = feesOf(prices, { images: bound.images ?? 0, toolUses: bound.toolUses ?? {} })
-  return ceilDivide(tokens, TOKENS_PER_PRICE) + prices.perCallNano + fees
+  return { input, output }
 }
 
 function feesOf(prices: Prices, usage: Pick<Usage, 'images' | 'toolUses'>): Nano {

@@ -1,109 +1,98 @@
-import type { CountedMessage } from './tokens.ts'
-import { isRecord, numberOrNull, parseJson, stringOrNull } from './json.ts'
-
-export interface JsonSchemaFormat {
-  readonly kind: 'json_schema'
-  readonly name: string
-  readonly description: string
-  readonly schema: Readonly<Record<string, unknown>>
-}
-
-export type ResponseFormat = { readonly kind: 'text' } | { readonly kind: 'json_object' } | JsonSchemaFormat
-
-/** The parts of a chat completion request that the sandbox acts on; others are accepted and have no effect. */
-export interface ChatRequest {
-  readonly model: string
-  readonly messages: readonly CountedMessage[]
-  readonly maxTokens: number | null
-  readonly isStream: boolean
-  readonly includesUsage: boolean
-  readonly format: ResponseFormat
-}
-
-/** What is wrong with a request, in the terms of OpenAI's error object. */
-export interface RequestProblem {
-  readonly message: string
-  readonly param: string | null
-}
-
-export type ParsedChatRequest =
-  | { readonly ok: true; readonly request: ChatRequest }
-  | { readonly ok: false; readonly problem: RequestProblem; readonly model: string | null }
+import {
+  type ModelRequest,
+  type PromptMessage,
+  type ResponseFormat,
+  type Tool,
+  type ToolChoice,
+  plainMessage,
+  plainRequest,
+} from './request.ts'
+import { type Body, Unusable, readCount, readList, readModel, readRecord, readTexts } from './request-fields.ts'
+import { isRecord, stringOrNull } from './json.ts'
 
 const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
+const WHOLE_CHOICES = ['auto', 'none', 'required'] as const
 
-class Unusable extends Error {
-  readonly param: string | null
-  constructor(message: string, param: string | null) {
-    super(message)
-    this.param = param
-  }
-}
-
-export function parseChatRequest(body: string): ParsedChatRequest {
-  const parsed = parseJson(body)
-  if (!parsed.ok || !isRecord(parsed.value)) {
-    return {
-      ok: false,
-      problem: { message: 'We could not parse the JSON body of your request.', param: null },
-      model: null,
-    }
-  }
-  const { value } = parsed
-  try {
-    return { ok: true, request: readRequest(value) }
-  } catch (error) {
-    if (!(error instanceof Unusable)) throw error
-    return { ok: false, problem: { message: error.message, param: error.param }, model: stringOrNull(value['model']) }
-  }
-}
-
-function readRequest(body: Readonly<Record<string, unknown>>): ChatRequest {
-  const model = stringOrNull(body['model'])
-  if (model === null || model === '') throw new Unusable('you must provide a model parameter', 'model')
+/** Reads the body of `POST /v1/chat/completions`. */
+export function readChatRequest(body: Body): ModelRequest {
+  const model = readModel(body)
   const { messages } = body
   if (!Array.isArray(messages)) throw new Unusable("Missing required parameter: 'messages'.", 'messages')
   if (messages.length === 0) throw new Unusable("Invalid 'messages': empty array.", 'messages')
   if ((body['n'] ?? 1) !== 1) throw new Unusable("Unsupported value: 'n' must be 1.", 'n')
   const streamOptions = body['stream_options']
+  const tools = readList(body, 'tools').map(readTool)
   return {
+    ...plainRequest,
     model,
     messages: messages.map(readMessage),
-    maxTokens: readLimit(body, 'max_completion_tokens') ?? readLimit(body, 'max_tokens'),
+    maxTokens: readCount(body, 'max_completion_tokens') ?? readCount(body, 'max_tokens'),
     isStream: body['stream'] === true,
     includesUsage: isRecord(streamOptions) && streamOptions['include_usage'] === true,
     format: readFormat(body['response_format']),
+    tools,
+    toolChoice: readToolChoice(body['tool_choice'], tools),
+    ownTools: isRecord(body['web_search_options']) ? ['web_search'] : [],
+    stop: readTexts(body['stop'], 'stop'),
+    reasoning: body['reasoning_effort'] === 'none' ? 'none' : 'as set',
   }
 }
 
-function readMessage(message: unknown, index: number): CountedMessage {
+function readMessage(value: unknown, index: number): PromptMessage {
   const param = `messages[${index}]`
-  if (!isRecord(message)) throw new Unusable(`Invalid type for '${param}': expected an object.`, param)
+  const message = readRecord(value, param)
   const role = stringOrNull(message['role'])
   if (role === null || !ROLES.has(role)) throw new Unusable(`Invalid value for '${param}.role'.`, `${param}.role`)
-  return { role, text: readContent(message['content'], `${param}.content`) }
+  const calls = readList(message, 'tool_calls')
+  const hidden =
+    calls.length === 0 ? '' : JSON.stringify(calls.map((call) => (isRecord(call) ? call['function'] : null)))
+  return { ...plainMessage, role, hidden, ...readContent(message['content'], `${param}.content`) }
 }
 
-function readContent(content: unknown, param: string): string {
-  if (typeof content === 'string') return content
-  if (content === null || content === undefined) return ''
+function readContent(content: unknown, param: string): Pick<PromptMessage, 'text' | 'images'> {
+  if (typeof content === 'string') return { text: content, images: 0 }
+  if (content === null || content === undefined) return { text: '', images: 0 }
   if (!Array.isArray(content)) throw new Unusable(`Invalid type for '${param}'.`, param)
-  return content
-    .map((part: unknown) => {
-      const text = isRecord(part) && part['type'] === 'text' ? stringOrNull(part['text']) : null
-      if (text === null) throw new Unusable(`'${param}' may only hold parts of type 'text' for this model.`, param)
-      return text
-    })
-    .join('\n')
+  const texts: string[] = []
+  let images = 0
+  for (const part of content) {
+    const text = isRecord(part) && part['type'] === 'text' ? stringOrNull(part['text']) : null
+    const image = isRecord(part) && part['type'] === 'image_url' ? part['image_url'] : null
+    if (text !== null) texts.push(text)
+    else if (isRecord(image) && typeof image['url'] === 'string') images += 1
+    else throw new Unusable(`'${param}' may only hold parts of type 'text' and 'image_url'.`, param)
+  }
+  return { text: texts.join('\n'), images }
 }
 
-function readLimit(body: Readonly<Record<string, unknown>>, param: string): number | null {
-  if (body[param] === undefined || body[param] === null) return null
-  const limit = numberOrNull(body[param])
-  if (limit === null || !Number.isInteger(limit) || limit < 1) {
-    throw new Unusable(`Invalid '${param}': integer below minimum value. Expected a value >= 1.`, param)
+function readTool(value: unknown, index: number): Tool {
+  const tool = readRecord(value, `tools[${index}]`)
+  const made = readRecord(tool['function'], `tools[${index}].function`)
+  const name = stringOrNull(made['name'])
+  if (tool['type'] !== 'function' || name === null || !/^[\w-]{1,64}$/u.test(name)) {
+    throw new Unusable(`Invalid 'tools[${index}]': expected a function with a name.`, `tools[${index}]`)
   }
-  return limit
+  const { parameters } = made
+  return {
+    name,
+    description: stringOrNull(made['description']) ?? '',
+    parameters: isRecord(parameters) ? parameters : { type: 'object', properties: {} },
+  }
+}
+
+function readToolChoice(value: unknown, tools: readonly Tool[]): ToolChoice {
+  if (value === undefined || value === null) return 'auto'
+  const whole = WHOLE_CHOICES.find((choice) => choice === value)
+  if (whole === 'required' && tools.length === 0) {
+    throw new Unusable("'tool_choice' is only allowed when 'tools' are specified.", 'tool_choice')
+  }
+  if (whole !== undefined) return whole
+  const made = isRecord(value) ? value['function'] : null
+  const name = isRecord(made) ? stringOrNull(made['name']) : null
+  if (name === null || !tools.some((tool) => tool.name === name)) {
+    throw new Unusable("Invalid value for 'tool_choice': it names none of the 'tools'.", 'tool_choice')
+  }
+  return { name }
 }
 
 function readFormat(format: unknown): ResponseFormat {

@@ -1,4 +1,4 @@
-import type { JsonSchemaFormat, ResponseFormat } from './chat-request.ts'
+import type { JsonSchemaFormat, ResponseFormat } from './request.ts'
 import type { Conversation } from './question.ts'
 import type { CountedMessage } from './tokens.ts'
 import type { Support, SupportingSentence } from './support.ts'
@@ -21,7 +21,7 @@ export interface CompletionTask {
 
 /** Answers from the messages alone, by quoting them. The same task has the same answer. */
 export function complete(task: CompletionTask): string {
-  const conversation = readConversation(task.messages)
+  const conversation = readTask(task.messages)
   const support = findSupport(conversation)
   let text = ''
   for (let limit = MAX_SENTENCES; limit >= 1; limit -= 1) {
@@ -31,19 +31,34 @@ export function complete(task: CompletionTask): string {
   return text
 }
 
-function render(format: ResponseFormat, conversation: Conversation, support: Support): string {
+/** A conversation that may have ended with the results of tools: then they are what to answer from. */
+interface TaskConversation extends Conversation {
+  readonly toolResults: string
+}
+
+function readTask(messages: readonly CountedMessage[]): TaskConversation {
+  const conversation = readConversation(messages)
+  const results = messages.slice(messages.findLastIndex((message) => message.role !== 'tool') + 1)
+  const texts = results.map((message) => message.text.trim()).filter((text) => text !== '')
+  const toolResults = texts.join('\n')
+  if (texts.length === 0 || conversation.isCitable) return { ...conversation, toolResults }
+  return { ...conversation, toolResults, passages: texts.map((text) => ({ id: null, source: '', title: '', text })) }
+}
+
+function render(format: ResponseFormat, conversation: TaskConversation, support: Support): string {
   if (format.kind === 'text') return answerText(conversation, support)
   if (format.kind === 'json_object') return JSON.stringify({ answer: answerText(conversation, support) })
   return renderSchema(format, conversation, support)
 }
 
-function renderSchema(format: JsonSchemaFormat, conversation: Conversation, support: Support): string {
+function renderSchema(format: JsonSchemaFormat, conversation: TaskConversation, support: Support): string {
   const answer = answerText(conversation, support)
   return JSON.stringify(fillSchema(format, { question: conversation.question, support, answer }))
 }
 
 /** The sentences of one passage stay together, in its order; each carries its passage's id. */
-function answerText(conversation: Conversation, support: Support): string {
+function answerText(conversation: TaskConversation, support: Support): string {
+  if (!support.isFound && conversation.toolResults !== '') return conversation.toolResults
   if (!support.isFound) return conversation.isCitable ? NOT_FOUND : keyTerms(conversation)
   const passages = [...new Set(support.sentences.map((sentence) => sentence.passage))]
   const ordered = passages.flatMap((passage) =>

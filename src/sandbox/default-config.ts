@@ -11,5 +11,12 @@ export const defaultConfig = {
     },
     'sandbox-steady': { prices: { input: '0.40', output: '1.60' } },
     'sandbox-small': { prices: { input: '0.05', output: '0.20' }, contextTokens: 16_000, maxOutputTokens: 1024 },
+    'sandbox-thinker': {
+      prices: { input: '1.00', cachedInput: '0.10', cacheWrite: '1.25', output: '4.00', reasoning: '3.00' },
+      reasoningTokens: 48,
+      cache: true,
+    },
+    'sandbox-echo': { prices: { input: '0.10', output: '0.40' }, answers: 'echo' },
+    'sandbox-embed': { prices: { input: '0.02', output: '0.00' }, kind: 'embedding', contextTokens: 8192 },
   },
 } as const

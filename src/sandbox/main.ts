@@ -3,13 +3,15 @@ import { startSandbox } from './server.ts'
 
 const PARENT_CHECK_MS = 500
 
-const { SANDBOX_PORT, SANDBOX_KEY, SANDBOX_CONTROL_KEY, SANDBOX_LOG_FILE, SANDBOX_CONFIG } = process.env
+const { SANDBOX_PORT, SANDBOX_KEY, SANDBOX_CONTROL_KEY, SANDBOX_LOG_FILE, SANDBOX_LOG_KEEP, SANDBOX_CONFIG } =
+  process.env
 
 const sandbox = await startSandbox({
   port: readPort(SANDBOX_PORT),
   ...(isGiven(SANDBOX_KEY) ? { keys: { default: SANDBOX_KEY } } : {}),
   ...(isGiven(SANDBOX_CONTROL_KEY) ? { controlKey: SANDBOX_CONTROL_KEY } : {}),
   ...(isGiven(SANDBOX_LOG_FILE) ? { logFile: SANDBOX_LOG_FILE } : {}),
+  ...(isGiven(SANDBOX_LOG_KEEP) ? { logKeep: readKeep(SANDBOX_LOG_KEEP) } : {}),
   ...(isGiven(SANDBOX_CONFIG) ? { config: readConfig(SANDBOX_CONFIG) } : {}),
 })
 
@@ -38,6 +40,11 @@ function readPort(text: string | undefined): number {
   if (!Number.isInteger(port) || port < 0 || port > 65_535)
     throw new TypeError('SANDBOX_PORT must be a port number, 0 for a free one')
   return port
+}
+
+function readKeep(text: string): number {
+  if (!/^[1-9]\d{0,8}$/u.test(text)) throw new TypeError('SANDBOX_LOG_KEEP must be a number of requests, at least 1')
+  return Number(text)
 }
 
 function readConfig(text: string): unknown {

@@ -1,4 +1,4 @@
-import type { JsonSchemaFormat } from './chat-request.ts'
+import type { JsonSchemaFormat } from './request.ts'
 import type { Question } from './question.ts'
 import type { Support, SupportingSentence } from './support.ts'
 import { isRecord, numberOrNull, stringOrNull } from './json.ts'

@@ -1,14 +1,23 @@
 import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import { createServer } from 'node:http'
-import type { ChatContext } from './chat.ts'
-import { answerChat } from './chat.ts'
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { chatDialect } from './chat-dialect.ts'
 import { parseConfig } from './config.ts'
+import type { SandboxContext } from './context.ts'
 import { answerControl } from './control.ts'
 import { defaultConfig } from './default-config.ts'
+import type { Dialect } from './dialect.ts'
+import { embeddingsDialect } from './embeddings-dialect.ts'
+import { unknownGeneration, unknownUrl, wrongKey } from './errors.ts'
 import { FaultBook } from './faults.ts'
+import { describeGeneration } from './generation.ts'
 import { HoldBook } from './holds.ts'
-import { RequestLog } from './log.ts'
-import { headerOf, sendError, sendJson, unknownUrl, wrongKey } from './wire.ts'
+import { headerOf, sendJson } from './http.ts'
+import { DEFAULT_KEEP, RequestLog } from './log.ts'
+import { messagesDialect } from './messages-dialect.ts'
+import { describeModels } from './models.ts'
+import { PrefixCache } from './prompt.ts'
+import { keyNameOf, sendError, serveModel } from './serve.ts'
 
 export interface SandboxOptions {
   /** 0, the default, takes a free port. */
@@ -19,6 +28,8 @@ export interface SandboxOptions {
   readonly controlKey?: string
   /** Keeps the log across restarts. */
   readonly logFile?: string
+  /** Requests kept one by one in memory; older ones are sums. */
+  readonly logKeep?: number
   /** In the shape of `default-config.ts`. */
   readonly config?: unknown
 }
@@ -33,67 +44,100 @@ export interface Sandbox {
 }
 
 const HOST = '127.0.0.1'
-/** When the configured models are said to have been created: models never change here. */
-const MODELS_CREATED = 1_700_000_000
+/** Thousands may connect at once. */
+const BACKLOG = 4096
+/** Longer than clients keep idle connections: one that is closed as a request comes in looks like a fault. */
+const KEEP_ALIVE_MS = 120_000
+
+const dialects: ReadonlyMap<string, Dialect> = new Map([
+  ['POST /v1/chat/completions', chatDialect],
+  ['POST /v1/messages', messagesDialect],
+  ['POST /v1/embeddings', embeddingsDialect],
+])
 
 /** Starts the provider on the loopback interface. */
 export async function startSandbox(options: SandboxOptions = {}): Promise<Sandbox> {
-  const { models } = parseConfig(options.config ?? defaultConfig)
-  const context: ChatContext = {
+  const { models, currency } = parseConfig(options.config ?? defaultConfig)
+  const context: SandboxContext = {
+    currency,
     models,
+    settings: new Map(),
     keys: new Map(Object.entries(options.keys ?? { default: 'sandbox-key' })),
-    log: new RequestLog(options.logFile ?? null),
+    log: await RequestLog.open({ file: options.logFile ?? null, keep: options.logKeep ?? DEFAULT_KEEP }),
     faults: new FaultBook(new Map([...models].map(([name, model]) => [name, model.faults]))),
     holds: new HoldBook(),
+    cache: new PrefixCache(),
+    generations: { delayMs: 0 },
   }
   const controlKey = options.controlKey ?? 'control'
-  const server = createServer((req, res) => {
+  const server = createServer({ keepAliveTimeout: KEEP_ALIVE_MS }, (req, res) => {
     route(context, { req, res, controlKey }).catch((error: unknown) => {
       console.error('sandbox: a request failed', error)
       if (res.headersSent) res.destroy()
-      else sendError(res, { status: 500, message: String(error), type: 'server_error', code: null, param: null })
+      else sendJson(res, 500, { error: { message: String(error), type: 'server_error', code: null, param: null } })
     })
   })
   const port = await listen(server, options.port ?? 0)
   const origin = `http://${HOST}:${port}`
-  return { url: `${origin}/v1`, controlUrl: `${origin}/_control`, close: () => close(server) }
+  let stopping: Promise<void> | null = null
+  const stop = async (): Promise<void> => {
+    await close(server)
+    // Requests that were broken off settle now.
+    await nextTurn()
+    context.log.close()
+  }
+  return { url: `${origin}/v1`, controlUrl: `${origin}/_control`, close: () => (stopping ??= stop()) }
 }
 
 async function route(
-  context: ChatContext,
+  context: SandboxContext,
   {
     req,
     res,
     controlKey,
   }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly controlKey: string },
 ): Promise<void> {
-  const url = new URL(req.url ?? '/', `http://${HOST}`)
-  const call = `${req.method} ${url.pathname}`
+  // OpenRouter has the same paths below /api.
+  const target = (req.url ?? '/').replace(/^\/api(?=\/v1\/)/u, '')
+  const dialect = dialects.get(`${req.method} ${target.split('?', 1)[0]}`)
+  if (dialect !== undefined) return serveModel(context, dialect, { req, res })
+  const url = new URL(target, `http://${HOST}`)
   if (url.pathname.startsWith('/_control/')) {
     if (headerOf(req, 'x-sandbox-control') === controlKey) return answerControl(context, { req, res, url })
     return sendJson(res, 401, { error: 'the header x-sandbox-control is missing or wrong' })
   }
-  if (call === 'POST /v1/chat/completions') return answerChat(context, req, res)
-  const key = /^Bearer\s+(\S+)$/u.exec(headerOf(req, 'authorization') ?? '')?.[1]
-  if (![...context.keys.values()].some((value) => value === key)) return sendError(res, wrongKey)
-  if (call === 'GET /v1/models') return sendJson(res, 200, modelList(context))
-  return sendError(res, unknownUrl(req.method ?? '', url.pathname))
+  answerQuestion(context, { req, res, url })
 }
 
-function modelList(context: ChatContext): object {
-  const data = [...context.models.keys()].map((id) => ({
-    id,
-    object: 'model',
-    created: MODELS_CREATED,
-    owned_by: 'sandbox',
-  }))
-  return { object: 'list', data }
+/** Answers what clients ask beside their requests to models. */
+function answerQuestion(
+  context: SandboxContext,
+  { req, res, url }: { readonly req: IncomingMessage; readonly res: ServerResponse; readonly url: URL },
+): void {
+  if (keyNameOf(context, req) === null) {
+    sendError(res, chatDialect, wrongKey)
+    return
+  }
+  switch (`${req.method} ${url.pathname}`) {
+    case 'GET /v1/models':
+      sendJson(res, 200, describeModels(context))
+      return
+    case 'GET /v1/generation': {
+      const id = url.searchParams.get('id') ?? ''
+      const known = describeGeneration(context, id)
+      if (known === null) sendError(res, chatDialect, unknownGeneration(id))
+      else res.writeHead(200, { 'content-type': 'application/json' }).end(known)
+      return
+    }
+    default:
+      sendError(res, chatDialect, unknownUrl(req.method ?? '', url.pathname))
+  }
 }
 
 async function listen(server: Server, port: number): Promise<number> {
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   server.once('error', reject)
-  server.listen(port, HOST, resolve)
+  server.listen({ port, host: HOST, backlog: BACKLOG }, resolve)
   await promise
   const address = server.address()
   if (address === null || typeof address === 'string') throw new Error('the sandbox has no TCP address')

@@ -1,4 +1,4 @@
-import { decodeGenerator, encode } from 'gpt-tokenizer/encoding/o200k_base'
+import { decode, decodeGenerator, encode, setMergeCacheSize } from 'gpt-tokenizer/encoding/o200k_base'
 
 /**
  * Byte-pair merging is quadratic in the length of one unbroken run: 48,000 Chinese characters without punctuation took
@@ -15,9 +15,18 @@ const RUN_SLICE = new RegExp(
 /** Text such as `<|endoftext|>` inside a message is plain text, never a control token. */
 const PLAIN_TEXT = { disallowedSpecial: new Set<string>() }
 
+/**
+ * Words whose tokens are known, so that a prompt is counted in a fifth of the time (measured: 16 KB of prose 2.5 ms to
+ * encode). The library's own cache is kept small: once it is full of its 100,000 entries, each further one takes 40 µs.
+ */
+const MOST_WORDS = 50_000
+const LONGEST_WORD = 48
+setMergeCacheSize(2000)
+let words = new Map<string, number>()
+
 /** OpenAI's chat format costs 3 tokens a message and 3 to prime the answer (their cookbook's counting recipe). */
 const TOKENS_PER_MESSAGE = 3
-const TOKENS_TO_PRIME = 3
+export const TOKENS_TO_PRIME = 3
 
 export interface CountedMessage {
   readonly role: string
@@ -34,16 +43,45 @@ export function encodeText(text: string): readonly number[] {
   return sliceLongRuns(text).flatMap((slice) => encode(slice, PLAIN_TEXT))
 }
 
+/** As many as `encodeText` gives: no token reaches across a single space that follows and precedes something else. */
 export function countTokens(text: string): number {
-  return encodeText(text).length
+  let tokens = 0
+  let start = 0
+  for (let space = text.indexOf(' ', 1); space !== -1; space = text.indexOf(' ', space + 1)) {
+    if (isSpace(text.charCodeAt(space - 1)) || isSpace(text.charCodeAt(space + 1))) continue
+    tokens += countWord(text.slice(start, space))
+    start = space
+  }
+  return tokens + countWord(text.slice(start))
 }
 
-export function countPromptTokens(messages: readonly CountedMessage[]): number {
-  let tokens = TOKENS_TO_PRIME
-  for (const message of messages) {
-    tokens += TOKENS_PER_MESSAGE + countTokens(message.role) + countTokens(message.text)
-  }
+function countWord(word: string): number {
+  if (word.length > LONGEST_WORD) return encodeText(word).length
+  const known = words.get(word)
+  if (known !== undefined) return known
+  const tokens = encode(word, PLAIN_TEXT).length
+  if (words.size >= MOST_WORDS) words = new Map()
+  words.set(word, tokens)
   return tokens
+}
+
+/** Of whatever the tokenizer may take for space: all of ASCII's, and everything beyond it that might be. */
+function isSpace(code: number): boolean {
+  return !(code > 0x20 && code < 0x7f)
+}
+
+export function countMessage(role: string): number {
+  return TOKENS_PER_MESSAGE + countTokens(role)
+}
+
+/** Null when they are no tokens of this encoding. */
+export function decodeTokens(tokens: readonly unknown[]): string | null {
+  const numbers = tokens.filter((token) => typeof token === 'number')
+  try {
+    return numbers.length === tokens.length ? decode(numbers) : null
+  } catch {
+    return null
+  }
 }
 
 /** Splits an answer into pieces of one token each, or of the few tokens that one character outside ASCII may take. */

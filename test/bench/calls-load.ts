@@ -12,7 +12,7 @@ export interface ProviderPlace {
   readonly apiKey: string
 }
 
-export const UPSTREAM_MODEL = 'sandbox-steady'
+export const UPSTREAM_MODEL = 'sandbox-echo'
 const MAX_TOKENS = 64
 const DEADLINE_MS = 540_000
 

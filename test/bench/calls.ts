@@ -53,10 +53,14 @@ export const callsBench: Bench = {
     withServer(async (server) => {
       const database = await server.create('bench')
       const provider = await startProvider()
-      const rows = await runOn(database, provider, options).finally(() => provider.stop())
-      options.say('verifying')
-      await verifyClean(database)
-      return rows
+      try {
+        const rows = await runOn(database, provider, options)
+        options.say('verifying')
+        await verifyClean(database)
+        return rows
+      } finally {
+        await provider.stop()
+      }
     }),
 }
 

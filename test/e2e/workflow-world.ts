@@ -150,6 +150,7 @@ function requestOf(input: Readonly<Record<string, unknown>>, change: StartChange
     onExhausted: 'pause',
     mayRepeat: 1,
     pauseDeadlineSeconds: 60,
+    tight: { policy: 'refuse' },
     ...rest,
   }
 }

@@ -1,5 +1,5 @@
 import { settlementOf } from '#calls/charge.ts'
-import { boundPrompt } from '#calls/prompt-size.ts'
+import { promptBounds } from '#calls/prompt-size.ts'
 import { createTokenCounter } from '#calls/token-counter.ts'
 import type { Plan } from '#contracts/stored.ts'
 import { plainPrices } from '#domain/pricing.ts'
@@ -62,8 +62,8 @@ test('a prompt with tools is bounded by more than their text: a provider explain
   const body = { messages: [{ role: 'user', content: 'hi' }], maxTokens: 1 } as const
   const tools = [{ name: 'f', parameters: {} }]
   const [plain, tooled] = [
-    await boundPrompt(counter, route, body),
-    await boundPrompt(counter, route, { ...body, tools }),
+    await promptBounds(counter, body)(route),
+    await promptBounds(counter, { ...body, tools })(route),
   ]
   // 530 tokens are the most that Anthropic names, for Claude 3 Opus.
   expect(tooled.tokens - plain.tokens).toBeGreaterThanOrEqual(530 + JSON.stringify(tools).length)
@@ -75,9 +75,9 @@ test('texts to be embedded have a context each, and are bounded by all of them t
   const input = Array.from({ length: 100 }, (_, index) => `passage ${index} `.repeat(40))
   for (const tokenizer of [undefined, 'cl100k_base'] as const) {
     const route = { tokenizer, imageTokens: 0, contextTokens: 8_192 }
-    const bound = await boundPrompt(counter, route, { input })
+    const bound = await promptBounds(counter, { input })(route)
     expect(bound.tokens).toBeGreaterThan(8_192)
     const long = input.join('')
-    expect(await boundPrompt(counter, route, { input: [long] })).toMatchObject({ tokens: 8_192, by: 'context' })
+    expect(await promptBounds(counter, { input: [long] })(route)).toMatchObject({ tokens: 8_192, by: 'context' })
   }
 })

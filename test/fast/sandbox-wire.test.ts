@@ -85,7 +85,12 @@ describe('the sandbox speaks to the openai client', () => {
       'sandbox-busy',
       'sandbox-steady',
       'sandbox-small',
+      'sandbox-thinker',
+      'sandbox-echo',
+      'sandbox-embed',
     ])
+    expect(models[2]).toMatchObject({ kind: 'chat', context_length: 128_000, pricing: { input: '0.400000000' } })
+    expect(models[6]).toMatchObject({ kind: 'embedding', architecture: { output_modalities: ['embeddings'] } })
   })
 })
 
@@ -139,6 +144,7 @@ test('the control API is closed to whoever lacks its key, and says what is wrong
   await expect(control('POST', '/holds', { notifyUrl: 'http://example.com/' })).rejects.toThrow(/400.*notifyUrl/u)
   await expect(control('PUT', '/faults/nobody', {})).rejects.toThrow(/404/u)
   await expect(control('GET', '/nowhere')).rejects.toThrow(/404/u)
+  await expect(control('GET', '/settings/%ff')).rejects.toThrow(/400/u)
 })
 
 test('300 requests at once are all answered', async () => {

@@ -1,6 +1,6 @@
 import { createTokenCounter } from '#calls/token-counter.ts'
 import { tokensOfText } from '#calls/token-text.ts'
-import { boundPrompt } from '#calls/prompt-size.ts'
+import { promptBounds } from '#calls/prompt-size.ts'
 import fc from 'fast-check'
 import { encode as encodeCl100k } from 'gpt-tokenizer/encoding/cl100k_base'
 import { encode as encodeO200k } from 'gpt-tokenizer/encoding/o200k_base'
@@ -87,5 +87,5 @@ test('nobody waits for longer than his patience behind a text that takes its tim
   for (const each of waiting) await expect(each).rejects.toThrow('counting takes too long')
   const route = { tokenizer: 'o200k_base', imageTokens: 0, contextTokens: 1_000_000 } as const
   const body = { messages: [{ role: 'user', content: own }], maxTokens: 1 } as const
-  expect(await boundPrompt(counter, route, body)).toMatchObject({ by: 'bytes' })
+  expect(await promptBounds(counter, body)(route)).toMatchObject({ by: 'bytes' })
 })

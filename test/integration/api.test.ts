@@ -136,6 +136,7 @@ describe('health', () => {
       isTemporalUp: () => Promise.resolve(true),
       splitDocument,
       lostCost: 'maximum',
+      providerNames: [],
       nowMs: () => Date.now(),
     })
     onTestFinished(async () => {

@@ -28,7 +28,7 @@ async function loseAttempt(world: World, run: TestRun): Promise<void> {
   const [attempt] = await openAttempts(world.db, world.scope, run.runId)
   if (!attempt) throw new Error('no attempt is open')
   const evidence = { providerRequestId: attempt.requestId ?? 'gen-1', message: 'the answer died with its process' }
-  const cost = { amount: attempt.held, certainty: 'unknown', basis: 'the whole hold' } as const
+  const cost = { amount: attempt.held, certainty: 'unknown', basis: 'the whole hold', share: null } as const
   const pocket = { ...world.scope, accountId: attempt.accountId }
   const { verdict } = await settle(world.db, pocket, { item: lostSettlementOf(attempt, cost, evidence), mode: 'owner' })
   expect(verdict).toBe('settled')
@@ -123,7 +123,7 @@ test('what was looked up stands when its owner comes late with an estimate only'
 /** Attempts that are lost, of calls whose provider can be asked about them. */
 async function loseMany(world: LedgerWorld, count: number): Promise<readonly string[]> {
   const root = await world.openRoot(1_000n)
-  const cost = { amount: 1n, certainty: 'unknown', basis: 'the whole hold' } as const
+  const cost = { amount: 1n, certainty: 'unknown', basis: 'the whole hold', share: null } as const
   const ids = Array.from({ length: count }, (_, index) => `gen-${index}`)
   for (const providerRequestId of ids) {
     const item = await world.hold(root, 1n)

@@ -38,7 +38,7 @@ export interface TestApi {
   /** How often a route said that a command waits. */
   readonly pokes: { count: number }
   /** Asks the API; fails when the answer is not what the OpenAPI document says of this route. */
-  ask(method: 'GET' | 'POST' | 'PATCH' | 'DELETE', path: string, request?: Ask): Promise<Answer>
+  ask(method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE', path: string, request?: Ask): Promise<Answer>
   /** The value at a path of an answer that must succeed. */
   make(path: string, request: Ask): Promise<Answer['body']>
 }
@@ -80,6 +80,7 @@ export async function useApi(options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'no
     isTemporalUp: options.isTemporalUp ?? (() => Promise.resolve(true)),
     splitDocument,
     lostCost: 'maximum',
+    providerNames: ['sandbox'],
     nowMs: options.nowMs ?? (() => Date.now()),
   })
   onTestFinished(async () => {

@@ -1,3 +1,4 @@
+import Anthropic from '@anthropic-ai/sdk'
 import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
 import { z } from 'zod'
@@ -6,6 +7,7 @@ import { startSandbox, type SandboxOptions } from '#sandbox/server.ts'
 const loggedRequests = z.array(
   z.object({
     seq: z.number(),
+    id: z.string(),
     callKey: z.string().nullable(),
     attempt: z.number().nullable(),
     model: z.string().nullable(),
@@ -13,6 +15,7 @@ const loggedRequests = z.array(
     begun: z.boolean(),
     finished: z.boolean(),
     clientGoneAt: z.string().optional(),
+    endedAt: z.string().optional(),
     usage: z.object({ promptTokens: z.number(), completionTokens: z.number() }),
     billed: z.string(),
     keyName: z.string().nullable(),
@@ -25,6 +28,8 @@ export interface TestSandbox {
   readonly controlUrl: string
   /** Never retries. */
   readonly client: OpenAI
+  /** Never retries. */
+  readonly anthropic: Anthropic
   /** Calls the control API and returns the parsed answer. */
   readonly control: (method: 'GET' | 'PUT' | 'POST' | 'DELETE', path: string, body?: unknown) => Promise<unknown>
   readonly readLog: () => Promise<z.infer<typeof loggedRequests>>
@@ -57,6 +62,12 @@ export function sandboxAt({ url, controlUrl }: Pick<TestSandbox, 'url' | 'contro
     controlUrl,
     control,
     client: new OpenAI({ baseURL: url, apiKey: 'sandbox-key', maxRetries: 0 }),
+    anthropic: new Anthropic({
+      baseURL: new URL('/', url).origin,
+      apiKey: 'sandbox-key',
+      maxRetries: 0,
+      logLevel: 'off',
+    }),
     readLog: async () => loggedRequests.parse(await control('GET', '/log')),
   }
 }

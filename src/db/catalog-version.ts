@@ -1,0 +1,39 @@
+import { catalogSchema, type Catalog } from '#contracts/catalog.ts'
+import { sql, type Kysely } from 'kysely'
+import type { Database } from './schema.ts'
+
+/** A version of the catalog without its document. */
+export interface VersionSummary {
+  readonly version: number
+  readonly createdAt: Date
+  readonly models: number
+  readonly prices: number
+}
+
+/** Newest first; `before` is the last version of the page before. */
+export async function listCatalogVersions(
+  db: Kysely<Database>,
+  page: { readonly limit: number; readonly before: number | undefined },
+): Promise<readonly VersionSummary[]> {
+  const { rows } = await sql<VersionSummary>`
+    select version, created_at as "createdAt", jsonb_array_length(document->'models') as models,
+      jsonb_array_length(document->'prices') as prices
+    from catalog where version < coalesce(${page.before ?? null}::integer, 2147483647)
+    order by version desc limit ${page.limit}`.execute(db)
+  return rows
+}
+
+/** A version with its document; the newest one when none is named. */
+export async function findCatalog(
+  db: Kysely<Database>,
+  version: number | undefined,
+): Promise<{ readonly version: number; readonly createdAt: Date; readonly catalog: Catalog } | undefined> {
+  const row = await db
+    .selectFrom('catalog')
+    .select(['version', 'created_at', 'document'])
+    .$if(version !== undefined, (query) => query.where('version', '=', version ?? 0))
+    .orderBy('version', 'desc')
+    .limit(1)
+    .executeTakeFirst()
+  return row && { version: row.version, createdAt: row.created_at, catalog: catalogSchema.parse(row.document) }
+}
