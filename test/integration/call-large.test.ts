@@ -6,14 +6,13 @@ import { expect, onTestFinished, test } from 'vitest'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
 import { sendJson, useUpstream } from '../support/upstream.ts'
-import { createWorld, requestsSeen, type World } from '../support/world.ts'
+import { createWorld, requestsSeen, testCatalog, type World } from '../support/world.ts'
 
 test('a request is stored in the commit of its hold, and a large one before it, so that many large ones fit', async () => {
   const world = await createWorld()
   const run = await world.openRun({ direct: 1_000_000_000n })
   const engine = await world.startEngine()
-  const image = { type: 'image' as const, url: `data:image/png;base64,${'A'.repeat(200_000)}` }
-  const content = [{ type: 'text' as const, text: QUESTION }, image]
+  const content = `${QUESTION} ${'Say why. '.repeat(10_000)}`
   const body = { messages: [{ role: 'user' as const, content }], maxTokens: 20 }
   await executeCall(engine, run.request('small', QUESTION))
   await executeCall(engine, run.request('large', '', { body }))
@@ -67,21 +66,22 @@ test('a call that waits for money brings its request along once, however often i
   await world.sandbox.control('PUT', '/faults/sandbox-steady', { hang: true })
   const gone = new AbortController()
   const body = (content: string) => ({ body: { messages: [{ role: 'user' as const, content }], maxTokens: 500 } })
-  const calls = ['one', 'two MARKED', 'three MARKED'].map((content) =>
-    executeCall(engine, run.request(content, '', { ...body(content), signal: gone.signal })),
+  const calls = ['one', 'two MARKED', 'three MARKED'].map((content, index) =>
+    executeCall(engine, run.request(`call/${index}`, '', { ...body(content), signal: gone.signal })),
   )
   // The first holds most of what there is; the others are asked for each tenth of a second.
   const asked = () => sent.filter((text) => text.includes('"owner":')).length
   await pollUntil(() => asked() >= 10, { what: 'holds that are asked for again' })
   gone.abort()
   await Promise.all(calls)
-  expect(sent.filter((text) => text.includes('MARKED'))).toHaveLength(2)
+  expect(sent.join('').match(/MARKED/g)).toHaveLength(2)
   expect(await requestsSeen(world.sandbox)).toHaveLength(1)
   await expectVerified(world)
 })
 
 test('a large answer is settled on its own, so that many large ones fit', async () => {
-  const world = await createWorld()
+  const models = testCatalog.models.map((model) => ({ ...model, kind: 'embedding' as const }))
+  const world = await createWorld({ catalog: { ...testCatalog, models } })
   const run = await world.openRun({ direct: 1_000_000_000n })
   const embedding = Buffer.from(new Float32Array(1_536)).toString('base64')
   const data = Array.from({ length: 40 }, (_, index) => ({ index, embedding }))

@@ -93,8 +93,10 @@ test('a call goes on after a pause that was longer than its requests may take to
   const world = await createWorld()
   const run = await world.openRun({ direct: 1_000_000_000n })
   const engine = await world.startEngine()
-  await world.sandbox.control('PUT', '/faults/sandbox-steady', { rateLimit: true, retryAfterMs: 30_000, times: 1 })
-  expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'waiting' })
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { rateLimit: true, retryAfterMs: 2_000, times: 1 })
+  // Its route may take two minutes: there is time for one request, and for no other after the wait.
+  const deadlineMs = Date.now() + 122_000
+  expect(await executeCall(engine, run.request('one', QUESTION, { deadlineMs }))).toMatchObject({ kind: 'waiting' })
   await tamper(
     world,
     `update attempt set sent_at = sent_at - interval '2 hours', resolved_at = resolved_at - interval '2 hours'`,
