@@ -20,6 +20,7 @@ const files = [
   '0014_late_money_and_replays',
   '0015_opened_with_its_hold',
   '0017_routes',
+  '0018_look_ups',
 ] as const
 
 function fromFile(name: string): Migration {

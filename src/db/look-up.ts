@@ -40,7 +40,10 @@ export interface Askable extends AttemptName {
   readonly ageMs: number
 }
 
-/** Attempts of some providers that were not asked about yet, of any tenant, the oldest first. */
+/**
+ * Attempts of some providers that were not asked about yet, of any tenant. By chance, not by age: those that a provider does
+ * not know yet are asked about again and again, and must keep nobody else from his turn.
+ */
 export async function askableAttempts(
   db: Kysely<Database>,
   request: { readonly providers: readonly string[]; readonly limit: number },
@@ -50,10 +53,10 @@ export async function askableAttempts(
       a.hold_id as "holdId", a.outcome, a.plan, a.detail->>'providerRequestId' as "requestId",
       extract(epoch from clock_timestamp() - a.resolved_at)::float8 * 1000 as "ageMs"
     from attempt a
-    where a.outcome in ('lost', 'cut_stream', 'timeout', 'aborted', 'network_after_send')
+    where (a.outcome in ('lost', 'cut_stream', 'timeout', 'aborted', 'network_after_send') or a.detail ? 'certainty')
       and a.detail->>'providerRequestId' is not null and not a.detail ? 'lookedUp'
       and a.resolved_at > clock_timestamp() - interval '1 day'
       and a.plan->>'provider' = any(${request.providers}::text[])
-    order by a.resolved_at limit ${request.limit}`.execute(db)
+    order by random() limit ${request.limit}`.execute(db)
   return rows
 }
