@@ -6,6 +6,7 @@ import { expect, test } from 'vitest'
 import {
   attemptsOf,
   createFaultWorld,
+  inTurn,
   reportOf,
   type BookedAttempt,
   type ScriptedRoute,
@@ -110,15 +111,8 @@ function moneyOf({ certainty, charged, held, billed }: BookedAttempt): string {
   }
 }
 
+/** Fewer than what makes a healthy answer slower than the shortest time-out here. */
 const AT_ONCE = 8
-
-async function inTurn<Item>(items: readonly Item[], work: (item: Item) => Promise<void>): Promise<void> {
-  const left = [...items]
-  const workers = Array.from({ length: AT_ONCE }, async () => {
-    for (let item = left.shift(); item !== undefined; item = left.shift()) await work(item)
-  })
-  await Promise.all(workers)
-}
 
 interface Case {
   readonly path: string
@@ -156,7 +150,7 @@ test.each([
     const engine = await world.startEngine()
     const run = await world.openRun({ direct: 1_000_000_000n })
     const ends = new Map<string, string>()
-    await inTurn(cases, async ({ path, row }) => {
+    await inTurn(cases, AT_ONCE, async ({ path, row }) => {
       const body = { messages: [{ role: 'user' as const, content: QUESTION }], maxTokens: row.ask?.maxTokens ?? 200 }
       ends.set(path, endOf(await executeCall(engine, run.request(path, '', { model: nameOf(path), body }))))
     })

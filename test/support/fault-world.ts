@@ -73,6 +73,7 @@ export interface BookedAttempt {
   readonly route: string
   readonly outcome: CallReport['attempts'][number]['outcome']
   readonly certainty: CallReport['attempts'][number]['certainty']
+  readonly use: CallReport['attempts'][number]['use']
   readonly held: bigint
   readonly charged: bigint
   /** Undefined: the provider never saw it. */
@@ -89,7 +90,7 @@ export async function attemptsOf(world: World, run: TestRun): Promise<readonly B
   return report.calls.flatMap(({ id, path, attempts }) =>
     attempts
       .filter(({ kind }) => kind === 'attempt')
-      .map(({ number, route, outcome, certainty, held, charged }) => {
+      .map(({ number, route, outcome, certainty, use, held, charged }) => {
         const request = seen.get(`${id}:${number}`)
         return {
           callId: id,
@@ -98,6 +99,7 @@ export async function attemptsOf(world: World, run: TestRun): Promise<readonly B
           route,
           outcome,
           certainty,
+          use,
           held: nanoOf(held.amount),
           charged: nanoOf(charged.amount),
           seen: request,
@@ -117,4 +119,18 @@ export function nanoOf(amount: string): bigint {
   const parsed = parseDecimal(amount)
   if (!parsed.ok) throw new Error(`${amount} is no amount`)
   return parsed.nano
+}
+
+/** Works on all items, on so many at once. */
+export async function inTurn<Item>(
+  items: Iterable<Item>,
+  atOnce: number,
+  work: (item: Item) => Promise<void>,
+): Promise<void> {
+  const left = [...items].values()
+  const workers = Array.from({ length: atOnce }, async () => {
+    // One iterator for all of them.
+    for (const item of left) await work(item)
+  })
+  await Promise.all(workers)
 }

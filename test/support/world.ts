@@ -132,6 +132,7 @@ export interface SeenRequest {
   readonly status: number
   readonly begun: boolean
   readonly finished: boolean
+  readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
   /** USD, exact. */
   readonly billed: string
 }
