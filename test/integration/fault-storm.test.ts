@@ -1,13 +1,7 @@
 import type { CallResult } from '#calls/call.ts'
-import { ledgerId } from '#calls/charge.ts'
 import { executeCall } from '#calls/execute.ts'
-import { lookUpAttempts } from '#calls/look-up.ts'
-import type { RunningEngine } from '#calls/start-engine.ts'
-import { correct } from '#db/correction.ts'
 import { ceilDivide } from '#domain/money.ts'
 import { mayHaveRun } from '#domain/policy.ts'
-import { NO_USAGE } from '#domain/pricing.ts'
-import { storedUsage } from '#contracts/stored.ts'
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import {
@@ -20,8 +14,8 @@ import {
   type ScriptRoute,
 } from '../support/fault-script.ts'
 import { attemptsOf, createFaultWorld, inTurn, reportOf, type BookedAttempt } from '../support/fault-world.ts'
+import { reconcileWithBill } from '../support/bill.ts'
 import { expectVerified } from '../support/open-attempt.ts'
-import { pollUntil } from '../support/poll.ts'
 import { requestsSeen, type TestRun, type World } from '../support/world.ts'
 
 /** Scripts of one world: 500 in all. */
@@ -70,7 +64,12 @@ test.each([0, 1, 2, 3])(
     await expectBooks(world, [rich, poor])
 
     await world.sandbox.control('PUT', '/generations', { delayMs: 0 })
-    await reconcile(world, engine, { runs: [rich, poor], struck })
+    const runs = [rich, poor]
+    await reconcileWithBill(world, engine, { runs, owedOf: (attempt) => reportedOf(attempt, struck) })
+    for (const { outcome, certainty, use } of (await Promise.all(runs.map((run) => attemptsOf(world, run)))).flat()) {
+      // What an answer truly cost is as useful as it was.
+      expect(use).toBe(certainty === null ? null : outcome === 'answered' ? 'useful' : 'wasted')
+    }
     await expectBooks(world, [rich, poor])
   },
 )
@@ -141,68 +140,4 @@ async function expectBooks(world: World, runs: readonly TestRun[]): Promise<void
     expect(totals.map(({ held }) => held.amount)).toEqual(totals.map(() => '0.000000'))
   }
   await expectVerified(world)
-}
-
-/** Asks the provider, and takes from its bill what it does not tell when it is asked; then nothing differs any more. */
-async function reconcile(
-  world: World,
-  engine: RunningEngine,
-  { runs, struck }: { readonly runs: readonly TestRun[]; readonly struck: ReadonlyMap<string, Struck> },
-): Promise<void> {
-  const all = async () => (await Promise.all(runs.map((run) => attemptsOf(world, run)))).flat()
-  const differing = async () => (await all()).filter((each) => each.charged !== reportedOf(each, struck))
-  await pollUntil(
-    async () => {
-      await lookUpAttempts(engine)
-      const left = await Promise.all((await differing()).map((attempt) => isTold(world, attempt)))
-      return left.every((each) => !each)
-    },
-    { what: 'the provider told all that it can tell' },
-  )
-  for (const attempt of await differing()) await bookBill(world, attempt)
-  expect(await differing()).toEqual([])
-  // What an answer truly cost is as useful as it was.
-  for (const { outcome, certainty, use } of await all())
-    expect(use).toBe(certainty === null ? null : outcome === 'answered' ? 'useful' : 'wasted')
-}
-
-/** Whether the provider can tell what it was, and what it cost was not known for sure. */
-async function isTold(world: World, attempt: BookedAttempt): Promise<boolean> {
-  const { detail } = await rowOf(world, attempt)
-  const { outcome, seen, certainty } = attempt
-  const isAsked = certainty !== null && certainty !== 'billed' && seen?.begun === true && outcome !== 'lost'
-  return isAsked && JSON.stringify(detail).includes('"providerRequestId":"')
-}
-
-/** As a person does who has the bill before him. */
-async function bookBill(world: World, attempt: BookedAttempt): Promise<void> {
-  const { hold_id: holdId, account_id: accountId, run_id: runId } = await rowOf(world, attempt)
-  const key = { runId, callId: attempt.callId, number: attempt.number }
-  const { promptTokens: input = 0, completionTokens: output = 0 } = attempt.seen?.usage ?? {}
-  const verdict = await correct(
-    world.db,
-    { ...world.scope, accountId },
-    {
-      holdId,
-      correctionId: ledgerId(key, 'correction'),
-      debtId: ledgerId(key, 'correction_debt'),
-      amount: attempt.billed,
-      tokens: BigInt(input + output),
-      certainty: 'billed',
-      usage: storedUsage({ ...NO_USAGE, input, output }),
-      detail: null,
-      answerId: null,
-      answer: null,
-    },
-  )
-  expect(verdict).toBe('corrected')
-}
-
-function rowOf(world: World, { callId, number }: BookedAttempt) {
-  return world.db
-    .selectFrom('attempt')
-    .selectAll()
-    .where('call_id', '=', callId)
-    .where('number', '=', number)
-    .executeTakeFirstOrThrow()
 }
