@@ -19,6 +19,7 @@ const files = [
   '0013_hot_path',
   '0014_late_money_and_replays',
   '0015_opened_with_its_hold',
+  '0016_prices',
   '0017_routes',
   '0018_look_ups',
 ] as const

@@ -12,6 +12,9 @@ import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
+import { invoiceRoutes } from './invoice-routes.ts'
+import { marginRoutes } from './margin-routes.ts'
+import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
@@ -68,6 +71,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         catalogRoutes,
         catalogVersionRoutes,
         routeHealthRoutes,
+        priceRoutes,
+        marginRoutes,
+        invoiceRoutes,
         corpusRoutes,
         passageRoutes,
         runStartRoutes,

@@ -2,7 +2,7 @@ import { accountBalanceSchema, asOfQuerySchema, walletBalancesSchema } from '#co
 import { accountBalance, walletBalances } from '#db/balance.ts'
 import { toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { notFound, tenantFor } from './access.ts'
+import { callerOfRequest, notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 import { instantFor } from './instant.ts'
 
@@ -62,7 +62,8 @@ export function balanceRoutes(app: Api, { db }: ApiDeps): void {
       const { id: accountId } = request.params
       const scope = await tenantFor(db, request, { noun: 'account', id: accountId })
       const { at, final } = await instantFor(db, request.query.asOf)
-      const found = await accountBalance(db, scope, { accountId, at })
+      const audience = callerOfRequest(request).projectId === null ? 'operator' : 'customer'
+      const found = await accountBalance(db, scope, { accountId, at, audience })
       if (!found) throw notFound('account', accountId)
       return {
         ...found,

@@ -1,10 +1,12 @@
+import { sellPriceOf } from '#calls/sell.ts'
 import { agentListSchema, modelListSchema, type ModelList } from '#contracts/api-catalog.ts'
 import type { Route } from '#contracts/catalog.ts'
-import { newestCatalog, priceInForce } from '#db/catalog.ts'
+import { newestCatalog } from '#db/catalog.ts'
 import type { Database } from '#db/schema.ts'
 import { toAmount } from '#domain/money.ts'
-import type { Prices } from '#domain/pricing.ts'
+import type { Prices, TokenPrices } from '#domain/pricing.ts'
 import type { Kysely } from 'kysely'
+import { callerOfRequest } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 
 const tags = ['Models and agents']
@@ -22,11 +24,12 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
         response: { 200: modelListSchema },
       },
     },
-    async () => {
+    async (request) => {
+      const { organisationId } = callerOfRequest(request)
       const { version, catalog } = await newestCatalog(db)
       const models: ModelList['models'] = []
       for (const { name, kind, strategy, routes } of catalog.models) {
-        models.push({ name, kind, strategy, routes: await routeViews(db, routes) })
+        models.push({ name, kind, strategy, routes: await routeViews(db, organisationId, routes) })
       }
       return { catalogVersion: version, models }
     },
@@ -39,20 +42,40 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
   )
 }
 
-async function routeViews(db: Kysely<Database>, routes: readonly Route[]): Promise<RouteView[]> {
+async function routeViews(
+  db: Kysely<Database>,
+  organisationId: string,
+  routes: readonly Route[],
+): Promise<RouteView[]> {
   const views: RouteView[] = []
   for (const { timeoutMs: _, ...route } of routes) {
-    const price = await priceInForce(db, route)
-    views.push({ ...route, price: price ? priceView(price.prices, route.currency) : null })
+    const sold = await sellPriceOf(db, { organisationId }, route)
+    views.push({ ...route, price: sold.ok ? priceView(sold.price.prices, route.currency) : null })
   }
   return views
 }
 
 function priceView(prices: Prices, currency: string): RouteView['price'] {
+  const amount = (nano: bigint) => toAmount(nano, currency)
+  const fees = Object.entries(prices.toolFeesNano).map(([tool, fee]) => [tool, amount(fee)] as const)
+  return {
+    ...tokenPricesView(prices, currency),
+    perCall: amount(prices.perCallNano),
+    perImage: amount(prices.perImageNano),
+    toolFees: Object.fromEntries(fees),
+    tiers: prices.tiers.map((tier) => ({
+      aboveInputTokens: tier.aboveInputTokens,
+      ...tokenPricesView(tier, currency),
+    })),
+  }
+}
+
+function tokenPricesView(prices: TokenPrices, currency: string) {
   return {
     inputPerMillionTokens: toAmount(prices.inputNanoPerMillion, currency),
     cachedInputPerMillionTokens: toAmount(prices.cachedInputNanoPerMillion, currency),
+    cacheWritePerMillionTokens: toAmount(prices.cacheWriteNanoPerMillion, currency),
     outputPerMillionTokens: toAmount(prices.outputNanoPerMillion, currency),
-    perCall: toAmount(prices.perCallNano, currency),
+    reasoningPerMillionTokens: toAmount(prices.reasoningNanoPerMillion, currency),
   }
 }

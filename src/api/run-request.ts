@@ -4,7 +4,8 @@ import type { CatalogModel, Route } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
 import { constraintsOf } from '#contracts/constraints.ts'
 import { constraintsOfKey } from '#db/api-key.ts'
-import { newestCatalog, priceInForce } from '#db/catalog.ts'
+import { sellPriceOf, type SellPriceAnswer } from '#calls/sell.ts'
+import { newestCatalog } from '#db/catalog.ts'
 import { getCorpus } from '#db/corpus.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
@@ -56,11 +57,8 @@ async function checkMoneyPath(db: Kysely<Database>, scope: Scope, { request, key
       remedy: 'The models are listed at /api/v1/models.',
     })
   }
-  const prices = new Map<Route, Prices>()
-  for (const route of model.routes) {
-    const price = await priceInForce(db, route)
-    if (price) prices.set(route, price.prices)
-  }
+  const sold = new Map<Route, SellPriceAnswer>()
+  for (const route of model.routes) sold.set(route, await sellPriceOf(db, scope, route))
   const { candidates, skipped } = rankRoutes(model, {
     needs: PLAIN_CHAT,
     bounds: constraintsOf(request.constraints, await constraintsOfKey(db, scope, keyId)),
@@ -68,29 +66,29 @@ async function checkMoneyPath(db: Kysely<Database>, scope: Scope, { request, key
     factsOf: (route) => ({
       hasProvider: true, // which ones there are is known to the workers
       hasPocket: canPay(request, route),
-      prices: prices.get(route) ?? 'no_price',
+      prices: pricesOf(sold.get(route)),
       leastInputTokens: 0,
       mostInputTokens: 0,
     }),
   })
-  const unpriced = model.routes.find(({ name }) => reasonOf(skipped, name) === 'no_price')
-  if (unpriced) throw withoutPrice(model.name, unpriced)
+  const withoutPrice = model.routes.find(({ name }) => reasonOf(skipped, name) === 'no_price')
+  if (withoutPrice) throw unpriced(model.name, withoutPrice)
+  const withoutQuote = model.routes.find(({ name }) => reasonOf(skipped, name) === 'no_quote')
+  if (candidates.length === 0 && withoutQuote) throw unexchanged(model.name, withoutQuote)
   if (candidates.length === 0) throw withoutRoute(model, skipped)
 }
 
 const PLAIN_CHAT: RouteNeeds = { kind: 'chat', tools: false, jsonSchema: false, vision: false, streaming: false }
 
+function pricesOf(sold: SellPriceAnswer | undefined): Prices | 'no_price' | 'no_quote' {
+  if (!sold) return 'no_price'
+  return sold.ok ? sold.price.prices : sold.reason
+}
+
 type Skipped = RankedRoutes<Route>['skipped']
 
 function reasonOf(skipped: Skipped, route: string): SkipReason | undefined {
   return skipped.find((each) => each.route === route)?.reason
-}
-
-function withoutPrice(model: string, route: Route): Problem {
-  return new Problem('no_price', `The route ${route.name} of ${model} has no price, and nothing runs unpriced.`, {
-    remedy: `Give ${route.provider} ${route.upstreamModel} a price in ${route.currency}, or take the route out of the catalog.`,
-    extra: { route: route.name },
-  })
 }
 
 /** Where money would open a route that may be used, money is what is missing. */
@@ -108,6 +106,20 @@ function withoutRoute(model: CatalogModel, skipped: Skipped): Problem {
   return new Problem('route_not_allowed', `No route of ${model.name} may serve this run (${reasons}).`, {
     remedy: 'Ask for another model, or loosen the constraints of the run or of its key.',
     extra,
+  })
+}
+
+function unpriced(model: string, { name, provider, upstreamModel, currency, costCurrency = currency }: Route): Problem {
+  return new Problem('no_price', `The route ${name} of ${model} has no price, and nothing runs unpriced.`, {
+    remedy: `Give ${provider} ${upstreamModel} a price in ${costCurrency}, or take the route out of the catalog.`,
+    extra: { route: name },
+  })
+}
+
+function unexchanged(model: string, { name, currency }: Route): Problem {
+  return new Problem('no_quote', `The route ${name} of ${model} has no price in ${currency} at the moment.`, {
+    remedy: 'An operator has to store an exchange rate with POST /api/v1/quotes.',
+    extra: { route: name },
   })
 }
 

@@ -1,14 +1,21 @@
 import type { Plan } from '#contracts/stored.ts'
 import { isStoreUnavailable } from '#db/database.ts'
-import { correct } from '#db/correction.ts'
+import { correct, type Correction } from '#db/correction.ts'
 import { keepRequestId } from '#db/look-up.ts'
-import type { PocketKey, ReserveAnswer, ReserveItem, SettleItem, SettleVerdict } from '#db/hold.ts'
+import {
+  settle,
+  type PocketKey,
+  type ReserveAnswer,
+  type ReserveItem,
+  type SettleItem,
+  type SettleVerdict,
+} from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallRequest } from './call.ts'
-import { ledgerId, settlementOf, type AttemptKey } from './charge.ts'
+import { ledgerId, settlementOf, wholeSettlementOf, type AttemptKey } from './charge.ts'
 import type { Engine } from './engine.ts'
 import { Draining } from './gate-watch.ts'
 import { isEmbedding } from './prompt-size.ts'
@@ -17,6 +24,8 @@ import type { RouteTicket } from './route-desk.ts'
 /** How long an answer is kept in hand at least while the database is away, before it is given up for lost. */
 const STORE_PATIENCE_MS = 60_000
 const STORE_RETRY_MS = 250
+/** In characters. */
+const LARGE_ANSWER = 65_536
 
 /** An attempt that is held and marked sent, and that this executor alone may send. */
 export interface GrantedAttempt {
@@ -100,22 +109,22 @@ async function patiently<Result>(engine: Engine, untilMs: number, work: () => Pr
 /** A settlement that the database cannot take as it is keeps the whole hold, and the answer: nothing paid is lost. */
 async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<SettleVerdict> {
   try {
-    const { verdict } = await engine.queue.settle(granted.pocket, item)
+    const verdict = await settleBySize(engine, granted.pocket, item)
     if (verdict !== 'invalid_amount') return verdict
     throw new Error('the ledger takes no such amount')
   } catch (error) {
     if (isStoreUnavailable(error)) throw error
     const message = error instanceof Error ? error.message : String(error)
-    const whole: SettleItem = {
-      ...item,
-      amount: granted.held,
-      tokens: null,
-      certainty: 'unknown',
-      usage: null,
-      detail: { message: `settled at the whole hold: ${message}` },
-    }
-    return (await engine.queue.settle(granted.pocket, whole)).verdict
+    const { plan, held } = granted
+    const whole = wholeSettlementOf(granted.key, item, { plan, held, why: message })
+    return settleBySize(engine, granted.pocket, whole)
   }
+}
+
+/** A large answer goes alone: a commit has many settlements and five seconds. */
+async function settleBySize({ db, queue }: Engine, pocket: PocketKey, item: SettleItem): Promise<SettleVerdict> {
+  const isLarge = JSON.stringify(item.answer).length > LARGE_ANSWER
+  return (await (isLarge ? settle(db, pocket, { item, mode: 'owner' }) : queue.settle(pocket, item))).verdict
 }
 
 async function send(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<ProviderResult> {
@@ -170,13 +179,27 @@ function notSent(detail: string): ProviderResult {
   return { outcome: 'not_sent', sent: false, detail, httpStatus: null, retryAfterMs: null, received: NOTHING_RECEIVED }
 }
 
-/** Somebody resolved this attempt while its owner slept: what the owner knows is booked as a correction. */
+/**
+ * Somebody resolved this attempt while its owner slept: what the owner knows is booked as a correction; as another one, if
+ * its provider was asked meanwhile and that was booked.
+ */
 async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<void> {
   if (item.certainty === 'unknown') return
-  const verdict = await correct(engine.db, granted.pocket, {
+  const { key, pocket } = granted
+  const first = { correctionId: ledgerId(key, 'correction'), debtId: ledgerId(key, 'correction_debt') }
+  let verdict = await correct(engine.db, pocket, { ...first, ...lateTruthOf(item) })
+  if (verdict === 'mismatch') {
+    // An estimate says less than what its provider told.
+    if (item.certainty !== 'billed' && item.answerId === null) return
+    const second = { correctionId: ledgerId(key, 'late'), debtId: ledgerId(key, 'late_debt') }
+    verdict = await correct(engine.db, pocket, { ...second, ...lateTruthOf(item) })
+  }
+  invariant(verdict === 'corrected' || verdict === 'replayed', `correcting ${item.holdId} answered ${verdict}`)
+}
+
+function lateTruthOf(item: SettleItem): Omit<Correction, 'correctionId' | 'debtId'> {
+  return {
     holdId: item.holdId,
-    correctionId: ledgerId(granted.key, 'correction'),
-    debtId: ledgerId(granted.key, 'correction_debt'),
     amount: item.amount ?? 0n,
     tokens: item.tokens ?? (item.amount === null ? 0n : null),
     certainty: item.certainty ?? 'billed',
@@ -184,6 +207,5 @@ async function bookLateTruth(engine: Engine, granted: GrantedAttempt, item: Sett
     detail: { lateOutcome: item.outcome },
     answerId: item.answerId,
     answer: item.answer,
-  })
-  invariant(verdict === 'corrected' || verdict === 'replayed', `correcting ${item.holdId} answered ${verdict}`)
+  }
 }

@@ -1,5 +1,5 @@
 import type { Certainty } from '#contracts/names.ts'
-import { storedUsage, type Plan, type StoredAnswer } from '#contracts/stored.ts'
+import { storedUsage, type Plan, type PlannedCost, type StoredAnswer } from '#contracts/stored.ts'
 import type { SettleItem } from '#db/hold.ts'
 import { deriveId } from '#db/ids.ts'
 import { mayHaveRun } from '#domain/policy.ts'
@@ -7,6 +7,7 @@ import { chargeOf, NO_USAGE, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import type { ProviderResult, Received } from '#providers/provider.ts'
 import type { LostCost } from './lost-cost.ts'
+import { marginOf, type ChargeBasis } from './margin.ts'
 
 export interface AttemptKey {
   /** Null for a call of a standing envelope. */
@@ -31,13 +32,26 @@ type Phase =
   | 'debt'
   | 'correction'
   | 'correction_debt'
+  | 'late'
+  | 'late_debt'
   | 'void'
   | 'void_debt'
+  | 'margin'
+  | 'cost_sold'
+  | 'cost_bought'
   | 'answer'
 
 /** The id of one of an attempt's ledger rows: the same phase of the same attempt is the same row. */
 export function ledgerId(key: AttemptKey, phase: Phase): string {
   return deriveId(key.runId ?? key.callId, 'attempt', key.callId, String(key.number), phase)
+}
+
+function marginIds(key: AttemptKey) {
+  return {
+    marginId: ledgerId(key, 'margin'),
+    soldId: ledgerId(key, 'cost_sold'),
+    boughtId: ledgerId(key, 'cost_bought'),
+  }
 }
 
 interface ChargeContext {
@@ -55,8 +69,8 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
   }
   if (result.outcome === 'answered') return estimate(received, context)
   if (!result.sent || !mayHaveRun(result.outcome)) return undefined
-  if (bytesOf(received) > 0 || result.outcome === 'aborted' || result.outcome === 'cut_stream')
-    return estimate(received, context)
+  const isAnswer = bytesOf(received) > 0 || received.finishReason !== null
+  if (isAnswer || result.outcome === 'aborted' || result.outcome === 'cut_stream') return estimate(received, context)
   // An answer that is none and reports no usage was not billed; a silence may have been, up to the hold.
   if (result.outcome === 'malformed_answer' || result.outcome === 'content_filter') return undefined
   return { amount: context.held, certainty: 'unknown', usage: null }
@@ -68,18 +82,24 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
  * would be spent again, so an estimate errs to the side of the provider.
  */
 function estimate(received: Received, { plan, held }: ChargeContext): Charge {
-  const seen = Math.min(plan.maxOutputTokens, bytesOf(received))
+  const isHidden = plan.reasoning || (plan.streaming === false && received.finishReason === null)
+  const seen = isHidden ? plan.maxOutputTokens : Math.min(plan.maxOutputTokens, bytesOf(received))
   const usage: Usage = {
     ...(received.usage ?? { ...NO_USAGE, input: plan.inputTokenBound, images: plan.bound?.images ?? 0 }),
-    output: Math.max(received.usage?.output ?? 0, plan.reasoning ? plan.maxOutputTokens : seen),
+    output: Math.max(received.usage?.output ?? 0, seen),
   }
   const amount = chargeOf(plan.prices, usage)
   return { amount: amount < held ? amount : held, certainty: 'estimated', usage }
 }
 
+/** What a model writes around a call of a tool, in tokens: it is billed, and not shown. */
+const CALL_MARKS = 50
+
 /** Of everything received that was billed as output: no token is shorter than a byte. */
 function bytesOf({ text, toolCalls, reasoningBytes }: Received): number {
-  const calls = toolCalls.reduce((sum, call) => sum + utf8Length(call.name) + utf8Length(call.arguments), 0)
+  const calls = toolCalls.reduce((sum, { name, arguments: written }) => {
+    return sum + CALL_MARKS + utf8Length(name) + utf8Length(written)
+  }, 0)
   return utf8Length(text) + calls + reasoningBytes
 }
 
@@ -121,6 +141,28 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
     usage: charge?.usage ? storedUsage(charge.usage) : null,
     answerId: answered ? ledgerId(key, 'answer') : null,
     answer: answered ? answerOf(result.received) : null,
+    margin: charge && marginOf(context.plan.cost, basisOf(charge), marginIds(key)),
+  }
+}
+
+function basisOf({ usage, certainty }: Charge): ChargeBasis {
+  return usage ? { usage, certainty } : 'whole_hold'
+}
+
+/** A settlement that the ledger did not take as it was: at the whole hold, with its answer. */
+export function wholeSettlementOf(
+  key: AttemptKey,
+  item: SettleItem,
+  context: ChargeContext & { readonly why: string },
+): SettleItem {
+  return {
+    ...item,
+    amount: context.held,
+    tokens: null,
+    certainty: 'unknown',
+    usage: null,
+    detail: { message: `settled at the whole hold: ${context.why}` },
+    margin: marginOf(context.plan.cost, 'whole_hold', marginIds(key)),
   }
 }
 
@@ -132,11 +174,18 @@ interface FoundAttempt extends AttemptKey {
 /** What is written for an attempt whose answer died with its process. */
 export function lostSettlementOf(
   found: FoundAttempt,
-  cost: LostCost,
+  lost: LostCost & { readonly cost?: PlannedCost | undefined },
   evidence: Readonly<Record<string, unknown>>,
 ): SettleItem {
-  const { amount, certainty, basis } = cost
-  return { ...bareSettlement(found, 'lost'), amount, certainty, outcome: 'lost', detail: { ...evidence, basis } }
+  const { amount, certainty, basis, share, cost } = lost
+  return {
+    ...bareSettlement(found, 'lost'),
+    amount,
+    certainty,
+    outcome: 'lost',
+    detail: { ...evidence, basis },
+    margin: marginOf(cost, share ? { share } : 'whole_hold', marginIds(found)),
+  }
 }
 
 /** What is written for an attempt that was granted and surely never sent. */

@@ -31,7 +31,7 @@ export interface Engine {
 /** Most attempts of one call, refused holds not counted: a provider that only fails is left alone after these. */
 export const MAX_ATTEMPTS = 8
 
-/** Longest time from a call's first request to its last, in milliseconds: an attempt may take eight minutes. */
+/** Longest time that a call's requests take together before there is no other, in milliseconds: one may take eight minutes. */
 export const MAX_TOTAL_MS = 1_800_000
 
 /** Longest wait inside an activity: beyond it the workflow sleeps on a timer instead. */

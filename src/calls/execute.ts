@@ -13,6 +13,12 @@ import { attemptFirst, pursue } from './pursue.ts'
 import type { Execution } from './try-route.ts'
 
 /**
+ * In characters. A larger request is stored before its hold: a commit has many holds and five seconds, and in 64 images of
+ * 3 MB it was given up and tried again for ever (measured).
+ */
+const LARGE_REQUEST = 65_536
+
+/**
  * Executes one logical model call: plan, hold, send, settle, over attempts, until there is an answer or the policy says
  * stop. The key is (run, path, digest of the request): a call that has an answer is never sent again, and of many
  * executors at once one sends and all return its answer.
@@ -24,17 +30,22 @@ export async function executeCall(engine: Engine, request: CallRequest): Promise
   engine.instance.owners.add(owner)
   try {
     const newest = await engine.shelf.newest()
-    const call = newCall(request, newest.version)
-    return (await reuse(engine, request, call)) ?? (await begin(engine, request, { call, newest, owner }))
+    const asked = canonical({ model: request.model, ...request.body })
+    const call = newCall(request, { asked, catalogVersion: newest.version })
+    const isLarge = asked.length > LARGE_REQUEST
+    return (await reuse(engine, request, call)) ?? (await begin(engine, request, { call, newest, owner, isLarge }))
   } finally {
     engine.instance.owners.delete(owner)
   }
 }
 
-/** The call as it would be opened now. */
-function newCall(request: CallRequest, catalogVersion: number): NewCall {
+/** The call as it would be opened now. `asked`: all of the request that its key is made of. */
+function newCall(
+  request: CallRequest,
+  { asked, catalogVersion }: { readonly asked: string; readonly catalogVersion: number },
+): NewCall {
   const { runId, envelopeId, apiKeyId, path, model, body } = request
-  const digest = sha256(canonical({ model, ...body }))
+  const digest = sha256(asked)
   const id = deriveId(runId ?? envelopeId, 'call', path, digest.toString('hex'))
   const requestId = deriveId(runId ?? envelopeId, 'request', id)
   return { id, runId, envelopeId, apiKeyId, path, digest, model, catalogVersion, requestId, request: body }
@@ -44,6 +55,7 @@ interface Beginning {
   readonly call: NewCall
   readonly newest: CatalogVersion
   readonly owner: string
+  readonly isLarge: boolean
 }
 
 /**
@@ -51,9 +63,9 @@ interface Beginning {
  * the call with its hold. Whatever else there is to know, the ledger's verdict says that there is something.
  */
 async function begin(engine: Engine, request: CallRequest, beginning: Beginning): Promise<CallResult> {
-  const { call, newest, owner } = beginning
+  const { call, newest, owner, isLarge } = beginning
   const model = modelOf(newest.catalog, request.model)
-  if (model) {
+  if (model && !isLarge) {
     const choice = await routesFor(engine, request, { call, model })
     const execution: Execution = { engine, request, call, owner, choice, passedNumber: 0, closed: new Map() }
     const first = await attemptFirst(execution)
@@ -87,7 +99,7 @@ async function routesFor(
     request,
     pockets: await engine.shelf.pockets(scope, envelopeId, (pockets) => payAll(pockets, model)),
     hasProvider: (name) => engine.providers.has(name),
-    priceOf: (route) => engine.shelf.price(route),
+    priceOf: (route) => engine.shelf.price(scope, route),
     promptOf: promptBounds(engine.tokens, request.body),
   })
 }

@@ -9,7 +9,7 @@ import type { Engine } from './engine.ts'
 /** Requests asked about in one turn. */
 const MOST_ASKED = 50
 const TIMEOUT_MS = 10_000
-/** Until then a provider that does not know a request may be told of it yet by its own books. */
+/** Until then a provider that does not know a request may be told of it yet by its own books. In milliseconds. */
 const PATIENCE_MS = 600_000
 
 /**
@@ -36,7 +36,8 @@ function notYet(): LookedUp {
 async function take(engine: Engine, attempt: Askable, answer: LookedUp): Promise<void> {
   const { callId, number } = attempt
   if (answer.kind === 'found') return book(engine, attempt, answer)
-  if (attempt.ageMs < PATIENCE_MS) return
+  // Who has not answered yet, or cannot be reached, is asked again.
+  if (answer.kind === 'not_yet' || attempt.ageMs < PATIENCE_MS) return
   await keepLookUp(engine.db, attempt, { callId, number, answer: answer.kind })
 }
 
@@ -55,6 +56,7 @@ async function book(engine: Engine, attempt: Askable, { usage }: Extract<LookedU
     answerId: null,
     answer: null,
   })
-  // Its owner came late, and has told it: then there is nothing more to be asked.
-  if (verdict !== 'corrected') await keepLookUp(engine.db, attempt, { callId, number, answer: verdict })
+  // Its owner came late, and has told it: then there is nothing more to be asked. Another process may have asked, too.
+  if (verdict !== 'corrected' && verdict !== 'replayed')
+    await keepLookUp(engine.db, attempt, { callId, number, answer: verdict })
 }

@@ -1,8 +1,8 @@
 import type { Scope } from '#db/database.ts'
 import { billedShareOf } from '#db/lost-cost.ts'
 import type { Database } from '#db/schema.ts'
-import { ceilDivide } from '#domain/money.ts'
 import type { Kysely } from 'kysely'
+import { shareOf, type HoldShare } from './margin.ts'
 
 /**
  * What an attempt is booked at whose answer died with its process. `maximum`: its whole hold. `estimate`: the share of its
@@ -15,6 +15,8 @@ export interface LostCost {
   readonly certainty: 'unknown' | 'estimated'
   /** On what the amount rests, kept with the attempt. */
   readonly basis: string
+  /** What it is of its hold; null: all of it. */
+  readonly share: HoldShare | null
 }
 
 /** Fewer attempts than these say nothing. */
@@ -30,11 +32,10 @@ export async function lostCostOf(
     readonly policy: LostCostPolicy
   },
 ): Promise<LostCost> {
-  const whole: LostCost = { amount: lost.held, certainty: 'unknown', basis: 'the whole hold' }
+  const whole: LostCost = { amount: lost.held, certainty: 'unknown', basis: 'the whole hold', share: null }
   if (lost.policy === 'maximum') return whole
   const share = await billedShareOf(db, scope, lost)
   if (share.attempts < MIN_ATTEMPTS || share.held === 0n) return whole
-  const estimate = ceilDivide(lost.held * share.charged, share.held)
   const basis = `${share.attempts} billed attempts of the run on its route: ${share.charged} of ${share.held} held`
-  return { amount: estimate < lost.held ? estimate : lost.held, certainty: 'estimated', basis }
+  return { amount: shareOf(lost.held, share), certainty: 'estimated', basis, share }
 }

@@ -2,6 +2,7 @@ import { openAttempts, type OpenAttempt } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
 import { isReachable } from '#db/database-health.ts'
 import { settle, type SettleItem, type SettleVerdict } from '#db/hold.ts'
+import { plannedCostOf } from '#db/lost-cost.ts'
 import { attemptsOfMeAndTheDead } from '#db/orphan.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
@@ -45,10 +46,11 @@ export async function lostSettlement(
   },
 ): Promise<SettleItem> {
   const { callId, number, held, requestId } = lost.attempt
-  const cost = await lostCostOf(db, scope, { callId, number, held, policy: lost.policy })
+  const charge = await lostCostOf(db, scope, { callId, number, held, policy: lost.policy })
+  const cost = await plannedCostOf(db, scope, { callId, number })
   const asked = requestId === null ? {} : { providerRequestId: requestId }
   const evidence = { ...lost.evidence, ...asked, message: 'the answer died with its process' }
-  return lostSettlementOf(lost.attempt, cost, evidence)
+  return lostSettlementOf(lost.attempt, { ...charge, cost }, evidence)
 }
 
 /** Resolves every abandoned attempt of a run. Returns how many attempts are still being worked on. */

@@ -1,18 +1,18 @@
 import type { CatalogModel, Route } from '#contracts/catalog.ts'
 import type { Plan } from '#contracts/stored.ts'
 import type { Pocket } from '#db/call.ts'
-import type { Price } from '#db/catalog.ts'
 import { ceilDivide } from '#domain/money.ts'
 import { worstCaseOf } from '#domain/pricing.ts'
 import { drawOf, rankRoutes, type RankedRoutes, type RouteNeeds } from '#domain/route-choice.ts'
 import type { Tight } from '#contracts/call-choices.ts'
 import type { CallBody, CallRequest } from './call.ts'
 import { imagesOf, isEmbedding, type PromptBound } from './prompt-size.ts'
+import { plannedCost, type SellPrice, type SellPriceAnswer } from './sell.ts'
 
 /** A route that can serve this call and be paid from this envelope. */
 export interface Candidate {
   readonly route: Route
-  readonly price: Price
+  readonly price: SellPrice
   readonly pocket: Pocket
   readonly prompt: PromptBound
 }
@@ -45,11 +45,15 @@ export function planAttempt(
   const { route, price, prompt } = candidate
   const { distrustPpm } = request
   const asked = isEmbedding(request.body) ? 0 : Math.min(request.body.maxTokens, route.maxOutputTokens)
-  const worstCase = (maxOutputTokens: number): bigint => {
-    const worst = worstCaseOf(price.prices, { inputTokens: prompt.tokens, maxOutputTokens, images: prompt.images })
-    return ceilDivide(worst * (PPM + BigInt(distrustPpm)), PPM)
-  }
+  const raised = (worst: bigint) => ceilDivide(worst * (PPM + BigInt(distrustPpm)), PPM)
+  const usageBound = (maxOutputTokens: number) => ({
+    inputTokens: prompt.tokens,
+    maxOutputTokens,
+    images: prompt.images,
+  })
+  const worstCase = (maxOutputTokens: number) => raised(worstCaseOf(price.prices, usageBound(maxOutputTokens)))
   const maxOutputTokens = fitted(asked, request, worstCase)
+  const { cost } = plannedCost(price, usageBound(maxOutputTokens))
   const plan: Plan = {
     route: route.name,
     provider: route.provider,
@@ -58,6 +62,7 @@ export function planAttempt(
     currency: route.currency,
     priceId: price.id,
     prices: price.prices,
+    ...(cost && { cost: { ...cost, held: raised(cost.held) } }),
     inputTokenBound: prompt.tokens,
     maxOutputTokens,
     bound: {
@@ -77,11 +82,12 @@ export function planAttempt(
   return { plan, amount: worstCase(maxOutputTokens) }
 }
 
-/** The most output that fits into a caller's share of the free money, if the call allows that; else what was asked. */
+/** The most output that fits into a caller's share of the free money, and its floor at least, if the call allows that. */
 function fitted(asked: number, { tight, free }: AttemptRequest, worstCase: (tokens: number) => bigint): number {
   if (tight.policy !== 'clamp' || free === undefined) return asked
   const share = free / BigInt(tight.parallelism)
-  if (worstCase(asked) <= share || asked <= tight.floorTokens || worstCase(tight.floorTokens) > share) return asked
+  if (worstCase(asked) <= share || asked <= tight.floorTokens) return asked
+  if (worstCase(tight.floorTokens) > share) return tight.floorTokens
   let fits = tight.floorTokens
   let tooMuch = asked
   while (tooMuch - fits > 1) {
@@ -100,34 +106,34 @@ export async function chooseRoutes(
     readonly request: CallRequest
     readonly pockets: readonly Pocket[]
     readonly hasProvider: (name: string) => boolean
-    readonly priceOf: (route: Route) => Promise<Price | undefined>
+    readonly priceOf: (route: Route) => Promise<SellPriceAnswer>
     readonly promptOf: (route: Route) => Promise<PromptBound>
   },
 ): Promise<RouteChoice> {
   const { request, pockets } = known
-  const facts = new Map<Route, { readonly price: Price | undefined; readonly prompt: PromptBound }>()
+  const facts = new Map<Route, { readonly sold: SellPriceAnswer; readonly prompt: PromptBound }>()
   for (const route of model.routes) {
-    facts.set(route, { price: await known.priceOf(route), prompt: await known.promptOf(route) })
+    facts.set(route, { sold: await known.priceOf(route), prompt: await known.promptOf(route) })
   }
   const ranked = rankRoutes(model, {
     needs: needsOf(request),
     bounds: request.bounds ?? [],
     draw: drawOf(known.callId),
     factsOf: (route) => {
-      const { price, prompt } = facts.get(route) ?? {}
+      const { sold, prompt } = facts.get(route) ?? {}
       return {
         hasProvider: known.hasProvider(route.provider),
         hasPocket: pockets.some((pocket) => pays(pocket, route)),
-        prices: price?.prices ?? 'no_price',
+        prices: sold?.ok ? sold.price.prices : (sold?.reason ?? 'no_price'),
         leastInputTokens: prompt?.least ?? 0,
         mostInputTokens: prompt?.tokens ?? route.contextTokens,
       }
     },
   })
   const candidates = ranked.candidates.flatMap((route) => {
-    const { price, prompt } = facts.get(route) ?? {}
+    const { sold, prompt } = facts.get(route) ?? {}
     const pocket = pockets.find((each) => pays(each, route))
-    return price && prompt && pocket ? [{ route, price, prompt, pocket }] : []
+    return sold?.ok && prompt && pocket ? [{ route, price: sold.price, prompt, pocket }] : []
   })
   return { candidates, skipped: ranked.skipped }
 }

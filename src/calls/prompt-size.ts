@@ -1,13 +1,13 @@
 import type { Route } from '#contracts/catalog.ts'
 import type { ChatBody, ChatMessage, EmbedBody } from '#contracts/chat.ts'
-import { inputTokenBound, REQUEST_OVERHEAD, MESSAGE_OVERHEAD, utf8Length } from '#domain/token-bound.ts'
+import { inputTokenBound, REQUEST_OVERHEAD, MESSAGE_OVERHEAD, TOOLS_OVERHEAD, utf8Length } from '#domain/token-bound.ts'
 import type { CallBody } from './call.ts'
 import type { TokenCounter } from './token-counter.ts'
 
 /** The most that a prompt can have, and how that was found. */
 export interface PromptBound {
   readonly tokens: number
-  /** What its texts surely have: 0 where only a bound is known. */
+  /** What its text surely has of a context: 0 where only a bound is known, and of texts that have one each. */
   readonly least: number
   readonly by: 'tokenizer' | 'bytes' | 'context'
   readonly images: number
@@ -17,11 +17,15 @@ export interface PromptBound {
  * Most tokens the prompt can have on each route. With the upstream model's own tokeniser its texts are counted; otherwise
  * their bytes bound them. What providers put around them (marks, tools, schemas) is bounded by bytes in both cases.
  */
-export function promptBounds(counter: TokenCounter, body: CallBody): (route: Route) => Promise<PromptBound> {
+export function promptBounds(counter: TokenCounter, body: CallBody): (route: PromptRoute) => Promise<PromptBound> {
   const texts = textsOf(body)
-  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hiddenOf(body))
+  const hidden = hiddenOf(body)
+  const explained = hidden === '' ? 0 : TOOLS_OVERHEAD
+  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hidden) + explained
   const images = imagesOf(body)
-  const bytes = inputTokenBound(texts, hiddenOf(body))
+  const bytes = inputTokenBound(texts, hidden) + explained
+  // Texts to be embedded have a context each.
+  const contexts = isEmbedding(body) ? body.input.length : 1
   const counted = new Map<string, Promise<number | undefined>>()
   return async ({ tokenizer, imageTokens, contextTokens }) => {
     if (tokenizer && !counted.has(tokenizer))
@@ -29,13 +33,17 @@ export function promptBounds(counter: TokenCounter, body: CallBody): (route: Rou
         tokenizer,
         countTexts(counter, tokenizer, texts).catch(() => undefined),
       )
-    const least = tokenizer && (await counted.get(tokenizer))
-    const most = least === undefined ? bytes : Math.min(bytes, least + around)
+    const known = tokenizer && (await counted.get(tokenizer))
+    const least = isEmbedding(body) ? 0 : (known ?? 0)
+    const most = known === undefined ? bytes : Math.min(bytes, known + around)
     const tokens = most + images * imageTokens
-    if (tokens >= contextTokens) return { tokens: contextTokens, least: least ?? 0, by: 'context', images }
-    return { tokens, least: least ?? 0, by: least === undefined ? 'bytes' : 'tokenizer', images }
+    const context = contextTokens * contexts
+    if (tokens >= context) return { tokens: context, least, by: 'context', images }
+    return { tokens, least, by: known === undefined ? 'bytes' : 'tokenizer', images }
   }
 }
+
+type PromptRoute = Pick<Route, 'tokenizer' | 'imageTokens' | 'contextTokens'>
 
 async function countTexts(
   counter: TokenCounter,

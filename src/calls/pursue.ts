@@ -140,14 +140,15 @@ function throttled({ engine, call, passedNumber }: Execution, steps: readonly St
 }
 
 function pastAttempt(step: Step): PastAttempt {
-  const { route } = planSchema.parse(step.plan)
+  const { route, timeoutMs } = planSchema.parse(step.plan)
   const retryAfterMs = attemptDetailSchema.parse(step.detail)?.retryAfterMs
   return {
     number: step.number,
     route,
     outcome: step.outcome,
     sinceMs: step.sinceMs,
-    sentAgoMs: step.sentAgoMs,
+    // One whose process died was found so who knows how much later.
+    tookMs: Math.min(step.sentAgoMs - step.sinceMs, timeoutMs),
     ...(retryAfterMs != null && { retryAfterMs }),
   }
 }

@@ -1,11 +1,12 @@
 import type { Catalog, Route } from '#contracts/catalog.ts'
 import { pocketsOf, type Pocket } from '#db/call.ts'
-import { catalogAt, newestCatalog, newestVersion, priceInForce, type CatalogVersion, type Price } from '#db/catalog.ts'
+import { catalogAt, newestCatalog, newestVersion, type CatalogVersion } from '#db/catalog.ts'
 import type { Scope } from '#db/database.ts'
 import { runFacts, type RunFacts } from '#db/run.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
 import { LRUCache } from 'lru-cache'
+import { sellPriceOf, type SellPriceAnswer } from './sell.ts'
 
 /** How long what may change is believed: a new catalog or price is in force everywhere after this. */
 const FRESH_MS = 1_000
@@ -20,7 +21,8 @@ export interface Shelf {
   newest(): Promise<CatalogVersion>
   /** A version that a call began with. */
   version(version: number): Promise<Catalog>
-  price(route: Route): Promise<Price | undefined>
+  /** What a wallet of the project pays on a route: a quote is its organisation's. */
+  price(scope: Scope, route: Route): Promise<SellPriceAnswer>
   /** What was chosen at the start of a run, and never changes. */
   run(runId: string): Promise<RunFacts>
   /** An envelope's pockets. They are never taken away, and one may be added: `isEnough` says whether these will do. */
@@ -38,7 +40,7 @@ interface Kept<Value> {
 
 export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Shelf {
   const versions = new LRUCache<number, Catalog>({ max: MOST_VERSIONS })
-  const prices = new LRUCache<string, Kept<Promise<Price | undefined>>>({ max: MOST_PRICES })
+  const prices = new LRUCache<string, Kept<Promise<SellPriceAnswer>>>({ max: MOST_PRICES })
   const pockets = new LRUCache<string, Kept<readonly Pocket[]>>({ max: MOST_ENVELOPES })
   const runs = new LRUCache<string, RunFacts>({ max: MOST_RUNS })
   let newest: Kept<CatalogVersion> | undefined
@@ -67,12 +69,14 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
       versions.set(version, catalog)
       return catalog
     },
-    async price(route) {
-      const currency = route.costCurrency ?? route.currency
-      const key = JSON.stringify([route.provider, route.upstreamModel, currency])
+    async price(scope, route) {
+      const { provider, upstreamModel, currency, costCurrency, markupBps } = route
+      const isExchanged = costCurrency !== undefined && costCurrency !== currency
+      const owner = isExchanged ? scope.projectId : ''
+      const key = JSON.stringify([owner, provider, upstreamModel, currency, costCurrency, markupBps])
       const known = prices.get(key)
       if (known && monotonicMs() - known.atMs < FRESH_MS) return known.value
-      const value = priceInForce(db, { ...route, currency })
+      const value = sellPriceOf(db, scope, route)
       prices.set(key, { value, atMs: monotonicMs() })
       value.catch(() => void prices.delete(key))
       return value

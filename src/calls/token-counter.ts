@@ -12,13 +12,17 @@ export interface TokenCounter {
   stop(): Promise<void>
 }
 
-/** In characters. Shorter ones take less than a millisecond: less than what it costs to hand them over. */
+/** In characters, of all texts of a prompt. Fewer take less than a millisecond: less than it costs to hand them over. */
 const LONG_TEXT = 4_096
+/** A megabyte without a space takes seconds, and there is one thread for all: whoever waits has a bound without it. */
+const PATIENCE_MS = 2_000
+/** Most prompts that wait for the thread, given up or not: beyond it none is handed over. */
+const MOST_WAITING = 1_000
 /** A conversation that grows brings its old messages along with each call. */
 const REMEMBERED_TEXT = 1_024
 const MOST_REMEMBERED = 50_000
 
-export function createTokenCounter(): TokenCounter {
+export function createTokenCounter(patienceMs = PATIENCE_MS): TokenCounter {
   const remembered = new LRUCache<string, number>({ max: MOST_REMEMBERED })
   const waiting = new Map<number, PromiseWithResolvers<readonly number[]>>()
   let worker: Worker | undefined
@@ -43,23 +47,28 @@ export function createTokenCounter(): TokenCounter {
     return worker
   }
 
-  function countAside(tokenizer: Tokenizer, texts: readonly string[]): Promise<readonly number[]> {
+  async function countAside(tokenizer: Tokenizer, texts: readonly string[]): Promise<readonly number[]> {
+    if (waiting.size >= MOST_WAITING) throw new Error('too many prompts wait to be counted')
     const order: CountOrder = { id: (lastId += 1), tokenizer, texts }
     const counted = Promise.withResolvers<readonly number[]>()
     waiting.set(order.id, counted)
     const counting = thread()
     counting.ref()
     counting.postMessage(order)
-    return counted.promise
+    const timer = setTimeout(() => counted.reject(new Error('counting takes too long')), patienceMs)
+    return counted.promise.finally(() => clearTimeout(timer))
   }
 
   async function count(tokenizer: Tokenizer, texts: readonly string[]): Promise<readonly number[]> {
     const keys = texts.map((text) =>
-      text.length < REMEMBERED_TEXT ? '' : `${tokenizer} ${hash('sha1', text, 'base64')}`,
+      text.length < REMEMBERED_TEXT ? '' : `${tokenizer} ${hash('sha256', text, 'base64')}`,
     )
+    let characters = 0
     const counts = texts.map((text, index) => {
       const known = remembered.get(keys[index] ?? '')
-      return known ?? (text.length > LONG_TEXT ? undefined : tokensOfText(tokenizer, text))
+      if (known !== undefined) return known
+      characters += text.length
+      return characters > LONG_TEXT ? undefined : tokensOfText(tokenizer, text)
     })
     const long = texts.filter((_, index) => counts[index] === undefined)
     const aside = long.length === 0 ? [] : [...(await countAside(tokenizer, long))]

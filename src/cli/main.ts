@@ -33,6 +33,18 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'check a catalog, put it in force, or print the one in force',
     load: async () => (await import('./catalog.ts')).catalog,
   },
+  invoice: {
+    summary: "compare a provider's invoice with what was booked",
+    load: async () => (await import('./invoice.ts')).invoice,
+  },
+  margins: {
+    summary: 'print what was sold, what providers bill for it, and what is left',
+    load: async () => (await import('./margins.ts')).margins,
+  },
+  prices: {
+    summary: 'compare a public price list with the price book, or add what differs',
+    load: async () => (await import('./prices.ts')).prices,
+  },
   statement: {
     summary: "write a wallet's statement of a month, as CSV or JSON",
     load: async () => (await import('./statement.ts')).statement,

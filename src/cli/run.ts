@@ -27,6 +27,9 @@ const USAGE = `Usage: purser run AGENT --question TEXT [OPTIONS]
   --direct AMOUNT --credit AMOUNT
                                the same, for each balance
   --on-exhausted pause|cancel  what to do when the envelope is empty (default: cancel)
+  --clamp TOKENS               ask for less output, down to so many tokens, where the envelope cannot pay the worst case
+  --reuse-answers SECONDS      take the project's stored answers to the same requests that are no older, at no cost, and
+                               let later runs take the answers of this one
   --json                       print one JSON document: the run and its report
 
 The only agent so far is research. Ctrl-C cancels the run. Ends with 0 when the run completed, 3 when it is paused, and
@@ -44,6 +47,7 @@ interface Order {
   readonly model: string
   readonly pockets: Pockets
   readonly onExhausted: OnExhausted
+  readonly choices: Readonly<Record<string, unknown>>
   readonly isJson: boolean
 }
 
@@ -57,9 +61,9 @@ export async function run(args: readonly string[], outputs: Outputs): Promise<nu
   await checkNames(api, order)
   const progress = order.isJson ? outputs.err : outputs.out
   const corpusId = await provideDocuments(api, order, progress)
-  const { agent, model, onExhausted, question, pockets } = order
+  const { agent, model, onExhausted, question, pockets, choices } = order
   const { body: started } = await api.post('/runs', {
-    body: { agent, model, onExhausted, input: { question, corpusId }, envelope: { pockets } },
+    body: { agent, model, onExhausted, input: { question, corpusId }, envelope: { pockets }, ...choices },
     schema: runSchema,
   })
   progress.line(`Run ${started.id}, envelope ${describePockets(pockets)}; when it is empty: ${onExhausted}`)
@@ -78,6 +82,8 @@ function readOrder(args: readonly string[]): Order | 'help' {
       direct: text,
       credit: text,
       'on-exhausted': text,
+      clamp: text,
+      'reuse-answers': text,
       json: { type: 'boolean' },
       help: { type: 'boolean', short: 'h' },
     },
@@ -97,8 +103,24 @@ function readOrder(args: readonly string[]): Order | 'help' {
     sources: values.sources,
     model: values.model ?? 'research',
     pockets: readPockets(values),
+    choices: readChoices(values),
     isJson: values.json === true,
   }
+}
+
+function readChoices(values: { readonly clamp?: string; readonly 'reuse-answers'?: string }) {
+  const floorTokens = readCount('--clamp', values.clamp)
+  const maxAgeSeconds = readCount('--reuse-answers', values['reuse-answers'])
+  return {
+    ...(floorTokens !== undefined && { tight: { policy: 'clamp', floorTokens } }),
+    ...(maxAgeSeconds !== undefined && { reuse: { maxAgeSeconds } }),
+  }
+}
+
+function readCount(option: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`${option} is a whole number, such as 200.`, USAGE)
+  return Number(text)
 }
 
 function readPockets(values: {

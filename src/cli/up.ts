@@ -11,7 +11,7 @@ const USAGE = `Usage: purser up
 Brings up Postgres, Temporal with its UI, the sandbox provider, the API and a worker on free loopback ports, and stays
 until Ctrl-C. Data is kept between starts.
 
-With OPENAI_API_KEY, PURSER_PROVIDER_MODEL, PURSER_PROVIDER_INPUT_PRICE and PURSER_PROVIDER_OUTPUT_PRICE (USD per
+With OPENAI_API_KEY or ANTHROPIC_API_KEY, PURSER_PROVIDER_MODEL, PURSER_PROVIDER_INPUT_PRICE and PURSER_PROVIDER_OUTPUT_PRICE (USD per
 1,000,000 tokens) in the environment that provider is used in place of the sandbox; OPENAI_BASE_URL is optional.`
 
 /** What the local project is given once, so that runs can be started at once. In USD. */
@@ -52,6 +52,6 @@ export function printLinks(screen: Screen, stack: Stack): void {
 }
 
 export function describeProvider({ provider, sandbox }: Stack): string {
-  if (provider.kind === 'openai') return `${provider.upstreamModel} at ${provider.baseUrl}`
+  if (provider.kind !== 'sandbox') return `${provider.upstreamModel} at ${provider.baseUrl}`
   return `the sandbox provider at ${sandbox?.url ?? ''}: it answers from the documents alone, and costs nothing`
 }

@@ -4,11 +4,21 @@ import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { capabilitiesSchema, catalogModelSchema, catalogShape } from './catalog.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
-const routePriceSchema = z.object({
+const tokenPricesSchema = z.object({
   inputPerMillionTokens: amountSchema,
   cachedInputPerMillionTokens: amountSchema,
+  cacheWritePerMillionTokens: amountSchema,
   outputPerMillionTokens: amountSchema,
+  reasoningPerMillionTokens: amountSchema.describe('Hidden reasoning, which is part of the output.'),
+})
+
+const routePriceSchema = tokenPricesSchema.extend({
   perCall: amountSchema,
+  perImage: amountSchema,
+  toolFees: z.record(z.string(), amountSchema).describe("For each use of a provider's own tool, by its name."),
+  tiers: z
+    .array(tokenPricesSchema.extend({ aboveInputTokens: z.int() }))
+    .describe('Prices of all tokens of a request whose prompt has more tokens than that.'),
 })
 
 export const modelListSchema = z

@@ -4,6 +4,11 @@ import { BALANCE_CLASSES } from './names.ts'
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9._:/-]{0,99}$/i, 'letters, digits and . _ : / - (at most 100)')
 
+/** What a provider calls a model: some begin with, or name a version behind, an `@`. */
+const upstreamName = z
+  .string()
+  .regex(/^[a-z0-9@][a-z0-9._:/@-]{0,199}$/i, 'letters, digits and . _ : / @ - (at most 200)')
+
 /** A price in the major unit of its currency per 1 000 000 tokens, as a decimal string. */
 const pricePerMillion = z
   .string()
@@ -28,12 +33,12 @@ const routeLimitsSchema = z.strictObject({
   concurrency: z.int().positive().optional(),
 })
 
-export const TOKENIZERS = ['o200k_base', 'cl100k_base'] as const
+const TOKENIZERS = ['o200k_base', 'cl100k_base'] as const
 
 export const routeSchema = z.strictObject({
   name,
   provider: name,
-  upstreamModel: name,
+  upstreamModel: upstreamName,
   balanceClass: z.enum(BALANCE_CLASSES),
   /** What the wallet pays in. */
   currency: currencyCode,
@@ -69,7 +74,7 @@ const tierSchema = z.strictObject({
 
 export const priceSchema = z.strictObject({
   provider: name,
-  upstreamModel: name,
+  upstreamModel: upstreamName,
   currency: currencyCode,
   input: pricePerMillion,
   cachedInput: pricePerMillion.optional(),
@@ -83,7 +88,14 @@ export const priceSchema = z.strictObject({
   perImage: pricePerMillion.optional(),
   toolFees: z.record(z.string().regex(/^[a-z0-9_]{1,64}$/), pricePerMillion).optional(),
   /** Prices of a request whose prompt has more tokens than that: of all its tokens. By rising threshold. */
-  tiers: z.array(tierSchema).max(8).optional(),
+  tiers: z
+    .array(tierSchema)
+    .max(16)
+    .refine(
+      (tiers) => tiers.every((tier, index) => tier.aboveInputTokens > (tiers[index - 1]?.aboveInputTokens ?? 0)),
+      'each tier begins above the one before it',
+    )
+    .optional(),
   /** From when on it is in force; left out: from its import on. */
   effectiveAt: z.iso.datetime().optional(),
 })

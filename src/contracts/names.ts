@@ -47,7 +47,10 @@ export const TRANSFER_CODES = [
   'debt_payment',
   'correction',
 ] as const
+/** What a customer's journal can say. */
 export type TransferCode = (typeof TRANSFER_CODES)[number]
+/** And what it never does: what a sale brought above its cost, and its cost in another currency. */
+export type LedgerCode = TransferCode | 'margin' | 'cost_exchange'
 
 /** Header that carries the call and the attempt to a provider: `<call id>:<attempt number>`. */
 export const CLIENT_REQUEST_ID_HEADER = 'x-client-request-id'

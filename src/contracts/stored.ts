@@ -37,8 +37,12 @@ const storedPricesSchema: z.ZodType<Prices> = z
   })
   .transform(filledIn)
 
+export function pricesFromStored(stored: unknown): Prices {
+  return storedPricesSchema.parse(stored)
+}
+
 /** The one way in which prices stand in JSON: what costs the same as plain input or output, or nothing, is left out. */
-export function storedPrices(prices: Prices): unknown {
+export function storedPrices(prices: Prices): Readonly<Record<string, unknown>> {
   return {
     ...storedTokenPrices(prices),
     perCallNano: prices.perCallNano,
@@ -65,6 +69,19 @@ function storedTokenPrices(prices: TokenPrices) {
   }
 }
 
+/** What a provider bills for an attempt, where that is not what is paid for it. */
+export const plannedCostSchema = z.object({
+  currency: z.string(),
+  prices: storedPricesSchema,
+  /** The worst case at those prices, in nano of that currency. */
+  held: nano,
+  markupBps: z.int(),
+  /** What one currency costs in the other, when they differ: `sell` nano of the cost's for `buy` of the plan's. */
+  quote: z.object({ id: z.string(), sell: nano, buy: nano }).nullable(),
+})
+
+export type PlannedCost = Readonly<z.infer<typeof plannedCostSchema>>
+
 /**
  * An attempt's plan, stored with its hold and never made again: a process that finds it goes on from it. Money is in
  * nano as decimal strings.
@@ -79,17 +96,7 @@ export const planSchema = z.object({
   /** What the wallet pays (sell), in `currency`: the hold and the capture are made with it. */
   prices: storedPricesSchema,
   /** What the provider bills, where that is not the same. */
-  cost: z
-    .object({
-      currency: z.string(),
-      prices: storedPricesSchema,
-      /** The worst case at those prices, in nano of that currency. */
-      held: nano,
-      markupBps: z.int(),
-      /** What one currency costs in the other, when they differ: `sell` nano of the cost's for `buy` of the plan's. */
-      quote: z.object({ id: z.string(), sell: nano, buy: nano }).nullable(),
-    })
-    .optional(),
+  cost: plannedCostSchema.optional(),
   inputTokenBound: z.int(),
   maxOutputTokens: z.int(),
   /** How the bound of the prompt was found, and what else the hold rests on; left out in the oldest plans. */

@@ -1,7 +1,7 @@
 import type { BalanceClass } from '#contracts/names.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
-import { foldCounterparty } from './counterparty.ts'
+import { foldCounterparty, type Audience } from './counterparty.ts'
 import type { Database } from './schema.ts'
 
 /** An account as of an instant, in nano. */
@@ -20,11 +20,14 @@ export interface AccountBalance {
   readonly version: bigint | null
 }
 
-/** Any account's balance as of an instant. Undefined when the project has no such account. */
+/**
+ * Any account's balance as of an instant. Undefined when the project has no such account, or when it is the seller's own
+ * and a customer asks.
+ */
 export async function accountBalance(
   db: Kysely<Database>,
   scope: Scope,
-  request: { readonly accountId: string; readonly at: string },
+  request: { readonly accountId: string; readonly at: string; readonly audience: Audience },
 ): Promise<AccountBalance | undefined> {
   const { rows } = await sql<AccountBalance>`
     select a.id as "accountId", a.kind, a.balance_class as "balanceClass", a.currency, a.wallet_id as "walletId",
@@ -35,7 +38,9 @@ export async function accountBalance(
     where a.id = ${request.accountId} and a.project_id = ${scope.projectId}`.execute(db)
   const [row] = rows
   if (!row || row.version !== null) return row
-  return { ...row, ...(await foldCounterparty(db, scope, { ...row, at: request.at })) }
+  const { at, audience } = request
+  if (row.kind === 'revenue' && audience === 'customer') return undefined
+  return { ...row, ...(await foldCounterparty(db, scope, { ...row, at, audience })) }
 }
 
 /** One balance class and currency of a wallet as of an instant, in nano. */

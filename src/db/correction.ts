@@ -31,7 +31,7 @@ export type CorrectVerdict =
   | 'unknown_hold'
   | 'invalid_amount'
 
-/** Books truth minus estimate, and stores the answer if the call has none yet. */
+/** Books truth minus estimate, its margin as well, and stores the answer if the call has none yet. */
 export async function correct(db: Kysely<Database>, pocket: PocketKey, item: Correction): Promise<CorrectVerdict> {
   const body = json({
     hold_id: item.holdId,

@@ -15,28 +15,52 @@ interface FoldRequest {
   readonly kind: string
   readonly currency: string
   readonly at: string
+  /** With what a sale brought above its cost, which is the seller's to know: else providers have all that was paid. */
+  readonly audience: Audience
 }
+
+/** Who asks: a customer sees what was paid, an operator also what of it providers bill. */
+export type Audience = 'customer' | 'operator'
 
 /**
  * What a counterparty had as of an instant: no row is kept for it, so its movements are folded. What providers got is
  * read envelope by envelope, because no index leads from their account to its movements: it would make every call dearer.
  */
 export async function foldCounterparty(db: Kysely<Database>, scope: Scope, request: FoldRequest): Promise<Fold> {
-  return request.kind === 'provider_cost' ? foldEnvelopes(db, scope, request) : foldFew(db, scope, request)
+  if (request.kind !== 'provider_cost') return foldFew(db, scope, request)
+  const paid = await foldEnvelopes(db, scope, request)
+  const margins = request.audience === 'operator' ? await foldMargins(db, request) : 0n
+  return { posted: paid.posted + margins, held: paid.held }
+}
+
+/** They name no envelope: an account's own index leads to them. */
+async function foldMargins(db: Kysely<Database>, { accountId, at }: FoldRequest): Promise<bigint> {
+  const { rows } = await sql<{ readonly posted: bigint }>`
+    select coalesce(sum(x.amount), 0)::bigint as posted from (
+      select -t.amount as amount from transfer t
+      where t.debit_account = ${accountId} and t.recorded_at <= ${at}::timestamptz and t.code in ('margin', 'cost_exchange')
+        and t.code not in ('hold', 'capture', 'void', 'expire', 'overage', 'carve')
+      union all
+      select t.amount from transfer t
+      where t.credit_account = ${accountId} and t.recorded_at <= ${at}::timestamptz
+        and t.code in ('margin', 'cost_exchange') and t.code not in ('hold', 'capture', 'void', 'expire', 'overage', 'carve')
+    ) x`.execute(db)
+  return rows[0]?.posted ?? 0n
 }
 
 /** Accounts that calls do not touch, debts included: their movements are as few as deposits, fundings and overages. */
 async function foldFew(db: Kysely<Database>, scope: Scope, request: FoldRequest): Promise<Fold> {
   const { accountId, currency, at } = request
+  const isTold = request.audience === 'operator' ? sql`true` : sql`t.code not in ('margin', 'cost_exchange')`
   const { rows } = await sql<{ readonly posted: bigint }>`
     select coalesce(sum(x.amount), 0)::bigint as posted from (
       select sum(-t.amount) as amount from transfer t
       where t.debit_account = ${accountId} and t.recorded_at <= ${at}::timestamptz
-        and t.code not in ('hold', 'capture', 'void', 'expire', 'overage', 'carve')
+        and t.code not in ('hold', 'capture', 'void', 'expire', 'overage', 'carve') and ${isTold}
       union all
       select sum(t.amount) from transfer t
       where t.credit_account = ${accountId} and t.recorded_at <= ${at}::timestamptz
-        and t.code not in ('hold', 'capture', 'void', 'expire', 'overage', 'carve')
+        and t.code not in ('hold', 'capture', 'void', 'expire', 'overage', 'carve') and ${isTold}
       union all
       select sum(case when t.credit_account = ${accountId} then t.amount else -t.amount end) from transfer t
       where t.project_id = ${scope.projectId} and t.currency = ${currency} and t.code = 'overage'

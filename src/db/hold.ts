@@ -80,6 +80,23 @@ export interface SettleItem {
   readonly usage: unknown
   readonly answerId: string | null
   readonly answer: unknown
+  /** What the provider bills, where that is not what is paid; left out for a void. */
+  readonly margin?: Margin | undefined
+}
+
+/** What an attempt cost the seller, and the ids of the rows that book it. */
+export interface Margin {
+  readonly marginId: string
+  /** Of the two halves of an exchange: what is sold in the pocket's currency, and bought in the provider's. */
+  readonly soldId: string
+  readonly boughtId: string
+  /** What the provider bills, in nano of its currency. */
+  readonly cost: bigint
+  readonly currency: string
+  /** The same in nano of the pocket's currency. */
+  readonly converted: bigint
+  /** Null when both currencies are the same. */
+  readonly quoteId: string | null
 }
 
 export type SettleVerdict =
@@ -136,15 +153,16 @@ export async function post(
   const odd = row.odd ?? []
   if (row.settled + row.granted + odd.length !== settles.length + reserves.length)
     throw new Error('the ledger answered for other items')
-  const oddSettles = new Set<number>()
+  const oddSettles = new Map<number, SettleAnswer | undefined>()
   const oddReserves = new Map<number, ReserveAnswer>()
   for (const { ord, hold_id: holdId, verdict, replayed } of odd) {
-    if (verdict === 'apart') oddSettles.add(ord)
+    if (verdict === 'apart') oddSettles.set(ord, undefined)
+    else if (verdict === 'settled_unused') oddSettles.set(ord, { holdId, verdict })
     else oddReserves.set(ord, { holdId, verdict, replayed })
   }
   return {
     settles: settles.map(({ item: { holdId } }, ord) =>
-      oddSettles.has(ord) ? undefined : { holdId, verdict: 'settled' },
+      oddSettles.has(ord) ? oddSettles.get(ord) : { holdId, verdict: 'settled' },
     ),
     reserves: reserves.map(
       ({ item: { holdId } }, ord) => oddReserves.get(ord) ?? { holdId, verdict: 'granted', replayed: false },
@@ -155,7 +173,7 @@ export async function post(
 interface OddVerdict {
   readonly ord: number
   readonly hold_id: string
-  readonly verdict: ReserveVerdict | 'apart'
+  readonly verdict: ReserveVerdict | 'apart' | 'settled_unused'
   readonly replayed: boolean
 }
 
@@ -219,6 +237,19 @@ function plainRow(item: SettleItem) {
     usage: item.usage,
     answer_id: item.answerId,
     answer: item.answer,
+    ...(item.margin && { margin: marginRow(item.margin) }),
+  }
+}
+
+function marginRow(margin: Margin) {
+  return {
+    margin_id: margin.marginId,
+    sold_id: margin.soldId,
+    bought_id: margin.boughtId,
+    cost: refusable(margin.cost),
+    currency: margin.currency,
+    converted: refusable(margin.converted),
+    quote_id: margin.quoteId,
   }
 }
 

@@ -24,6 +24,8 @@ export interface Flight {
 export type Landed<Answer> = { readonly answer: Answer } | { readonly error: unknown }
 
 export interface Landing {
+  /** Whether it was one commit: then every call that it opens is open. */
+  readonly isWhole: boolean
   readonly settles: readonly Landed<SettleAnswer>[]
   readonly reserves: readonly Landed<ReserveAnswer>[]
 }
@@ -46,11 +48,11 @@ export async function fly(db: Kysely<Database>, instanceId: string, flight: Flig
       const answer = posted.settles[index]
       settles.push(answer ? { answer } : await settleAlone(db, entry))
     }
-    return { settles, reserves: posted.reserves.map((answer) => ({ answer })) }
+    return { isWhole: true, settles, reserves: posted.reserves.map((answer) => ({ answer })) }
   } catch (error) {
     const landed = { error }
     if (isStoreUnavailable(error) && !(error instanceof Problem))
-      return { settles: flight.settles.map(() => landed), reserves: flight.reserves.map(() => landed) }
+      return { isWhole: false, settles: flight.settles.map(() => landed), reserves: flight.reserves.map(() => landed) }
     return flyApart(db, instanceId, flight)
   }
 }
@@ -79,7 +81,7 @@ async function flyApart(db: Kysely<Database>, instanceId: string, flight: Flight
     if ('answer' in landed && hasToWait(landed.answer)) waiting.add(pocket.accountId)
     reserves.push(landed)
   }
-  return { settles, reserves }
+  return { isWhole: false, settles, reserves }
 }
 
 function settleAlone(db: Kysely<Database>, { pocket, item }: OfPocket<SettleItem>): Promise<Landed<SettleAnswer>> {

@@ -19,6 +19,8 @@ interface Waiting<Item, Answer> {
 export type WaitingSettle = Waiting<SettleItem, SettleAnswer>
 
 export interface WaitingReserve extends Waiting<ReserveItem, ReserveAnswer> {
+  /** Without its call's opening once that is stored. */
+  item: ReserveItem
   readonly signal: AbortSignal
   /** What the ledger said last, while it waits. */
   verdict: ReserveVerdict | undefined

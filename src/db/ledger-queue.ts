@@ -229,6 +229,7 @@ class Queue implements LedgerQueue {
     const staying = new Map<Lane, WaitingReserve[]>()
     batch.reserves.forEach((waiting, index) => {
       this.#underWay.delete(waiting.item.callId)
+      if (landing.isWhole) waiting.item = { ...waiting.item, opens: undefined }
       const lane = this.#laneOf(waiting.pocket)
       const others = staying.get(lane) ?? []
       staying.set(lane, others)

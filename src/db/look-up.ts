@@ -40,10 +40,10 @@ export interface Askable extends AttemptName {
   readonly ageMs: number
 }
 
-/**
- * Attempts of some providers that were not asked about yet, of any tenant. By chance, not by age: those that a provider does
- * not know yet are asked about again and again, and must keep nobody else from his turn.
- */
+/** Until an attempt is so old, in seconds, it is asked about each time; later more and more rarely, and after a day no more. */
+const YOUNG_S = 60
+
+/** Attempts of some providers that are not known for sure yet, of any tenant: others each time, so that each has its turn. */
 export async function askableAttempts(
   db: Kysely<Database>,
   request: { readonly providers: readonly string[]; readonly limit: number },
@@ -56,6 +56,7 @@ export async function askableAttempts(
     where (a.outcome in ('lost', 'cut_stream', 'timeout', 'aborted', 'network_after_send') or a.detail ? 'certainty')
       and a.detail->>'providerRequestId' is not null and not a.detail ? 'lookedUp'
       and a.resolved_at > clock_timestamp() - interval '1 day'
+      and random() * extract(epoch from clock_timestamp() - a.resolved_at) < ${YOUNG_S}::float8
       and a.plan->>'provider' = any(${request.providers}::text[])
     order by random() limit ${request.limit}`.execute(db)
   return rows

@@ -1,3 +1,4 @@
+import { plannedCostSchema, type PlannedCost } from '#contracts/stored.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import type { Database } from './schema.ts'
@@ -26,4 +27,16 @@ export async function billedShareOf(
   )
   const [row] = rows
   return row ?? { attempts: 0n, held: 0n, charged: 0n }
+}
+
+/** What the provider bills for an attempt, as it was planned; undefined where that is what is paid. */
+export async function plannedCostOf(
+  db: Kysely<Database>,
+  scope: Scope,
+  attempt: { readonly callId: string; readonly number: number },
+): Promise<PlannedCost | undefined> {
+  const { rows } = await sql<{ cost: unknown }>`
+    select plan->'cost' as cost from attempt
+    where call_id = ${attempt.callId} and number = ${attempt.number} and project_id = ${scope.projectId}`.execute(db)
+  return plannedCostSchema.optional().parse(rows[0]?.cost ?? undefined)
 }

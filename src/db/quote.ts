@@ -49,6 +49,28 @@ export async function createQuote(db: Kysely<Database>, organisationId: string, 
   return stored
 }
 
+/** Whose rate it is: an organisation's, or that of a project's organisation. */
+export type QuoteOwner = { readonly projectId: string } | { readonly organisationId: string }
+
+/** The rate now: the newest that has begun and not expired, as fundings use it. Undefined: there is none. */
+export async function quoteInForce(
+  db: Kysely<Database>,
+  owner: QuoteOwner,
+  pair: { readonly sellCurrency: string; readonly buyCurrency: string },
+): Promise<{ readonly id: string; readonly sell: bigint; readonly buy: bigint } | undefined> {
+  const organisation =
+    'projectId' in owner
+      ? sql`(select organisation_id from project where id = ${owner.projectId})`
+      : owner.organisationId
+  const { rows } = await sql<{ id: string; sell: bigint; buy: bigint }>`
+    select id, sell, buy from quote
+    where organisation_id = ${organisation} and sell_currency = ${pair.sellCurrency}
+      and buy_currency = ${pair.buyCurrency} and effective_at <= clock_timestamp()
+      and coalesce(expires_at, 'infinity') > clock_timestamp()
+    order by effective_at desc, id desc limit 1`.execute(db)
+  return rows[0]
+}
+
 /** Newest first; `before` is the id of the last quote of the page before. */
 export async function listQuotes(
   db: Kysely<Database>,

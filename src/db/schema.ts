@@ -1,4 +1,4 @@
-import type { BalanceClass, Certainty, Gate, LimitMeasure, TransferCode, Use } from '#contracts/names.ts'
+import type { BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
@@ -36,7 +36,20 @@ export interface Database extends CorpusTables, LimitTables, RouteTables {
     cached_input_nano_per_million: bigint
     output_nano_per_million: bigint
     per_call_nano: bigint
+    more: Json | null
     effective_at: Stamp
+    made_in: Generated<string>
+  }
+  invoice: {
+    id: string
+    organisation_id: string
+    provider: string
+    digest: Buffer
+    document: string
+    period_from: Date
+    period_to: Date
+    api_key_id: string
+    recorded_at: Stamp
   }
   wallet: { id: string; project_id: string; created_at: Stamp }
   envelope: {
@@ -101,7 +114,7 @@ export interface Database extends CorpusTables, LimitTables, RouteTables {
     xid: Generated<string>
     recorded_at: Stamp
     project_id: string
-    code: TransferCode
+    code: LedgerCode
     debit_account: string
     credit_account: string
     currency: string

@@ -64,12 +64,9 @@ export const attemptChecks: readonly TableCheck[] = [
         select call_id, attempt, sum(amount) as amount, (array_agg(certainty order by seq desc))[1] as certainty
         from (${extras}) e where code in ('overage', 'correction') group by call_id, attempt
       ), book as materialized (
-        select id::text as id, provider, upstream_model, currency, input_nano_per_million::numeric as input,
+        select price.id::text as id, provider, upstream_model, currency, input_nano_per_million::numeric as input,
           cached_input_nano_per_million::numeric as cached, output_nano_per_million::numeric as output,
-          per_call_nano::numeric as per_call,
-          jsonb_build_object('inputNanoPerMillion', input_nano_per_million::text, 'cachedInputNanoPerMillion',
-            cached_input_nano_per_million::text, 'outputNanoPerMillion', output_nano_per_million::text, 'perCallNano',
-            per_call_nano::text) as prices
+          per_call_nano::numeric as per_call, more is null as is_plain, prices_of(price) as prices
         from price
       )
       select 'attempt ' || a.call_id || ':' || a.number as name, coalesce(r.seq, 0) as place,
@@ -90,26 +87,32 @@ export const attemptChecks: readonly TableCheck[] = [
   },
 ]
 
-/** What attempts must have cost, and how they were planned: plans are put away before anything large is joined. */
+/**
+ * What attempts must have cost, and how they were planned: plans are put away before anything large is joined. Where all
+ * input and all output is priced alike, whatever else was used is in it, and no function has to be called.
+ */
 function costs(piece: RawBuilder<boolean>, join: Lookup): RawBuilder<unknown> {
   const isNumber = (key: string) => sql`pg_input_is_valid(a.usage->>${sql.lit(key)}, 'bigint')`
   return sql`
     select a.call_id, a.number, a.hold_id, p.id is null as has_no_price,
       case
-        when (a.plan->>'provider', a.plan->>'upstreamModel', a.plan->>'currency', k.currency)
-          is distinct from (p.provider, p.upstream_model, p.currency, p.currency) then
+        when (a.plan->>'provider', a.plan->>'upstreamModel', b.billed->>'currency', a.plan->>'currency')
+          is distinct from (p.provider, p.upstream_model, p.currency, k.currency) then
           'its price is that of another route'
         when a.plan->>'balanceClass' is distinct from k.balance_class then 'was planned for another balance'
-        when a.plan->'prices' is distinct from p.prices then 'was planned at other prices'
+        when b.billed->'prices' is distinct from p.prices then 'was planned at other prices'
       end as planned_wrong,
-      case when ${isNumber('input')} and ${isNumber('output')} and ${isNumber('cachedInput')} then
-        ceil((
-          ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input
-          + (a.usage->>'cachedInput')::numeric * p.cached
-          + (a.usage->>'output')::numeric * p.output) / 1000000) + p.per_call
+      case
+        when not p.is_plain or a.plan ? 'cost' then charge_of(a.plan->'prices', a.usage)
+        when ${isNumber('input')} and ${isNumber('output')} and ${isNumber('cachedInput')} then
+          div(
+            ((a.usage->>'input')::numeric - (a.usage->>'cachedInput')::numeric) * p.input
+            + (a.usage->>'cachedInput')::numeric * p.cached
+            + (a.usage->>'output')::numeric * p.output + 999999, 1000000) + p.per_call
       end as cost
     from attempt a
     ${join('account', 'k', sql`k.id = a.account_id`)}
     left join book p on p.id = a.plan->>'priceId'
+    cross join lateral (select coalesce(a.plan->'cost', a.plan) as billed) b
     where ${piece}`
 }

@@ -38,7 +38,7 @@ export const callChecks: readonly TableCheck[] = [
           when c.reused_from is not null then case
             when u.first is not null then 'has the answer of another call and a useful attempt'
             when not exists (
-              select from call o where o.id = c.reused_from
+              select from call o where o.id = c.reused_from and o.reused_from is null
                 and (o.project_id, o.digest, o.answer_id) = (c.project_id, c.digest, c.answer_id)
             ) then 'has the answer of a call that has another'
             when p.id is null then 'its answer is missing' end

@@ -4,6 +4,7 @@ import { callChecks } from './verify-calls.ts'
 import { envelopeChecks } from './verify-envelopes.ts'
 import { limitChecks } from './verify-limits.ts'
 import { lotChecks } from './verify-lots.ts'
+import { marginCheck } from './verify-margins.ts'
 import { epochOf, type TableCheck } from './verify-table.ts'
 
 const refusalChecks: readonly TableCheck[] = [
@@ -25,6 +26,7 @@ const refusalChecks: readonly TableCheck[] = [
 /** Every check that looks at a table's rows one by one. */
 export const tableChecks: readonly TableCheck[] = [
   ...attemptChecks,
+  marginCheck,
   ...callChecks,
   ...envelopeChecks,
   ...lotChecks,

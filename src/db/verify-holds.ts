@@ -83,7 +83,7 @@ async function firstWrongOpen(db: Kysely<Database>): Promise<string | null> {
   return first ? `attempt ${first.id}:${first.number}: is open and its hold is not` : null
 }
 
-/** The first hold that no attempt has. */
+/** The first hold, or part of a margin, that no attempt has. */
 export async function firstOrphanHold(
   db: Kysely<Database>,
   { range, reach }: { readonly range: JournalRange; readonly reach: Reach },
@@ -95,8 +95,10 @@ export async function firstOrphanHold(
 }
 
 function orphans(piece: RawBuilder<boolean>, join: Lookup): RawBuilder<unknown> {
+  const isOf = sql`a.call_id = t.call_id and a.number = t.attempt and (t.code <> 'hold' or a.hold_id = t.id)`
   return sql`
-    select 'transfer ' || t.id as name, t.xid, t.seq, 'a hold without an attempt' as wrong
-    from transfer t ${join('attempt', 'a', sql`a.call_id = t.call_id and a.number = t.attempt and a.hold_id = t.id`)}
-    where ${piece} and t.code = 'hold' and a.hold_id is null`
+    select 'transfer ' || t.id as name, t.xid, t.seq,
+      case t.code when 'hold' then 'a hold' else 'a margin' end || ' without an attempt' as wrong
+    from transfer t ${join('attempt', 'a', isOf)}
+    where ${piece} and t.code in ('hold', 'margin', 'cost_exchange') and a.hold_id is null`
 }

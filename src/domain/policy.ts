@@ -62,8 +62,8 @@ export interface PastAttempt {
   readonly retryAfterMs?: number
   /** How long ago it ended, in milliseconds: what a wait has used up already, here or in another process. */
   readonly sinceMs: number
-  /** How long ago it was sent, in milliseconds. */
-  readonly sentAgoMs: number
+  /** How long its request took, in milliseconds. */
+  readonly tookMs: number
 }
 
 /** A route as it stands: its circuit or its own limits may keep requests from it for a while. */
@@ -82,7 +82,7 @@ export interface PolicyInput {
   readonly mayRepeat: number
   /** Most attempts of one call, refused holds not counted. */
   readonly maxAttempts: number
-  /** Longest time from the first request, since money last ran out, to the last one, in milliseconds. */
+  /** Longest time that requests take together before there is no other, in milliseconds. */
   readonly maxTotalMs: number
   /** In [0, 1): spreads the waits of many callers. */
   readonly jitter: number
@@ -134,9 +134,8 @@ function boundReason({ attempts, maxAttempts, maxTotalMs, mayRepeat }: PolicyInp
   const sent = attempts.filter((attempt) => attempt.outcome !== 'hold_refused')
   if (sent.length >= maxAttempts) return 'attempts_exhausted'
   if (sent.filter((attempt) => mayHaveRun(attempt.outcome)).length > mayRepeat) return 'repeat_not_allowed'
-  const refused = attempts.findLastIndex((attempt) => attempt.outcome === 'hold_refused')
-  const first = attempts[refused + 1]
-  return first && first.sentAgoMs > maxTotalMs ? 'time_exhausted' : undefined
+  // Only of requests: a person may have paused the run between two of them, or there was no money, or no process.
+  return sent.reduce((sum, { tookMs }) => sum + tookMs, 0) > maxTotalMs ? 'time_exhausted' : undefined
 }
 
 function finalReason(outcome: Outcome): StopReason | undefined {

@@ -2,6 +2,11 @@
 export const MESSAGE_OVERHEAD = 12
 /** Priming of the answer and hidden begin/end marks. */
 export const REQUEST_OVERHEAD = 16
+/**
+ * What a provider puts in front of a prompt with tools, or with a schema for its answer, beside their text. Anthropic names
+ * up to 530 tokens for tools, and no number for schemas (docs.anthropic.com, "Pricing: tool use").
+ */
+export const TOOLS_OVERHEAD = 600
 
 /** Length of a text in UTF-8 bytes, without an encoder (the still half has none). */
 export function utf8Length(text: string): number {

@@ -42,16 +42,24 @@ export function singleModelCatalog(upstream: {
   readonly output: string
 }): CatalogDocument {
   const { provider, upstreamModel, input, output } = upstream
+  const tokenizer = provider === 'openai' ? tokenizerOf(upstreamModel) : undefined
   const route = (balanceClass: CatalogRoute['balanceClass']): CatalogRoute => ({
     name: balanceClass,
     provider,
     upstreamModel,
     balanceClass,
     currency: CURRENCY,
+    ...(tokenizer && { tokenizer }),
     ...limits,
   })
   return {
     models: [{ name: MODEL, routes: [route('credit'), route('direct')] }],
     prices: [{ provider, upstreamModel, currency: CURRENCY, input, output }],
   }
+}
+
+/** OpenAI's own models by their names; of others nothing is known, and their prompts are bounded by bytes. */
+function tokenizerOf(upstreamModel: string): CatalogRoute['tokenizer'] {
+  if (/^(gpt-4o|gpt-4\.1|gpt-5|o[1-9])/.test(upstreamModel)) return 'o200k_base'
+  return /^gpt-(4|3\.5)/.test(upstreamModel) ? 'cl100k_base' : undefined
 }

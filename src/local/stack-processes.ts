@@ -86,7 +86,8 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
 function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
   const { env, dataDir, databaseUrl, isTemporalOurs } = settings
   const { keyFile, anchorFile } = sealFilesOf(dataDir)
-  const { OPENAI_API_KEY: _key, OPENAI_BASE_URL: _url, ...rest } = env // they are in PURSER_PROVIDERS
+  // Keys are in PURSER_PROVIDERS.
+  const { OPENAI_API_KEY: _openai, ANTHROPIC_API_KEY: _anthropic, ...rest } = env
   return {
     ...rest,
     PURSER_DATABASE_URL: databaseUrl,
@@ -98,7 +99,10 @@ function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
 }
 
 function providerOf({ provider, sandbox }: StackSettings) {
-  if (provider.kind === 'openai') return { name: 'openai', baseUrl: provider.baseUrl, apiKey: provider.apiKey }
+  if (provider.kind !== 'sandbox') {
+    const { kind, baseUrl, apiKey } = provider
+    return { name: kind, kind, baseUrl, apiKey }
+  }
   if (!sandbox) throw new Error('The stack has no provider.')
   return { name: 'sandbox', baseUrl: sandbox.url, apiKey: sandbox.apiKey }
 }

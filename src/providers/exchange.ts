@@ -43,7 +43,8 @@ interface Ending {
 /** One request and its answer. Whatever happens, the result is an outcome. */
 export async function exchange(settings: Exchange): Promise<ProviderResult> {
   if (settings.signal.aborted) return failure('aborted', 'aborted before sending', { sent: false })
-  const clock = startClock(settings)
+  // An answer in one piece comes with its headers, when it is over.
+  const clock = startClock(settings.dialect.events ? settings : { ...settings, firstByteTimeoutMs: undefined })
   const watch = watchSending(settings.clientRequestId)
   try {
     const ending = await converse(settings, clock)

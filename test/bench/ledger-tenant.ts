@@ -1,6 +1,7 @@
 import type { CatalogRoute } from '#contracts/catalog.ts'
 import type { Caller } from '#db/api-key.ts'
-import { importCatalog, priceInForce, type Price } from '#db/catalog.ts'
+import { importCatalog } from '#db/catalog.ts'
+import { priceInForce, type Price } from '#db/price.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
 import { json } from '#db/json.ts'

@@ -40,6 +40,17 @@ describe('the provider of a local stack', () => {
     )
   })
 
+  test('is Anthropic with its key, and OpenAI where both have one', () => {
+    const { OPENAI_API_KEY: _, ...priced } = {
+      ...model,
+      PURSER_PROVIDER_OUTPUT_PRICE: '1.60',
+      ANTHROPIC_API_KEY: 'sk-2',
+    }
+    expect(chooseProvider(priced)).toMatchObject({ kind: 'anthropic', apiKey: 'sk-2', upstreamModel: 'large-1' })
+    expect(chooseProvider({ ...priced, ...key })).toMatchObject({ kind: 'openai', apiKey: 'sk-1' })
+    expect(() => chooseProvider({ ANTHROPIC_API_KEY: 'sk-2' })).toThrow('ANTHROPIC_API_KEY is set')
+  })
+
   test('is one priced upstream model for both balances', () => {
     const choice = chooseProvider({
       ...model,

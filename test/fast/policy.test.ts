@@ -25,7 +25,7 @@ const on = (route: string, outcome: Outcome, retryAfterMs?: number) => ({
   route,
   outcome,
   sinceMs: 0,
-  sentAgoMs: 0,
+  tookMs: 0,
   ...(retryAfterMs !== undefined && { retryAfterMs }),
 })
 
@@ -91,10 +91,10 @@ test('a retry goes to another route when its own has closed meanwhile, and waits
   expect(decide(input(failed, { routes: routes.slice(0, 1) }))).toMatchObject({ route: 'a', afterMs: 10_000 })
 })
 
-test('a call that has gone on for too long is given up, and time it spent without money does not count', () => {
-  const old = { ...on('a', 'rate_limited'), sentAgoMs: 60_001 }
-  expect(decide(input([old]))).toEqual({ kind: 'stop', reason: 'time_exhausted' })
-  expect(decide(input([old, on('b', 'hold_refused'), on('b', 'rate_limited')]))).toMatchObject({ kind: 'try' })
+test('a call whose requests took too long together is given up, and time between them does not count', () => {
+  const long = { ...on('a', 'rate_limited'), tookMs: 30_001 }
+  expect(decide(input([long, long]))).toEqual({ kind: 'stop', reason: 'time_exhausted' })
+  expect(decide(input([{ ...long, sinceMs: 86_400_000 }]))).toMatchObject({ kind: 'try' })
 })
 
 test('a call is repeated after a possible execution only as often as its owner allows', () => {

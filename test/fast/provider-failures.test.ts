@@ -246,6 +246,15 @@ test('an upstream that has begun has the whole time', async () => {
   })
 })
 
+test('an answer that comes in one piece has the whole time: its first byte is the last thing to come', async () => {
+  const upstream = await useUpstream((response) => {
+    const message = { role: 'assistant', content: 'In 1711.' }
+    setTimeout(() => sendJson(response, { choices: [{ message, finish_reason: 'stop' }] }), 300)
+  })
+  const result = await providerAt(upstream.url).chat(chatOf({ streaming: false, firstByteTimeoutMs: 100 }))
+  expect(result).toMatchObject({ outcome: 'answered' })
+})
+
 test('a refusal whose text never ends is a refusal', async () => {
   const upstream = await useUpstream((response) => {
     response.writeHead(429, { 'content-type': 'application/json', 'retry-after': '3' }).write('{')

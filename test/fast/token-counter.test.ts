@@ -1,8 +1,10 @@
 import { createTokenCounter } from '#calls/token-counter.ts'
 import { tokensOfText } from '#calls/token-text.ts'
+import { promptBounds } from '#calls/prompt-size.ts'
 import fc from 'fast-check'
 import { encode as encodeCl100k } from 'gpt-tokenizer/encoding/cl100k_base'
 import { encode as encodeO200k } from 'gpt-tokenizer/encoding/o200k_base'
+import { randomBytes } from 'node:crypto'
 import { expect, onTestFinished, test } from 'vitest'
 
 const encoders = { o200k_base: encodeO200k, cl100k_base: encodeCl100k } as const
@@ -10,8 +12,8 @@ const PLAIN = { disallowedSpecial: new Set<string>() }
 
 const real = (tokenizer: keyof typeof encoders, text: string) => encoders[tokenizer](text, PLAIN).length
 
-function useCounter() {
-  const counter = createTokenCounter()
+function useCounter(patienceMs?: number) {
+  const counter = createTokenCounter(patienceMs)
   onTestFinished(() => counter.stop())
   return counter
 }
@@ -64,4 +66,26 @@ test('who waits when the counter stops is told so', async () => {
   const waiting = counter.count('o200k_base', ['word '.repeat(100_000)])
   await counter.stop()
   await expect(waiting).rejects.toThrow('the token counter was stopped')
+})
+
+test('many texts of which none is long are counted beside the event loop too', async () => {
+  const counter = useCounter()
+  const texts = Array.from({ length: 200 }, (_, index) => `word ${index} `.repeat(400))
+  let turns = 0
+  const timer = setInterval(() => (turns += 1), 1)
+  const counted = await counter.count('o200k_base', texts)
+  clearInterval(timer)
+  expect(turns).toBeGreaterThan(0)
+  expect(counted).toEqual(texts.map((text) => real('o200k_base', text)))
+})
+
+test('nobody waits for longer than his patience behind a text that takes its time', async () => {
+  const counter = useCounter(50)
+  const endless = randomBytes(1_500_000).toString('base64')
+  const own = 'word '.repeat(2_000)
+  const waiting = [counter.count('o200k_base', [endless]), counter.count('o200k_base', [own])]
+  for (const each of waiting) await expect(each).rejects.toThrow('counting takes too long')
+  const route = { tokenizer: 'o200k_base', imageTokens: 0, contextTokens: 1_000_000 } as const
+  const body = { messages: [{ role: 'user', content: own }], maxTokens: 1 } as const
+  expect(await promptBounds(counter, body)(route)).toMatchObject({ by: 'bytes' })
 })

@@ -82,6 +82,16 @@ test('a call that may be cut asks for as much output as its share of the free mo
   await expectVerified(world)
 })
 
+test('a call whose share of the free money does not pay its floor asks for its floor, and for no more', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 400_000n })
+  const body = { messages: [{ role: 'user' as const, content: QUESTION }], maxTokens: 180 }
+  const tight = { policy: 'clamp', floorTokens: 150, parallelism: 2 } as const
+  const { result, plan } = await planOfFirst(world, run.request('a', '', { body, tight }))
+  expect(result).toMatchObject({ kind: 'answered' })
+  expect(plan).toMatchObject({ maxOutputTokens: 150, bound: { clampedFrom: 180 } })
+})
+
 test('a call is not cut below its floor, and one that may not be cut is refused, with nothing charged', async () => {
   const world = await createWorld()
   const run = await world.openRun({ direct: 400_000n })

@@ -36,7 +36,7 @@ test('a tree of envelopes, an exchange and a debt leave every account with what 
   const accounts = await world.db.selectFrom('account').select('id').execute()
   for (const at of instants) {
     for (const { id } of accounts) {
-      const balance = await accountBalance(world.db, world.scope, { accountId: id, at })
+      const balance = await accountBalance(world.db, world.scope, { accountId: id, at, audience: 'operator' })
       expect(balance).toMatchObject({ ...(await folded(world, id, at)) })
     }
   }
@@ -72,7 +72,7 @@ test('at every instant at which something was recorded, every account has what i
   for (const at of instants) {
     let total = 0n
     for (const { id } of accounts) {
-      const balance = await accountBalance(world.db, world.scope, { accountId: id, at })
+      const balance = await accountBalance(world.db, world.scope, { accountId: id, at, audience: 'operator' })
       expect(balance).toMatchObject({ ...(await folded(world, id, at)) })
       total += balance?.posted ?? 0n
     }
@@ -109,7 +109,7 @@ test('an instant is final only once no transaction can write behind it', async (
     .where('balance_class', '=', 'direct')
     .executeTakeFirstOrThrow()
   const balance = async (at: string) =>
-    (await accountBalance(world.db, world.scope, { accountId: account.id, at }))?.posted
+    (await accountBalance(world.db, world.scope, { accountId: account.id, at, audience: 'operator' }))?.posted
   const seen = await world.db.transaction().execute(async (trx) => {
     await deposit(trx, world.scope, {
       id: newId(Date.now()),

@@ -3,7 +3,8 @@ import { startSealer } from '#calls/sealer.ts'
 import { connectDatabase } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
 import { deposit } from '#db/ledger.ts'
-import { hashOf, type BlockHeader } from '#db/seal-block.ts'
+import { hashOf, termsOf, type BlockHeader } from '#db/seal-block.ts'
+import { readBlocks } from '#db/seal-head.ts'
 import { sealPublicKeys } from '#db/seal-key.ts'
 import { sealOnce } from '#db/seal.ts'
 import { verifyLedger } from '#db/verify.ts'
@@ -259,4 +260,33 @@ test('the hash of a head covers every field of its block', () => {
     hashOf(each).toString('hex'),
   )
   expect(new Set(hashes).size).toBe(changes.length + 1)
+})
+
+test('a block of before prices had more components still stands, and a component that was put into one of its prices is found', async () => {
+  const world = await createWorld()
+  await sealAll(world)
+  expect(await heights(world)).toEqual([1n])
+  // As the version before wrote it: the same rows, with their terms in the columns that they had.
+  const [block] = await readBlocks(world.db, 0n)
+  if (!block) throw new Error('no block')
+  const { rows: old } = await sql<{ terms: Buffer }>`
+    select ${termsOf(1, { after: sql`'0'::xid8`, upTo: sql`${block.lastXid}::text::xid8` })} as terms`.execute(world.db)
+  const { terms } = old[0] ?? block
+  await asAdmin(world, async (client) => {
+    await client.query('set session_replication_role = replica')
+    const hash = hashOf({ ...block, format: 1, terms })
+    await client.query('update seal set format = 1, terms = $1, hash = $2', [terms, hash])
+  })
+  await expectVerified(world)
+  await pay(world)
+  await sealAll(world)
+  await expectVerified(world)
+  const { rows } = await sql<{ format: number }>`select format from seal order by height`.execute(world.db)
+  expect(rows.at(0)?.format).toBe(1)
+  expect(rows.at(-1)?.format).toBe(2)
+  await asAdmin(world, async (client) => {
+    await client.query('set session_replication_role = replica')
+    await client.query(`update price set more = '{"perImageNano": "1"}'`)
+  })
+  expect(Object.keys(await wrongChecks(world))).toContain('seals')
 })

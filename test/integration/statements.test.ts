@@ -117,7 +117,11 @@ test('over any period a statement adds up, equals the ledger to the last unit, a
       expect(total(balance.movements, ({ amount }) => amount)).toBe(moved?.amount ?? 0n)
       ids.push(...balance.movements.map(({ id }) => id))
       if (balance.accountId === null) continue
-      const then = await accountBalance(world.db, world.scope, { accountId: balance.accountId, at: over.closedAt })
+      const then = await accountBalance(world.db, world.scope, {
+        accountId: balance.accountId,
+        at: over.closedAt,
+        audience: 'operator',
+      })
       expect(then?.posted).toBe(nano(balance.closing.amount))
     }
     for (const envelope of statement.envelopes) {

@@ -21,6 +21,7 @@ const releases = [
   { version: '0003_runs_and_calls', seed: undefined },
   { version: '0004_corpus', seed: seedFirstLedger },
   { version: '0012_corrections', seed: seedLateCarving },
+  { version: '0014_late_money_and_replays', seed: undefined },
 ] as const
 
 test.each(releases)(

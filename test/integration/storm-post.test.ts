@@ -145,7 +145,7 @@ test('late truth and the settlement of the next attempt, both with an answer and
   await untilWaiting(admin, 2)
   await admin.query('rollback')
   expect(await corrected).toBe('corrected')
-  expect((await settled).verdict).toBe('settled')
+  expect((await settled).verdict).toBe('settled_unused')
   await Promise.all([late.db.destroy(), prompt.db.destroy()])
   expect(await deadlocksOf(world.db)).toBe(0n)
   const leases = await world.db.selectFrom('lease').select(['held', 'used']).execute()

@@ -42,6 +42,15 @@ test.each([
     wrong: { fold: expect.stringContaining('a row that cannot be read: bigint out of range') },
   },
   {
+    what: 'a call that has its answer of itself',
+    change: `insert into call (id, project_id, run_id, envelope_id, api_key_id, path, digest, model, catalog_version,
+        request_id, state, answer_id, reused_from, answered_at)
+      select uuid_nil, project_id, run_id, envelope_id, api_key_id, 'x', digest, model, catalog_version,
+        request_id, state, answer_id, uuid_nil, answered_at
+      from call, (values ('00000000-0000-0000-0000-000000000000'::uuid)) as v(uuid_nil) where state = 'answered' limit 1`,
+    wrong: { answers: expect.stringMatching(/has the answer of a call that has another/) },
+  },
+  {
     what: 'a block that was sealed at no time',
     change: `update seal set sealed_at = 'infinity'`,
     wrong: { seals: expect.stringContaining('a hash that is not its own') },

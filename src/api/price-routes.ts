@@ -1,0 +1,97 @@
+import {
+  bookedPricesSchema,
+  priceComparisonSchema,
+  priceListSchema,
+  pricesQuerySchema,
+  type PriceComparison,
+} from '#contracts/api-price.ts'
+import { comparePrices, importPrices, listPrices, type ListComparison, type ListedChange } from '#db/price.ts'
+import { formatNano } from '#domain/money.ts'
+import { componentsOf } from '#domain/price-list.ts'
+import type { Prices } from '#domain/pricing.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { answerPost } from './idempotency.ts'
+import { cursorId, pageOf } from './page.ts'
+
+const tags = ['Prices']
+
+/** The price book: what providers bill. Operators only; customers see what they are sold at, with the models. */
+export function priceRoutes(app: Api, { db }: ApiDeps): void {
+  app.post(
+    '/prices',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Add prices that differ from those in force',
+        description:
+          'A price never changes: one that differs is a new row, in force at once or from `effectiveAt` on. What is held ' +
+          'already is charged at the price it was held with.',
+        body: priceListSchema,
+        response: { 200: priceComparisonSchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: priceComparisonSchema }, async (trx) => ({
+        status: 200,
+        body: comparisonView(await importPrices(trx, request.body.prices)),
+      })),
+  )
+
+  app.post(
+    '/prices/comparison',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'What a price list would change',
+        description: 'Changes nothing.',
+        body: priceListSchema,
+        response: { 200: priceComparisonSchema },
+      },
+    },
+    async (request) => comparisonView(await comparePrices(db, request.body.prices)),
+  )
+
+  app.get(
+    '/prices',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Prices in force, and those that come into force later',
+        querystring: pricesQuerySchema,
+        response: { 200: bookedPricesSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor, provider } = request.query
+      const found = await listPrices(db, { limit, after: cursorId(cursor), provider })
+      const { items, nextCursor } = pageOf(found, limit)
+      return {
+        prices: items.map(({ prices, effectiveAt, isInForce, ...key }) => ({
+          ...key,
+          effectiveAt: effectiveAt.toISOString(),
+          inForce: isInForce,
+          components: componentsView(prices),
+        })),
+        nextCursor,
+      }
+    },
+  )
+}
+
+function comparisonView({ added, changed, unchanged }: ListComparison): PriceComparison {
+  return { added: added.map(changeView), changed: changed.map(changeView), unchanged }
+}
+
+function changeView({ changes, ...key }: ListedChange): PriceComparison['added'][number] {
+  const text = (nano: bigint | null) => (nano === null ? null : formatNano(nano))
+  return { ...key, changes: changes.map(({ component, from, to }) => ({ component, from: text(from), to: text(to) })) }
+}
+
+function componentsView(prices: Prices): Record<string, string> {
+  return Object.fromEntries(
+    [...componentsOf(prices)].flatMap(([name, nano]) => (nano === 0n ? [] : [[name, formatNano(nano)]])),
+  )
+}
