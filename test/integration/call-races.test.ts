@@ -93,7 +93,7 @@ test('a call goes on after a pause that was longer than its requests may take to
   const world = await createWorld()
   const run = await world.openRun({ direct: 1_000_000_000n })
   const engine = await world.startEngine()
-  await world.sandbox.control('PUT', '/faults/sandbox-steady', { rateLimit: true, retryAfterMs: 30_000, times: 1 })
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { overloaded: true, retryAfterMs: 30_000, times: 1 })
   expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'waiting' })
   await tamper(
     world,
