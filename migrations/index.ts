@@ -21,6 +21,7 @@ const files = [
   '0015_opened_with_its_hold',
   '0016_prices',
   '0017_routes',
+  '0018_look_ups',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -128,6 +128,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
     outcome: result.outcome,
     detail: {
       providerRequestId: result.received.providerRequestId,
+      ...(charge && charge.certainty !== 'billed' && { certainty: charge.certainty }),
       ...(answered
         ? {}
         : {

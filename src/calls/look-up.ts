@@ -13,8 +13,8 @@ const TIMEOUT_MS = 10_000
 const PATIENCE_MS = 600_000
 
 /**
- * Asks providers that can tell what became of requests whose end was not seen: cut, aborted, timed out, lost. What they say
- * they bill is booked as a correction of the estimate.
+ * Asks providers that can tell what became of requests whose end was not seen (cut, aborted, timed out, lost), or whose
+ * answer came without usage. What they say they bill is booked as a correction of the estimate.
  */
 export async function lookUpAttempts(engine: Engine): Promise<void> {
   const able = [...engine.providers.values()].filter((provider) => 'lookUp' in provider).map(({ name }) => name)

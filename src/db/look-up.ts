@@ -53,7 +53,7 @@ export async function askableAttempts(
       a.hold_id as "holdId", a.outcome, a.plan, a.detail->>'providerRequestId' as "requestId",
       extract(epoch from clock_timestamp() - a.resolved_at)::float8 * 1000 as "ageMs"
     from attempt a
-    where a.outcome in ('lost', 'cut_stream', 'timeout', 'aborted', 'network_after_send')
+    where (a.outcome in ('lost', 'cut_stream', 'timeout', 'aborted', 'network_after_send') or a.detail ? 'certainty')
       and a.detail->>'providerRequestId' is not null and not a.detail ? 'lookedUp'
       and a.resolved_at > clock_timestamp() - interval '1 day'
       and random() * extract(epoch from clock_timestamp() - a.resolved_at) < ${YOUNG_S}::float8

@@ -94,7 +94,7 @@ function failureOf(settings: Exchange, { ending, clock, watch }: Course): Failur
   const sent = ending.isResponding || watch.mayHaveBeenSent()
   if (ended?.kind === 'aborted') return failure('aborted', 'aborted while the request was open', { sent })
   const problem = problemIn(settings, ending)
-  if (problem) return refusalOf(settings, problem)
+  if (problem) return refusalOf(settings, ending, problem)
   const late = ended && `no ${ended.of} within ${ended.afterMs} ms`
   if (!sent) return failure('network_before_send', late ?? errorText(settings, ending.error), { sent })
   if (late) return failure('timeout', late)
@@ -108,10 +108,13 @@ function problemIn({ dialect }: Exchange, { error }: Ending): Problem | null {
   return error instanceof UpstreamError ? error.problem : dialect.problemOf(error)
 }
 
-/** After the first piece of an answer a problem is a cut: what came so far is billed, whatever the code says. */
-function refusalOf(settings: Exchange, problem: Problem): Failure {
+/**
+ * After the first event of an answer a problem is a cut, whatever its code says: the request was taken on, and what came so
+ * far may be billed, if it is only the prompt.
+ */
+function refusalOf(settings: Exchange, { isOfDialect }: Ending, problem: Problem): Failure {
   const outcome = outcomeOf(problem)
-  const isCut = settings.answer.hasBegun && outcome !== 'content_filter'
+  const isCut = (isOfDialect || settings.answer.hasBegun) && outcome !== 'content_filter'
   return failure(isCut ? 'cut_stream' : outcome, withoutKey(settings, problem.message), {
     httpStatus: problem.status,
     retryAfterMs: retryAfterMs(problem.headers, settings.nowMs()),

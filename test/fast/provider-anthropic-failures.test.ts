@@ -63,7 +63,7 @@ const piece = { type: 'content_block_delta', index: 0, delta: { type: 'text_delt
 
 test.each([
   [[], { type: 'overloaded_error', message: 'Overloaded' }, 'overloaded'],
-  [[start], { type: 'overloaded_error', message: 'Overloaded' }, 'overloaded'],
+  [[start], { type: 'overloaded_error', message: 'Overloaded' }, 'cut_stream'],
   [[start], { type: 'api_error', message: 'oh' }, 'cut_stream'],
   [[start, piece], { type: 'overloaded_error', message: 'Overloaded' }, 'cut_stream'],
 ])('after %j the error event %j is %s', async (events, error, outcome) => {

@@ -136,6 +136,16 @@ test('an error after the first piece is a cut, whatever its code: what came is b
   })
 })
 
+test('an error after an answer that began empty is a cut: its prompt may be billed', async () => {
+  const error = { error: { code: 529, message: 'Overloaded', type: 'overloaded_error' } }
+  expect(await streamedWith([error, DONE])).toMatchObject({ outcome: 'overloaded' })
+  expect(await streamedWith([chunkOf({ role: 'assistant', content: '' }), error, DONE])).toMatchObject({
+    outcome: 'cut_stream',
+    httpStatus: 529,
+    received: { text: '', providerRequestId: 'chatcmpl-1' },
+  })
+})
+
 test('comments and chunks without a choice are passed over', async () => {
   const events = [
     ': OPENROUTER PROCESSING\n\n',

@@ -1,26 +1,20 @@
 import type { CallResult } from '#calls/call.ts'
 import { executeCall } from '#calls/execute.ts'
-import { startProcess } from '#local/child-process.ts'
 import { startCable, type Cable } from '#local/tcp-cable.ts'
-import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
+import { startDoomedEngine, type DoomedEngine } from '../support/doomed-engine.ts'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
-import { useScratchFolder } from '../support/scratch.ts'
 import { createWorld, requestsSeen, type TestRun, type World } from '../support/world.ts'
 
-const ENTRY = fileURLToPath(new URL('../support/engine-process.ts', import.meta.url))
 const TAKE_OVER_MS = 60_000
 
-interface Doomed {
+interface Doomed extends DoomedEngine {
   readonly world: World
   readonly run: TestRun
   readonly cable: Cable
   readonly mayRepeat: number
-  begin(): void
-  kill(): Promise<void>
 }
 
 /** An engine in another process, whose only way to the database is a cable that the test can unplug. */
@@ -31,30 +25,8 @@ async function startDoomed(mayRepeat: number): Promise<Doomed> {
   const cable = await startCable({ targetHost: url.hostname, targetPort: Number(url.port) })
   onTestFinished(() => cable.stop())
   url.host = cable.address
-  const { envelopeId, apiKeyId } = run.request('one', QUESTION)
-  const order = { databaseUrl: url.href, providerUrl: world.sandbox.url, scope: world.scope, mayRepeat }
-  const process = await startProcess({
-    name: 'engine',
-    entry: ENTRY,
-    env: {
-      ...globalThis.process.env,
-      ENGINE_ORDER: JSON.stringify({
-        ...order,
-        runId: run.runId,
-        envelopeId,
-        apiKeyId,
-        path: 'one',
-        question: QUESTION,
-      }),
-    },
-    logFile: join(await useScratchFolder(), 'engine.log'),
-  })
-  const kill = async () => {
-    process.kill('SIGKILL')
-    await process.exited
-  }
-  onTestFinished(kill)
-  return { world, run, cable, mayRepeat, begin: () => process.kill('SIGUSR2'), kill }
+  const order = { databaseUrl: url.href, paths: ['one'], question: QUESTION, mayRepeat }
+  return { world, run, cable, mayRepeat, ...(await startDoomedEngine({ world, run }, order)) }
 }
 
 /** Locks the pocket, so that whatever comes to the database next waits there: for as long as `work` takes. */

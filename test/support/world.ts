@@ -1,7 +1,7 @@
 import type { CallRequest } from '#calls/call.ts'
 import { startEngine, type RunningEngine } from '#calls/start-engine.ts'
 import type { CatalogDocument } from '#contracts/catalog.ts'
-import type { BalanceClass } from '#contracts/names.ts'
+import type { BalanceClass, ProviderKind } from '#contracts/names.ts'
 import { createKey } from '#db/api-key.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
@@ -9,7 +9,8 @@ import { newId } from '#db/ids.ts'
 import { json } from '#db/json.ts'
 import { deposit, openEnvelope, type Funding } from '#db/ledger.ts'
 import type { Database } from '#db/schema.ts'
-import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
+import { createProvider } from '#providers/create-provider.ts'
+import type { SandboxOptions } from '#sandbox/server.ts'
 import { sql, type Kysely } from 'kysely'
 import { onTestFinished } from 'vitest'
 import { createTestDatabase, type TestDatabase } from './postgres.ts'
@@ -68,18 +69,27 @@ function route(name: string, balanceClass: BalanceClass): CatalogDocument['model
 }
 
 export async function createWorld(
-  options: { readonly catalog?: CatalogDocument; readonly database?: TestDatabase } = {},
+  options: {
+    readonly catalog?: CatalogDocument
+    readonly database?: TestDatabase
+    readonly sandbox?: SandboxOptions
+    /** How the sandbox is spoken to. */
+    readonly kind?: ProviderKind
+  } = {},
 ): Promise<World> {
   const database = options.database ?? (await createTestDatabase())
   const scope = { projectId: newId(Date.now()) }
-  const world = worldOn({ database, scope, sandbox: await useSandbox() })
+  const world = worldOn({ database, scope, sandbox: await useSandbox(options.sandbox) }, options.kind)
   await importCatalog(world.db, options.catalog ?? testCatalog)
   await fundTenant(world.db, scope)
   return world
 }
 
 /** A tenant that a database has already. */
-export function worldOn({ database, scope, sandbox }: Pick<World, 'database' | 'scope' | 'sandbox'>): World {
+export function worldOn(
+  { database, scope, sandbox }: Pick<World, 'database' | 'scope' | 'sandbox'>,
+  kind: ProviderKind = 'openai',
+): World {
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
   onTestFinished(async () => {
     await db.destroy()
@@ -90,7 +100,7 @@ export function worldOn({ database, scope, sandbox }: Pick<World, 'database' | '
     db,
     scope,
     sandbox,
-    startEngine: () => startTestEngine(db, database.appUrl, sandbox.url),
+    startEngine: () => startTestEngine(db, database.appUrl, { kind, baseUrl: sandbox.url }),
     openRun: (pockets, others = []) => openTestRun(db, scope, [...dollars(pockets), ...others]),
     async providerAnswers() {
       const answers = new Map<string, number>()
@@ -114,12 +124,15 @@ export async function neighbourOf(world: World): Promise<World> {
 }
 
 export interface SeenRequest {
+  /** When it arrived, ISO 8601. */
+  readonly at: string
   readonly callKey: string
   readonly attempt: number
   readonly model: string
   readonly status: number
   readonly begun: boolean
   readonly finished: boolean
+  readonly usage: { readonly promptTokens: number; readonly completionTokens: number }
   /** USD, exact. */
   readonly billed: string
 }
@@ -151,13 +164,13 @@ async function fundTenant(db: Kysely<Database>, scope: Scope): Promise<void> {
   }
 }
 
-async function startTestEngine(db: Kysely<Database>, databaseUrl: string, baseUrl: string): Promise<RunningEngine> {
-  const provider = createOpenAiCompatible({
-    name: 'sandbox',
-    baseUrl,
-    apiKey: 'sandbox-key',
-    nowMs: () => Date.now(),
-  })
+async function startTestEngine(
+  db: Kysely<Database>,
+  databaseUrl: string,
+  upstream: { readonly kind: ProviderKind; readonly baseUrl: string },
+): Promise<RunningEngine> {
+  const settings = { ...upstream, name: 'sandbox', apiKey: 'sandbox-key' }
+  const provider = createProvider(settings, { nowMs: () => Date.now() })
   const engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
   onTestFinished(() => engine.stop())
   return engine
