@@ -6,7 +6,7 @@ import type { LookedUp } from '#providers/provider.ts'
 import { ledgerId } from './charge.ts'
 import type { Engine } from './engine.ts'
 
-/** Requests asked about in one turn. */
+/** Requests asked about in one turn, all at once. */
 const MOST_ASKED = 50
 const TIMEOUT_MS = 10_000
 /** Until then a provider that does not know a request may be told of it yet by its own books. In milliseconds. */
@@ -20,12 +20,14 @@ export async function lookUpAttempts(engine: Engine): Promise<void> {
   const able = [...engine.providers.values()].filter((provider) => 'lookUp' in provider).map(({ name }) => name)
   if (able.length === 0) return
   const attempts = await askableAttempts(engine.db, { providers: able, limit: MOST_ASKED })
-  for (const attempt of attempts) {
-    const { provider } = planSchema.parse(attempt.plan)
-    const asked = engine.providers.get(provider)?.lookUp?.(attempt.requestId, AbortSignal.timeout(TIMEOUT_MS))
-    const answer = await asked?.catch(notYet)
-    if (answer) await take(engine, attempt, answer)
-  }
+  await Promise.all(attempts.map((attempt) => ask(engine, attempt)))
+}
+
+async function ask(engine: Engine, attempt: Askable): Promise<void> {
+  const { provider } = planSchema.parse(attempt.plan)
+  const asked = engine.providers.get(provider)?.lookUp?.(attempt.requestId, AbortSignal.timeout(TIMEOUT_MS))
+  const answer = await asked?.catch(notYet)
+  if (answer) await take(engine, attempt, answer)
 }
 
 /** A provider that cannot be reached has not answered. */

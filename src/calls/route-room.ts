@@ -1,5 +1,6 @@
 import type { Route } from '#contracts/catalog.ts'
 import type { RoomGrant, RoomTurn } from '#db/route-turn.ts'
+import { openBatch, type Batch } from './route-batch.ts'
 
 /** Attempts of one process that wait for room of one route: more are refused at once. */
 const MAX_ASKS = 1_000
@@ -22,18 +23,6 @@ export interface Taken {
 }
 
 export type RoomAnswer = { readonly ok: true; readonly taken: Taken } | { readonly ok: false; readonly waitMs: number }
-
-/** What was spent between two turns, and where it counts. */
-interface Batch {
-  requests: number
-  tokens: number
-  /** `open`: not told yet. `sent`: being told. `void`: it counts as used, whatever becomes of it. */
-  state: 'open' | 'sent' | 'told' | 'void'
-  slot: number
-  /** What came back while it was being told. */
-  backRequests: number
-  backTokens: number
-}
 
 interface Ask {
   readonly tokens: number
@@ -301,8 +290,4 @@ export class RouteRoom {
     const back = this.#back.get(slot) ?? { requests: 0, tokens: 0 }
     this.#back.set(slot, { requests: back.requests + requests, tokens: back.tokens + tokens })
   }
-}
-
-function openBatch(): Batch {
-  return { requests: 0, tokens: 0, state: 'open', slot: 0, backRequests: 0, backTokens: 0 }
 }

@@ -84,7 +84,7 @@ function reportsOf({ calls, sent, refused }: Page, view: View): readonly CallRep
       model: call.model,
       state: isAnswered ? 'answered' : 'open',
       answeredBy: isAnswered ? call.answer_attempt : null,
-      reusedFrom: call.reused_from,
+      reusedFrom: isAnswered ? call.reused_from : null,
       stopReason: call.stop_reason,
       stopDetail: call.stop_detail,
       skipped: own[0]?.plan.skipped ?? [],

@@ -35,7 +35,8 @@ const exchange = fc.oneof(
         tool_choice: fc.constantFrom('auto', 'none', 'required'),
         stop: fc.array(fc.string({ maxLength: 2 }), { maxLength: 2 }),
       },
-      { requiredKeys: ['messages'] },
+      // Without a limit of its own a request may be answered with all that its model can say.
+      { requiredKeys: ['messages', 'max_tokens'] },
     ),
   }),
   fc.record({
