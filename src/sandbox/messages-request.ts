@@ -39,7 +39,7 @@ export function readMessagesRequest(body: Body): ModelRequest {
   return {
     ...plainRequest,
     model,
-    messages: [...toMessages(readSystem(body['system'])), ...messages.flatMap(readMessage)],
+    messages: withLastMark(body, [...toMessages(readSystem(body['system'])), ...messages.flatMap(readMessage)]),
     maxTokens,
     isStream: body['stream'] === true,
     includesUsage: true,
@@ -122,6 +122,12 @@ function toMessages(parts: readonly Part[]): readonly PromptMessage[] {
     isOpen = !part.isMarked
   }
   return messages
+}
+
+/** A mark of the whole request stands for one at its end. */
+function withLastMark(body: Body, messages: readonly PromptMessage[]): readonly PromptMessage[] {
+  const last = messages.at(-1)
+  return isMarked(body) && last ? [...messages.slice(0, -1), { ...last, isMarked: true }] : messages
 }
 
 function isMarked(block: Body): boolean {

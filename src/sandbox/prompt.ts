@@ -55,10 +55,10 @@ export function countPrompt(request: ModelRequest, counting: PromptCounting, cac
     images += part.images
     if (hash === null) continue
     hash.update(JSON.stringify([part.role, part.text, part.hidden, part.images]))
-    if (!counting.cachesAll && !part.isMarked) continue
+    // Read wherever it was written before; written at marks only.
     const prefix = hash.copy().digest('base64')
     if (cache.has(prefix)) cached = tokens
-    cache.add(prefix)
+    if (counting.cachesAll || part.isMarked) cache.add(prefix)
     if (part.isMarked) marked = tokens
   }
   return {

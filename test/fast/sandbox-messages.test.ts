@@ -152,6 +152,19 @@ describe('what else a prompt and an answer may have', () => {
     expect((await readLog())[0]?.billed).toBe(`1.${String((promptTokens + 200) * 1000).padStart(9, '0')}`)
   })
 
+  test('cache_control of the whole request marks its end, and a longer talk reads what was written there', async () => {
+    const { anthropic } = await useSandbox()
+    const first = { role: 'user', content: 'How heavy is the Vrell pump?' } as const
+    const send = async (messages: Anthropic.MessageParam[]): Promise<Anthropic.Usage> =>
+      (await anthropic.messages.create({ ...ask, cache_control: { type: 'ephemeral' }, messages })).usage
+    const { cache_creation_input_tokens: written } = await send([first])
+    expect(written).toBeGreaterThan(5)
+    const answer = { role: 'assistant', content: 'Nine kilograms.' } as const
+    const usage = await send([first, answer, { role: 'user', content: 'Sure?' }])
+    expect(usage.cache_read_input_tokens).toBe(written)
+    expect(usage.cache_creation_input_tokens).toBeGreaterThan(0)
+  })
+
   test('cache_control: written at first sight, read afterwards, and each at its price', async () => {
     const { anthropic, readLog } = await useSandbox({
       config: { models: { [model]: { prices: { input: '10', cachedInput: '1', cacheWrite: '12', output: '0' } } } },

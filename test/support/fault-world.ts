@@ -22,7 +22,11 @@ const PRICES = { input: '0.40', output: '1.60' } as const
 /** A world whose catalog has these models, each with routes that fail as they are told to. */
 export function createFaultWorld(options: {
   readonly kind?: ProviderKind
-  readonly models: readonly { readonly name: string; readonly routes: readonly ScriptedRoute[] }[]
+  readonly models: readonly {
+    readonly name: string
+    readonly kind?: 'chat' | 'embedding'
+    readonly routes: readonly ScriptedRoute[]
+  }[]
 }): Promise<World> {
   const { kind = 'openai', models } = options
   const routes = models.flatMap((model) => model.routes)
@@ -36,7 +40,7 @@ export function createFaultWorld(options: {
       },
     },
     catalog: {
-      models: models.map((model) => ({ name: model.name, routes: model.routes.map(routeOf) })),
+      models: models.map((model) => ({ ...model, routes: model.routes.map(routeOf) })),
       prices: routes.map((route) => ({
         provider: 'sandbox',
         upstreamModel: upstreamOf(route),

@@ -169,7 +169,7 @@ async function startTestEngine(
   databaseUrl: string,
   upstream: { readonly kind: ProviderKind; readonly baseUrl: string },
 ): Promise<RunningEngine> {
-  const settings = { ...upstream, name: 'sandbox', apiKey: 'sandbox-key' }
+  const settings = { ...upstream, name: 'sandbox', apiKey: 'sandbox-key', promptCache: upstream.kind === 'anthropic' }
   const provider = createProvider(settings, { nowMs: () => Date.now() })
   const engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
   onTestFinished(() => engine.stop())
