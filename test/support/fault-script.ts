@@ -12,6 +12,8 @@ export interface ScriptRoute {
   readonly faults: readonly Fault[]
   /** Hidden reasoning before each answer. */
   readonly reasoning: boolean
+  /** False: its answers come in one piece. */
+  readonly streams: boolean
   /** In nano per 1 000 000 tokens. */
   readonly input: bigint
   readonly output: bigint
@@ -33,7 +35,6 @@ const HUNG_MS = 2_000
 export const LONG_RETRY_MS = 30_000
 
 const begun: readonly Fault[] = [
-  {},
   {},
   { hang: true },
   { hangAfterHeaders: true },
@@ -88,13 +89,17 @@ const fault = fc.oneof(
   { weight: 2, arbitrary: fc.constantFrom(...refused, ...patient) },
 )
 const price = fc.bigInt({ min: 1n, max: 20_000_000_000n })
-const route: fc.Arbitrary<ScriptRoute> = fc.record({
-  balanceClass: fc.constantFrom('direct', 'credit'),
-  faults: fc.array(fault, { maxLength: 4 }),
-  reasoning: fc.boolean(),
-  input: price,
-  output: price,
-})
+const route: fc.Arbitrary<ScriptRoute> = fc
+  .record({
+    balanceClass: fc.constantFrom('direct', 'credit'),
+    faults: fc.array(fault, { minLength: 1, maxLength: 5, size: 'max' }),
+    reasoning: fc.boolean(),
+    streams: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, fc.constant(false)),
+    input: price,
+    output: price,
+  })
+  // In place of an answer in one piece it is a plain 500, which bills nothing anywhere but in the sandbox.
+  .map((each) => ({ ...each, faults: each.faults.filter((one) => each.streams || !('errorAfterChunks' in one)) }))
 
 const tool = { name: 'search', parameters: { type: 'object', properties: { query: { type: 'string' } } } }
 const prompt = fc
@@ -109,16 +114,16 @@ const body: fc.Arbitrary<ChatBody> = fc
   }))
 
 export const faultScript: fc.Arbitrary<FaultScript> = fc.record({
-  routes: fc.array(route, { minLength: 1, maxLength: 3 }),
+  routes: fc.array(route, { minLength: 1, maxLength: 3, size: 'max' }),
   mayRepeat: fc.integer({ min: 0, max: 3 }),
   body,
   listens: fc.boolean(),
-  isPoor: fc.boolean(),
+  isPoor: fc.oneof({ weight: 4, arbitrary: fc.constant(false) }, fc.constant(true)),
 })
 
 /** The routes of a script, with upstream models of their own. */
 export function routesOf(script: FaultScript, name: string): readonly ScriptedRoute[] {
-  return script.routes.map(({ balanceClass, faults, reasoning, input, output }, index) => ({
+  return script.routes.map(({ balanceClass, faults, reasoning, streams, input, output }, index) => ({
     model: `${name}-${index}`,
     prices: { input: decimalOf(input), output: decimalOf(output) },
     sandbox: {
@@ -127,7 +132,7 @@ export function routesOf(script: FaultScript, name: string): readonly ScriptedRo
     },
     route: {
       balanceClass,
-      ...(reasoning && { capabilities: { reasoning: true } }),
+      capabilities: { reasoning, streaming: streams },
       ...(faults.some((each) => JSON.stringify(each).includes('hang')) && { timeoutMs: HUNG_MS }),
     },
   }))
