@@ -22,7 +22,7 @@ export async function reconcileWithBill(
     const attempts = (await Promise.all(runs.map((run) => attemptsOf(world, run)))).flat()
     return attempts.filter((attempt) => attempt.charged !== owedOf(attempt))
   }
-  const canTell = [...engine.providers.values()].some(({ lookUp }) => lookUp)
+  const canTell = [...engine.providers.values()].some((provider) => 'lookUp' in provider)
   await pollUntil(
     async () => {
       await lookUpAttempts(engine)
