@@ -204,7 +204,7 @@ function lateTruthOf(item: SettleItem): Omit<Correction, 'correctionId' | 'debtI
     tokens: item.tokens ?? (item.amount === null ? 0n : null),
     certainty: item.certainty ?? 'billed',
     usage: item.usage,
-    detail: { lateOutcome: item.outcome },
+    detail: { lateOutcome: item.outcome, ...(item.certainty !== 'billed' && { lateCertainty: item.certainty }) },
     answerId: item.answerId,
     answer: item.answer,
   }

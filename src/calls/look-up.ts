@@ -46,10 +46,14 @@ async function take(engine: Engine, attempt: Askable, answer: LookedUp): Promise
 async function book(engine: Engine, attempt: Askable, { usage }: Extract<LookedUp, { kind: 'found' }>): Promise<void> {
   const { callId, number, runId } = attempt
   const key = { runId, callId, number }
+  // What its provider tells stands over what a late owner estimated: one correction more.
+  const [phase, debt] = attempt.isLateEstimate
+    ? (['late', 'late_debt'] as const)
+    : (['correction', 'correction_debt'] as const)
   const verdict = await correct(engine.db, attempt, {
     holdId: attempt.holdId,
-    correctionId: ledgerId(key, 'correction'),
-    debtId: ledgerId(key, 'correction_debt'),
+    correctionId: ledgerId(key, phase),
+    debtId: ledgerId(key, debt),
     amount: chargeOf(planSchema.parse(attempt.plan).prices, usage),
     tokens: BigInt(usage.input) + BigInt(usage.output),
     certainty: 'billed',

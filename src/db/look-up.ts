@@ -36,6 +36,8 @@ export interface Askable extends AttemptName {
   readonly outcome: string
   readonly plan: unknown
   readonly requestId: string
+  /** Its owner came late with an estimate, which was booked as a correction. */
+  readonly isLateEstimate: boolean
   /** Since it was resolved, in milliseconds of the database's clock. */
   readonly ageMs: number
 }
@@ -51,6 +53,7 @@ export async function askableAttempts(
   const { rows } = await sql<Askable>`
     select a.project_id as "projectId", a.run_id as "runId", a.call_id as "callId", a.number, a.account_id as "accountId",
       a.hold_id as "holdId", a.outcome, a.plan, a.detail->>'providerRequestId' as "requestId",
+      a.detail ? 'lateCertainty' as "isLateEstimate",
       extract(epoch from clock_timestamp() - a.resolved_at)::float8 * 1000 as "ageMs"
     from attempt a
     where (a.outcome in ('lost', 'cut_stream', 'timeout', 'aborted', 'network_after_send') or a.detail ? 'certainty')

@@ -122,6 +122,27 @@ test('what was looked up stands when its owner comes late with an estimate only'
   await expectVerified(world)
 })
 
+test('what a provider tells stands over the estimate of an owner that came late', async () => {
+  const world = await createWorld()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const usage = { ...NO_USAGE, input: 30, output: 7 }
+  let isKnown = false
+  const engine = await startAskingEngine(world, async () => (isKnown ? { kind: 'found', usage } : { kind: 'not_yet' }))
+  await slow(world, 20_000)
+  const gone = new AbortController()
+  const call = executeCall(engine, run.request('one', QUESTION, { signal: gone.signal }))
+  await untilSeen(world, 1)
+  await loseAttempt(world, run)
+  gone.abort()
+  expect(await call).toMatchObject({ kind: 'failed', reason: 'aborted' })
+  const attempts = async () => (await readReport(world.db, world.scope, run.runId))?.calls[0]?.attempts
+  expect(await attempts()).toMatchObject([{ outcome: 'lost', certainty: 'estimated' }])
+  isKnown = true
+  await lookUpAttempts(engine)
+  expect(await attempts()).toMatchObject([{ outcome: 'lost', certainty: 'billed', tokens: { input: 30, output: 7 } }])
+  await expectVerified(world)
+})
+
 /** Attempts that are lost, of calls whose provider can be asked about them. */
 async function loseMany(world: LedgerWorld, count: number): Promise<readonly string[]> {
   const root = await world.openRoot(1_000n)
