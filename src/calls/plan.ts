@@ -29,7 +29,7 @@ export interface AttemptRequest {
   readonly body: CallBody
   readonly why: Plan['why']
   readonly after: Plan['after']
-  readonly skipped: RouteChoice['skipped']
+  readonly skipped: readonly { readonly route: string; readonly reason: string }[]
   /** By how much holds of this route are raised, in parts per million: it billed above one before. */
   readonly distrustPpm: number
   readonly tight: Tight

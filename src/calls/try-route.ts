@@ -13,7 +13,7 @@ import type { CallAnswer, CallRequest, CallResult } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
-import { planAttempt, type Candidate, type RouteChoice } from './plan.ts'
+import { planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
 import { isEmbedding } from './prompt-size.ts'
 import type { RouteTicket } from './route-desk.ts'
 
@@ -114,10 +114,21 @@ async function planOf(
     body: request.body,
     why,
     after: last ? { attempt: last.number, outcome: last.outcome } : null,
-    skipped: choice.skipped,
+    skipped: [...choice.skipped, ...passedOver({ engine, choice }, candidate)],
     distrustPpm: ticket.distrustPpm,
     tight,
     free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, candidate.pocket.accountId) : undefined,
+  })
+}
+
+/** Better routes that are closed for a while. */
+function passedOver(
+  { engine, choice }: Pick<Execution, 'engine' | 'choice'>,
+  candidate: Candidate,
+): AttemptRequest['skipped'] {
+  return choice.candidates.slice(0, choice.candidates.indexOf(candidate)).flatMap(({ route }) => {
+    const readiness = engine.routes.readiness(route)
+    return readiness.ready ? [] : [{ route: route.name, reason: readiness.why }]
   })
 }
 

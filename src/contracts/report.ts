@@ -89,7 +89,9 @@ export const callReportSchema = z
       .describe('The call whose stored answer was used again: nothing was sent or charged.'),
     stopReason: z.string().nullable(),
     stopDetail: z.string().nullable(),
-    skipped: z.array(z.object({ route: z.string(), reason: z.string() })).describe('Routes that could not be tried.'),
+    skipped: z
+      .array(z.object({ route: z.string(), reason: z.string() }))
+      .describe('Routes that could not be tried, or not at that moment: `circuit_open`, `route_limit`.'),
     attempts: z.array(attemptReportSchema),
   })
   .meta({ id: 'CallReport' })

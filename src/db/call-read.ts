@@ -87,10 +87,16 @@ function reportsOf({ calls, sent, refused }: Page, view: View): readonly CallRep
       reusedFrom: isAnswered ? call.reused_from : null,
       stopReason: call.stop_reason,
       stopDetail: call.stop_detail,
-      skipped: own[0]?.plan.skipped ?? [],
+      skipped: skippedBy(own),
       attempts: own.map((step) => (step.kind === 'refusal' ? refusalReport(step) : attemptReport(step))),
     }
   })
+}
+
+/** Routes that any of its attempts could not take, each reason once. */
+function skippedBy(steps: readonly StepRow[]): CallReport['skipped'] {
+  const all = steps.flatMap(({ plan }) => plan.skipped)
+  return [...new Map(all.map((each) => [`${each.route} ${each.reason}`, each])).values()]
 }
 
 /** An attempt as the journal knows it: not yet sent, still in flight, or with what was known before its correction. */

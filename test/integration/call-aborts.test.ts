@@ -5,7 +5,7 @@ import { readReport } from '#db/report.ts'
 import { expect, test } from 'vitest'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
-import { createWorld, requestsSeen, type TestRun, type World } from '../support/world.ts'
+import { createWorld, requestsSeen, testCatalog, type TestRun, type World } from '../support/world.ts'
 
 async function attemptsOf(world: World, run: TestRun) {
   const report = await readReport(world.db, world.scope, run.runId)
@@ -57,3 +57,31 @@ test('a route that billed above a hold holds more from then on, and the run is t
   expect((await attemptsOf(world, run)).at(-1)?.worstCase.distrustPpm).toBe(second?.worstCase.distrustPpm)
   await expectVerified(world)
 })
+
+test('a better route that was closed is named with the reason, in the attempt that went past it', async () => {
+  const models = [{ name: 'two', routes: [route('busy'), route('steady')] }]
+  const world = await createWorld({ catalog: { ...testCatalog, models } })
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  await world.sandbox.control('PUT', '/faults/sandbox-busy', { rateLimit: true, retryAfterMs: 70_000 })
+  for (const path of ['first', 'second']) {
+    const result = await executeCall(engine, run.request(path, QUESTION, { model: 'two' }))
+    expect(result).toMatchObject({ kind: 'answered' })
+  }
+  const calls = (await readReport(world.db, world.scope, run.runId))?.calls
+  expect(calls).toMatchObject([
+    {
+      attempts: [
+        { route: 'busy', outcome: 'rate_limited' },
+        { route: 'steady', why: 'fallback' },
+      ],
+    },
+    { attempts: [{ route: 'steady', why: 'first' }], skipped: [{ route: 'busy', reason: 'circuit_open' }] },
+  ])
+})
+
+function route(name: string) {
+  const [steady] = testCatalog.models.find((model) => model.name === 'steady')?.routes ?? []
+  if (!steady) throw new Error('the catalog has a steady route')
+  return { ...steady, name, upstreamModel: `sandbox-${name}` }
+}
