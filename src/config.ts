@@ -1,10 +1,5 @@
-import {
-  MAX_TOKENS_FIELDS,
-  PROVIDER_KINDS,
-  TASK_QUEUE,
-  type MaxTokensField,
-  type ProviderKind,
-} from '#contracts/names.ts'
+import type { ProviderSettings } from '#contracts/provider-settings.ts'
+import { MAX_TOKENS_FIELDS, PROVIDER_KINDS, TASK_QUEUE } from '#contracts/names.ts'
 import { z } from 'zod'
 
 /** Zero keeps for ever. */
@@ -92,7 +87,7 @@ export interface Config {
   readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
-  readonly providers: readonly ProviderConfig[]
+  readonly providers: readonly ProviderSettings[]
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: 'maximum' | 'estimate'
   /** How long what is no part of the ledger is kept. */
@@ -104,15 +99,6 @@ export interface Config {
   readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
   readonly worker: { readonly drainTimeoutMs: number }
   readonly seals: SealConfig
-}
-
-export interface ProviderConfig {
-  readonly name: string
-  readonly kind: ProviderKind
-  readonly baseUrl: string
-  readonly apiKey: string
-  readonly maxTokensField?: MaxTokensField | undefined
-  readonly promptCache?: boolean | undefined
 }
 
 /** Both lie outside the database: whoever can write every table can write neither. */

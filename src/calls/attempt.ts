@@ -49,9 +49,10 @@ export interface Performed {
 
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
 export async function performAttempt(engine: Engine, request: CallRequest, granted: Ticketed): Promise<Performed> {
-  const result = await send(engine, request, granted)
+  const seen = await send(engine, request, granted)
+  const result = afterDrain(seen, request.signal)
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
-  tellRoute(granted, result, item)
+  tellRoute(granted, seen, item)
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
   const verdict = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
   invariant(
@@ -64,6 +65,7 @@ export async function performAttempt(engine: Engine, request: CallRequest, grant
   return { result, charged: item.amount, answer: isAnswer ? { id: answerId, body: answer } : undefined }
 }
 
+/** As it was seen: that this process ends is no fault of the route. */
 function tellRoute(
   { ticket, held }: Ticketed,
   result: ProviderResult,
@@ -143,9 +145,9 @@ async function send(engine: Engine, request: CallRequest, granted: GrantedAttemp
     }
     if (isEmbedding(body)) {
       if (!provider.embed) return notSent(`${plan.provider} has no embeddings`)
-      return afterDrain(await provider.embed({ ...sending, body }), request.signal)
+      return await provider.embed({ ...sending, body })
     }
-    const result = await provider.chat({
+    return await provider.chat({
       ...sending,
       body,
       maxOutputTokens: plan.maxOutputTokens,
@@ -154,7 +156,6 @@ async function send(engine: Engine, request: CallRequest, granted: GrantedAttemp
       onDelta: request.onDelta,
       onRequestId: provider.lookUp && ((id) => noteRequestId(engine, granted, id)),
     })
-    return afterDrain(result, request.signal)
   } finally {
     watch.release()
   }

@@ -44,7 +44,7 @@ export function planAttempt(
 ): { readonly plan: Plan; readonly amount: bigint } {
   const { route, price, prompt } = candidate
   const { distrustPpm } = request
-  const asked = isEmbedding(request.body) ? 0 : Math.min(request.body.maxTokens, route.maxOutputTokens)
+  const asked = outputOn(candidate, request.body)
   const raised = (worst: bigint) => ceilDivide(worst * (PPM + BigInt(distrustPpm)), PPM)
   const usageBound = (maxOutputTokens: number) => ({
     inputTokens: prompt.tokens,
@@ -80,6 +80,13 @@ export function planAttempt(
     skipped: [...request.skipped],
   }
   return { plan, amount: worstCase(maxOutputTokens) }
+}
+
+/** The output that is asked for: what the caller wants, as far as the route gives it, and its limit by the minute ever can. */
+export function outputOn({ route, prompt }: Pick<Candidate, 'route' | 'prompt'>, body: CallBody): number {
+  if (isEmbedding(body)) return 0
+  const left = (route.limits.tokensPerMinute ?? Infinity) - prompt.tokens
+  return Math.max(1, Math.min(body.maxTokens, route.maxOutputTokens, left))
 }
 
 /** The most output that fits into a caller's share of the free money, and its floor at least, if the call allows that. */

@@ -13,8 +13,7 @@ import type { CallAnswer, CallRequest, CallResult } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
-import { planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
-import { isEmbedding } from './prompt-size.ts'
+import { outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
 import type { RouteTicket } from './route-desk.ts'
 
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
@@ -57,7 +56,8 @@ export async function tryRoute(
   const { engine, choice } = execution
   const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
   invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
-  const taken = await engine.routes.take(candidate.route, mostTokens(execution, candidate), waitSignal(execution))
+  const tokens = candidate.prompt.tokens + outputOn(candidate, execution.request.body)
+  const taken = await engine.routes.take(candidate.route, tokens, waitSignal(execution))
   if (!taken.ok) {
     execution.closed.set(candidate.route.name, engine.nowMs() + taken.waitMs)
     return { kind: place.opens ? 'known' : 'look' }
@@ -69,10 +69,6 @@ export async function tryRoute(
     // Only the first time counts: an attempt that was sent has told how it ended.
     ticket.done({ outcome: null, retryAfterMs: null, tokens: 0, held: 0n, charged: null })
   }
-}
-
-function mostTokens({ request: { body } }: Execution, { route, prompt }: Candidate): number {
-  return prompt.tokens + (isEmbedding(body) ? 0 : Math.min(body.maxTokens, route.maxOutputTokens))
 }
 
 async function tryWith(

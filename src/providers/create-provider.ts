@@ -1,17 +1,8 @@
-import type { MaxTokensField, ProviderKind } from '#contracts/names.ts'
+import type { ProviderKind } from '#contracts/names.ts'
+import type { ProviderSettings } from '#contracts/provider-settings.ts'
 import { createAnthropic } from './anthropic.ts'
 import { createOpenAiCompatible, createOpenRouter } from './openai-compatible.ts'
 import type { Provider } from './provider.ts'
-
-/** A provider as it is configured. */
-interface ProviderSettings {
-  readonly name: string
-  readonly kind: ProviderKind
-  readonly baseUrl: string
-  readonly apiKey: string
-  readonly maxTokensField?: MaxTokensField | undefined
-  readonly promptCache?: boolean | undefined
-}
 
 const kinds = {
   openai: createOpenAiCompatible,

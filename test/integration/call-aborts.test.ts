@@ -85,3 +85,16 @@ function route(name: string) {
   if (!steady) throw new Error('the catalog has a steady route')
   return { ...steady, name, upstreamModel: `sandbox-${name}` }
 }
+
+test('a route asks for no more output than its limit by the minute can ever give beside the prompt', async () => {
+  const limited = { ...route('steady'), limits: { tokensPerMinute: 600 } }
+  const world = await createWorld({ catalog: { ...testCatalog, models: [{ name: 'limited', routes: [limited] }] } })
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const body = { messages: [{ role: 'user' as const, content: QUESTION }], maxTokens: 4_000 }
+  const result = await executeCall(engine, run.request('one', '', { body, model: 'limited' }))
+  expect(result).toMatchObject({ kind: 'answered' })
+  const [attempt] = await attemptsOf(world, run)
+  const { inputTokens = 0, outputTokens } = attempt?.worstCase ?? {}
+  expect(outputTokens).toBe(600 - inputTokens)
+})
