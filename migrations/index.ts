@@ -22,6 +22,7 @@ const files = [
   '0016_prices',
   '0017_routes',
   '0018_look_ups',
+  '0019_lifecycle',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -22,6 +22,12 @@ export interface ChatRequest {
   readonly maxTokens: number
   /** When given, the answer must be JSON of this schema, and comes back as `object`. */
   readonly schema?: { readonly name: string; readonly schema: JsonSchema }
+  /** The run goes on with what its owner chose for after its money: another model, other routes. */
+  readonly downgraded?: true
+  /** It is paid from the wrap-up reserve. */
+  readonly wrapUp?: true
+  /** How often its owner allowed it to be sent again, besides what the run was started with. */
+  readonly repeats?: number
 }
 
 /** Why money, or a limit, stopped a call. Amounts are decimal strings in the major unit; `currency` may be tokens or calls. */
@@ -42,6 +48,9 @@ export type ChatResult =
       readonly ref: string
       readonly text?: string
       readonly object?: unknown
+      /** What served it and what was held for that, for people who watch the workflow. */
+      readonly route?: string
+      readonly held?: string
     }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly stop: MoneyStop }
   | { readonly kind: 'gate'; readonly gate: 'frozen' | 'closing' | 'closed' }
@@ -65,18 +74,31 @@ export interface BegunRun {
   readonly input: unknown
   readonly model: string
   readonly onExhausted: OnExhausted
-  /** Milliseconds a run may stay paused for money before it ends as partial. */
+  /** Milliseconds a run may stay paused before it ends as partial. */
   readonly pauseDeadlineMs: number
+  /** Milliseconds until its time is over. */
+  readonly deadlineInMs?: number
+  /** It has a reserve to deliver from when it is stopped. */
+  readonly hasWrapUp?: boolean
+  readonly downgraded?: boolean
+  /** What follows a downgrade. */
+  readonly afterDowngrade?: 'pause' | 'cancel'
 }
 
-/** Where a run stands when its workflow asks: what it does next is decided by this alone. */
-export type RunStanding = 'running' | 'paused' | 'closing' | 'finished'
+/**
+ * Where a run stands when its workflow asks: what it does next is decided by this alone. `wrapping_up`: it was told to stop
+ * and to deliver what it has.
+ */
+export type RunStanding = 'running' | 'paused' | 'wrapping_up' | 'closing' | 'finished'
 
 export const END_REASONS = [
   'finished',
   'money_exhausted',
   'pause_expired',
+  'deadline',
   'cancelled',
+  /** Its workflow is gone: it was terminated, or lost. */
+  'workflow_gone',
   'call_failed',
   'tool_failed',
   'output_too_large',
@@ -85,6 +107,10 @@ export const END_REASONS = [
 ] as const
 /** Why a run ended, as a closed set; the sentence for people stands beside it. */
 export type EndReason = (typeof END_REASONS)[number]
+
+export const PAUSE_REASONS = ['money_exhausted', 'paused_by_owner', 'input'] as const
+/** Why a run is paused: for money, by a person, or for an answer. */
+export type PauseReason = (typeof PAUSE_REASONS)[number]
 
 /** How a run ends. Whoever ended it first stands: a later end changes nothing. */
 export interface RunEnd {

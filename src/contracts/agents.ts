@@ -7,4 +7,23 @@ export interface AgentManifest {
   readonly name: string
   readonly description: string
   readonly input: JsonSchema
+  /** What a run with this input does at least and at most, step by step. Pure, and of no promise: limits are what holds. */
+  readonly plan?: (input: unknown) => readonly PlannedStep[]
+}
+
+export interface Range {
+  readonly least: number
+  readonly most: number
+}
+
+/** Calls of one kind that a run is going to make. */
+export interface PlannedStep {
+  /** Path of the calls, or what their paths begin with. */
+  readonly path: string
+  readonly calls: Range
+  /** Of one call, in tokens. */
+  readonly inputTokens: Range
+  readonly outputTokens: Range
+  /** Catalog model; the run's own unless given. */
+  readonly model?: string
 }

@@ -4,23 +4,34 @@ import { amountSchema, pocketsSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
-import { BALANCE_CLASSES, GATES, ON_EXHAUSTED, TRANSFER_CODES, CERTAINTIES, USES } from './names.ts'
+import { BALANCE_CLASSES, CANCEL_MODES, CERTAINTIES, GATES, ON_EXHAUSTED, TRANSFER_CODES, USES } from './names.ts'
+import { downgradeSchema, runLimitsSchema, thresholdsSchema } from './run-options.ts'
 import { storableText } from './storable-text.ts'
 
 const moment = z.iso.datetime()
 
-export const runRequestSchema = z.strictObject({
+const runRequestShape = {
   agent: z.string().min(1).max(100),
   input: z.record(z.string(), z.unknown()).describe("Must fit the agent's JSON Schema."),
   model: z.string().min(1).max(100).describe('A catalog model.'),
-  envelope: z.strictObject({ pockets: pocketsSchema }),
+  envelope: z.strictObject({
+    pockets: pocketsSchema,
+    wrapUpPercent: z
+      .int()
+      .min(0)
+      .max(50)
+      .default(0)
+      .describe('How much of each pocket is kept for delivering what is done when the run is stopped.'),
+  }),
   onExhausted: z.enum(ON_EXHAUSTED).describe('What to do when the money ends. There is no default.'),
   mayRepeat: z
     .int()
-    .min(1)
+    .min(0)
     .max(5)
     .default(1)
-    .describe('How often a call may be sent again after an attempt that may have been executed.'),
+    .describe(
+      'How often a call may be sent again after an attempt that may have been executed; 0: the run pauses and asks.',
+    ),
   pauseDeadlineSeconds: z.int().min(1).max(604_800).default(86_400),
   constraints: constraintsSchema.optional().describe('Kept besides those of the key.'),
   tight: tightSchema
@@ -29,12 +40,27 @@ export const runRequestSchema = z.strictObject({
   reuse: reuseSchema
     .optional()
     .describe('Its calls may be answered with answers of other runs that chose this, at no cost, and give theirs.'),
+  downgrade: downgradeSchema.optional().describe('With `onExhausted: downgrade`: what it goes on with.'),
+  limits: runLimitsSchema.optional(),
+  thresholds: thresholdsSchema.default([]),
+  priority: z.int().min(1).max(5).default(3).describe('1 is served first. Among equals projects take turns.'),
+}
+
+export const runRequestSchema = z.strictObject(runRequestShape).superRefine((run, context) => {
+  if ((run.onExhausted === 'downgrade') === (run.downgrade !== undefined)) return
+  const message = run.downgrade ? 'goes with `onExhausted: downgrade` only' : 'is missing: the run is to be downgraded'
+  context.addIssue({ code: 'custom', path: ['downgrade'], message })
 })
 
 export const topUpRequestSchema = z.strictObject({ pockets: pocketsSchema })
 
 /** The body may be left out. */
-export const cancelRequestSchema = z.strictObject({ reason: storableText.trim().min(1).max(300).optional() }).nullish()
+export const cancelRequestSchema = z
+  .strictObject({
+    reason: storableText.trim().min(1).max(300).optional(),
+    mode: z.enum(CANCEL_MODES).default('now').describe('`wrap_up`: what is in flight may finish, then it delivers.'),
+  })
+  .nullish()
 
 const pocketSchema = z.object({
   balanceClass: z.enum(BALANCE_CLASSES),
@@ -68,6 +94,20 @@ export const runSchema = runSummarySchema
     onExhausted: z.enum(ON_EXHAUSTED),
     mayRepeat: z.int(),
     pauseDeadlineSeconds: z.int(),
+    downgrade: downgradeSchema.nullable(),
+    limits: runLimitsSchema.nullable(),
+    thresholds: z.array(z.int()),
+    wrapUpPercent: z.int(),
+    priority: z.int(),
+    parentRunId: z.uuid().nullable().describe('The run that it is a child of.'),
+    sourceRunId: z.uuid().nullable().describe('The run that it repeats, or was forked from.'),
+    scheduleId: z.uuid().nullable(),
+    deadlineAt: moment.nullable().describe('When its time is over.'),
+    downgradedAt: moment.nullable(),
+    question: z
+      .object({ path: z.string(), text: z.string(), choices: z.array(z.string()).nullable(), askedAt: moment })
+      .nullable()
+      .describe('What it waits to be answered, when it is paused for input.'),
     constraints: constraintsSchema.nullable(),
     tight: tightSchema,
     reuse: reuseSchema.nullable(),

@@ -27,9 +27,11 @@ export const LIMIT_PERIODS = ['life', 'minute', 'hour', 'day', 'week', 'month'] 
 /** `life`: for ever; all others are windows of a calendar and a clock, in the limit's time zone. */
 export type LimitPeriod = (typeof LIMIT_PERIODS)[number]
 
-export const ON_EXHAUSTED = ['pause', 'cancel'] as const
+export const ON_EXHAUSTED = ['pause', 'downgrade', 'cancel'] as const
 /** What a run does when its money ends. There is no default: the owner chooses. */
 export type OnExhausted = (typeof ON_EXHAUSTED)[number]
+
+export const CANCEL_MODES = ['now', 'wrap_up'] as const
 
 export const TRANSFER_CODES = [
   'deposit',

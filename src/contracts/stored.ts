@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
 import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
+import { downgradeSchema, runLimitsSchema } from './run-options.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
 
@@ -191,7 +192,14 @@ export const runOptionsSchema = z.object({
   constraints: constraintsSchema.nullish(),
   tight: tightSchema.default({ policy: 'refuse' }),
   reuse: reuseSchema.nullish(),
+  downgrade: downgradeSchema.nullish(),
+  limits: runLimitsSchema.nullish(),
+  thresholds: z.array(z.int()).default([]),
+  wrapUpPercent: z.int().default(0),
 })
+
+/** What a question may be answered with; null: anything. */
+export const choicesSchema = z.array(z.string()).nullable()
 
 /** A key's constraints as stored: null for a key that may use everything. */
 export const keyConstraintsSchema = constraintsSchema.nullable()

@@ -47,14 +47,8 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
       agent: request.agent,
       model: request.model,
       input: json(run.input),
-      options: json({
-        onExhausted: request.onExhausted,
-        mayRepeat: request.mayRepeat,
-        pauseDeadlineMs: request.pauseDeadlineSeconds * 1000,
-        ...(request.constraints && { constraints: request.constraints }),
-        tight: request.tight,
-        ...(request.reuse && { reuse: request.reuse }),
-      }),
+      options: json(optionsOf(request)),
+      priority: request.priority,
       reason: null,
       detail: null,
       stop: null,
@@ -115,6 +109,24 @@ export async function cancelRun(
   await markEnding(trx, scope, { runId, why: { reason: 'cancelled', detail } })
   await addEvent(trx, scope, { runId, kind: 'run.cancel_requested', data: { detail } })
   await addCommand(trx, scope, { runId, kind: 'cancel', body: { detail }, nowMs })
+}
+
+/** What the owner chose, as it is stored. */
+function optionsOf(request: RunRequest): Readonly<Record<string, unknown>> {
+  const { onExhausted, mayRepeat, pauseDeadlineSeconds, tight, thresholds, envelope } = request
+  const { constraints, reuse, downgrade, limits } = request
+  return {
+    onExhausted,
+    mayRepeat,
+    pauseDeadlineMs: pauseDeadlineSeconds * 1000,
+    tight,
+    thresholds,
+    wrapUpPercent: envelope.wrapUpPercent,
+    ...(constraints && { constraints }),
+    ...(reuse && { reuse }),
+    ...(downgrade && { downgrade }),
+    ...(limits && { limits }),
+  }
 }
 
 function fundingsOf(pockets: Pockets, nowMs: number): readonly Funding[] {

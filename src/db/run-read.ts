@@ -1,6 +1,6 @@
 import type { RunSummary, RunView } from '#contracts/api-run.ts'
 import type { BalanceClass } from '#contracts/names.ts'
-import { moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
+import { choicesSchema, moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
 import { toAmount } from '#domain/money.ts'
 import type { RunState } from '#domain/run-states.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
@@ -43,6 +43,7 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     .innerJoin('envelope', 'envelope.id', 'run.envelope_id')
     .select(SUMMARY_COLUMNS)
     .select(['run.input', 'run.options', 'run.output', 'run.stop', 'run.envelope_id'])
+    .select(['run.parent_run_id', 'run.source_run_id', 'run.priority', 'run.deadline_at', 'run.downgraded_at'])
     .select(['envelope.gate', 'envelope.gate_reason'])
     .where('run.project_id', '=', scope.projectId)
     .where('run.id', '=', runId)
@@ -54,6 +55,17 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     onExhausted: options.onExhausted,
     mayRepeat: options.mayRepeat,
     pauseDeadlineSeconds: Math.round(options.pauseDeadlineMs / 1000),
+    downgrade: options.downgrade ?? null,
+    limits: options.limits ?? null,
+    thresholds: options.thresholds,
+    wrapUpPercent: options.wrapUpPercent,
+    priority: row.priority,
+    parentRunId: row.parent_run_id,
+    sourceRunId: row.source_run_id,
+    scheduleId: null,
+    deadlineAt: row.deadline_at?.toISOString() ?? null,
+    downgradedAt: row.downgraded_at?.toISOString() ?? null,
+    question: await openQuestion(db, scope, row.id),
     constraints: options.constraints ?? null,
     tight: options.tight,
     reuse: options.reuse ?? null,
@@ -66,6 +78,22 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     stop: stopOf(row.stop),
     output: row.output,
   }
+}
+
+/** What the run waits to be answered, the first one asked first. */
+async function openQuestion(db: Kysely<Database>, scope: Scope, runId: string): Promise<RunView['question']> {
+  const row = await db
+    .selectFrom('run_question')
+    .select(['path', 'question', 'choices', 'asked_at'])
+    .where('run_id', '=', runId)
+    .where('project_id', '=', scope.projectId)
+    .where('answered_at', 'is', null)
+    .orderBy('asked_at')
+    .limit(1)
+    .executeTakeFirst()
+  if (!row) return null
+  const { path, question, choices, asked_at: askedAt } = row
+  return { path, text: question, choices: choicesSchema.parse(choices), askedAt: askedAt.toISOString() }
 }
 
 interface PocketRow {

@@ -5,6 +5,7 @@ import type {
   EndReason,
   FinishRequest,
   MoneyStop,
+  PauseReason,
   RunStanding,
 } from '#contracts/activities.ts'
 import type { Tight } from '#contracts/call-choices.ts'
@@ -203,7 +204,7 @@ export async function finishRun(
 
 /** Why a run is paused or ends. */
 export interface Why {
-  readonly reason: EndReason
+  readonly reason: EndReason | PauseReason
   readonly detail: string
   readonly stop?: MoneyStop
 }

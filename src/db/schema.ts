@@ -176,6 +176,25 @@ export interface Database extends CorpusTables, LimitTables, RouteTables {
     started_at: Date | null
     ending_at: Date | null
     finished_at: Date | null
+    parent_run_id: Generated<string | null>
+    parent_path: Generated<string | null>
+    source_run_id: Generated<string | null>
+    reuse_before: Generated<Date | null>
+    priority: Generated<number>
+    deadline_at: Generated<Date | null>
+    downgraded_at: Generated<Date | null>
+    wrapping_up_at: Generated<Date | null>
+  }
+  run_question: {
+    run_id: string
+    path: string
+    project_id: string
+    question: string
+    choices: Json | null
+    asked_at: Stamp
+    answer: string | null
+    answered_at: Date | null
+    answered_by: string | null
   }
   command: {
     id: string

@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
-import type { RunRequest } from '#contracts/api-run.ts'
+import { runRequestSchema, type RunRequest } from '#contracts/api-run.ts'
 import { WAKE_SIGNAL } from '#contracts/activities.ts'
 import { addDocuments, createCorpus } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
@@ -138,19 +138,18 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
 export type StartChange = Partial<Omit<RunRequest, 'input' | 'envelope'>> & {
   readonly direct?: string
   readonly breadth?: number
+  readonly wrapUpPercent?: number
 }
 
 function requestOf(input: Readonly<Record<string, unknown>>, change: StartChange): RunRequest {
-  const { direct = '1', breadth = 4, ...rest } = change
-  return {
+  const { direct = '1', breadth = 4, wrapUpPercent, ...rest } = change
+  return runRequestSchema.parse({
     agent: 'research',
     model: 'steady',
     input: { ...input, breadth },
-    envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: direct, currency: 'USD' } }] },
+    envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: direct, currency: 'USD' } }], wrapUpPercent },
     onExhausted: 'pause',
-    mayRepeat: 1,
     pauseDeadlineSeconds: 60,
-    tight: { policy: 'refuse' },
     ...rest,
-  }
+  })
 }

@@ -1,3 +1,4 @@
+import type { OnExhausted } from '#contracts/names.ts'
 import type { ClosingRequest, MoneyStop, RunEnd, RunStanding } from '#contracts/activities.ts'
 import { CancellationScope, condition, isCancellation, rootCause } from '@temporalio/workflow'
 import { Stop } from './stop.ts'
@@ -8,7 +9,7 @@ const MAX_DETAIL_LENGTH = 500
 
 /** What `beginRun` said about money. */
 export interface MoneyRules {
-  readonly onExhausted: 'pause' | 'cancel'
+  readonly onExhausted: OnExhausted
   readonly pauseDeadlineMs: number
 }
 
