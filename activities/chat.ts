@@ -10,6 +10,7 @@ import type { CallBody, CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import { executeCall } from '#calls/execute.ts'
 import { Draining } from '#calls/gate-watch.ts'
+import type { RunFacts } from '#db/run.ts'
 import { formatNano } from '#domain/money.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { asActivity, workerShutdown } from './failure.ts'
@@ -37,11 +38,25 @@ async function chat(engine: Engine, request: ChatRequest, signal: AbortSignal): 
     maxTokens: request.maxTokens,
     ...(request.schema && { schema: request.schema }),
   }
-  const { path, model } = request
+  const { path } = request
   const deadlineMs = engine.nowMs() + CALL_TIMEOUT_MS
-  const result = await executeCall(engine, { ...facts, path, model, body, signal, deadlineMs })
+  const result = await executeCall(engine, { ...facts, ...spendingOf(facts, request), path, body, signal, deadlineMs })
   if (result.kind !== 'answered' && signal.reason instanceof Draining) throw workerShutdown()
   return toChatResult(result, { schema: request.schema, nowMs: engine.nowMs() })
+}
+
+/** Which money a call spends, and on what: what the run was started with, unless it was downgraded or is wrapping up. */
+export function spendingOf(
+  facts: RunFacts,
+  { model, downgraded, wrapUp, repeats = 0 }: Pick<ChatRequest, 'model' | 'downgraded' | 'wrapUp' | 'repeats'>,
+): Pick<RunFacts, 'model' | 'envelopeId' | 'bounds' | 'mayRepeat'> {
+  const down = downgraded ? facts.downgrade : undefined
+  return {
+    model: down?.model ?? model,
+    bounds: down?.bounds ?? facts.bounds,
+    envelopeId: (wrapUp ? facts.wrapUpEnvelopeId : undefined) ?? facts.envelopeId,
+    mayRepeat: facts.mayRepeat + repeats,
+  }
 }
 
 /** What the workflow may see of a result: small, without amounts that are no decimal strings, without a clock. */

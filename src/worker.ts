@@ -5,9 +5,11 @@ import { startSealer } from '#calls/sealer.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
+import type { AgentManifest } from '#contracts/agents.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker'
 import { fileURLToPath } from 'node:url'
+import { manifests } from '../workflows/manifests.ts'
 import { type Config, loadConfig } from './config.ts'
 
 /** Calls wait for providers, not for this machine: the limit is what one process's connections and memory bear. */
@@ -20,6 +22,15 @@ const POLLERS = { type: 'autoscaling', initial: 1, minimum: 1, maximum: 20 } as 
 /** After the drain, aborted calls are settled and reported; beyond this the process ends as if it were killed. */
 const SETTLE_TIMEOUT_MS = 10_000
 
+const WORKFLOWS = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
+
+/** Other agents than the built-in ones. */
+interface WorkerOptions {
+  /** A module that exports each agent under its name. */
+  readonly workflowsPath?: string
+  readonly agents?: readonly AgentManifest[]
+}
+
 export interface RunningWorker {
   /** Resolves when the worker was told to stop and nothing is in flight. */
   readonly ended: Promise<void>
@@ -28,7 +39,7 @@ export interface RunningWorker {
 }
 
 /** Starts everything a worker process consists of. It polls when this returns. */
-export async function startWorker(config: Config): Promise<RunningWorker> {
+export async function startWorker(config: Config, options: WorkerOptions = {}): Promise<RunningWorker> {
   const { address, namespace, taskQueue } = config.temporal
   const db = connectDatabase(config.database)
   const nowMs = () => Date.now()
@@ -48,11 +59,11 @@ export async function startWorker(config: Config): Promise<RunningWorker> {
     connection,
     namespace,
     taskQueue,
-    workflowsPath: fileURLToPath(new URL('../workflows/index.ts', import.meta.url)),
+    workflowsPath: options.workflowsPath ?? WORKFLOWS,
     activities: {
       ...createCallActivities({ engine }),
       ...createToolActivities({ db, storeOf: (scope) => corpusStore(db, scope) }),
-      ...createRunActivities({ engine }),
+      ...createRunActivities({ engine, agents: options.agents ?? manifests }),
     },
     maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
     activityTaskPollerBehavior: POLLERS,

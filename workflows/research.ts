@@ -97,7 +97,7 @@ async function answerQuestion(research: Research): Promise<ResearchOutput> {
   const { kit, question } = research
   kit.checkpoint(draftOf(research))
   const queries = await planQueries(research)
-  const readings = await kit.map(queries, queries.length, (query, index) =>
+  const readings = await kit.each(queries, queries.length, (query, index) =>
     orGap(research, () => read(research, query, index)),
   )
   if (readings.every(isFailure)) throw readings[0]

@@ -1,5 +1,5 @@
 import type { JsonSchema } from './agents.ts'
-import type { OnExhausted } from './names.ts'
+import type { BalanceClass, OnExhausted } from './names.ts'
 
 /** Most bytes (UTF-8, as JSON) of one value in a workflow's history: larger ones stand behind a ref, in Postgres. */
 export const MAX_VALUE_BYTES = 16_384
@@ -83,6 +83,8 @@ export interface BegunRun {
   readonly downgraded?: boolean
   /** What follows a downgrade. */
   readonly afterDowngrade?: 'pause' | 'cancel'
+  /** Its owner is asked before a call is sent again that may have been executed. */
+  readonly asksToRepeat?: boolean
 }
 
 /**
@@ -101,6 +103,7 @@ export const END_REASONS = [
   'workflow_gone',
   'call_failed',
   'tool_failed',
+  'child_failed',
   'output_too_large',
   'agent_error',
   'internal',
@@ -129,6 +132,63 @@ export interface ClosingRequest {
   readonly stop?: MoneyStop
   /** `paused`: only if the run is still paused, so that a top-up that was accepted in time is never ignored. */
   readonly from: 'any' | 'paused'
+  /** Only the work ends: the reserve is opened for delivering, if there is one. */
+  readonly wrapUp?: boolean
+}
+
+export interface QuestionRequest {
+  readonly runId: string
+  readonly path: string
+  readonly question: string
+  readonly choices?: readonly string[]
+  /** Its time is over: this is its answer, unless somebody was faster. */
+  readonly otherwise?: string
+}
+
+/** Decimal strings in the major unit. */
+export interface PocketMoney {
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  readonly amount: string
+}
+
+export interface ChildRequest {
+  /** The parent. */
+  readonly runId: string
+  readonly path: string
+  readonly agent: string
+  readonly input: unknown
+  /** Catalog model; the parent's unless given. */
+  readonly model?: string
+  /** What is carved for it, and the most it may have. Left out: it spends the parent's remainder as it needs it. */
+  readonly budget?: readonly PocketMoney[]
+}
+
+export type ChildOpening =
+  | { readonly kind: 'opened'; readonly runId: string }
+  | { readonly kind: 'refused'; readonly reason: string; readonly detail: string }
+
+export interface ChildEnd {
+  readonly state: RunEnd['state']
+  readonly reason: string
+  readonly detail: string
+  readonly output: unknown
+}
+
+/** What is left of a pocket, and of what the run may use besides. */
+export interface PocketBudget {
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  readonly funded: string
+  readonly spent: string
+  readonly held: string
+  readonly free: string
+}
+
+export interface Budget {
+  readonly pockets: readonly PocketBudget[]
+  readonly calls: number
+  readonly downgraded: boolean
 }
 
 export interface FinishRequest {
@@ -155,6 +215,15 @@ export interface RunActivities {
   /** Ends the run's spending for good: from its commit on no request begins. Answers where the run stands afterwards. */
   beginClosing(request: ClosingRequest): Promise<RunStanding>
   standing(request: { readonly runId: string }): Promise<RunStanding>
+  /** From its commit on calls use what the owner chose for after the money. Answers where the run stands afterwards. */
+  downgradeRun(request: { readonly runId: string; readonly stop: MoneyStop }): Promise<RunStanding>
+  /** Puts a question to the owner, or gives its answer. */
+  askOwner(request: QuestionRequest): Promise<{ readonly answer?: string }>
+  /** Opens a child run and carves its money, in one commit, before it starts. Safe to repeat. */
+  openChild(request: ChildRequest): Promise<ChildOpening>
+  /** How a run ended; null while it goes on. */
+  childEnd(request: { readonly runId: string }): Promise<ChildEnd | null>
+  budget(request: { readonly runId: string }): Promise<Budget>
   /** Settles what is open, closes the envelope and writes the final state; `false` while an attempt is still in flight. */
   finishRun(request: FinishRequest): Promise<{ readonly finished: boolean }>
 }

@@ -2,7 +2,8 @@ import { sql, type Kysely } from 'kysely'
 import { addCommand } from './command.ts'
 import type { Scope } from './database.ts'
 import { setGate } from './ledger.ts'
-import { become, lockState, moneyHasCome } from './run.ts'
+import { moneyHasCome } from './run-pause.ts'
+import { become, lockState } from './run.ts'
 import type { Database } from './schema.ts'
 
 /** Most runs of one turn; the next one goes on. */

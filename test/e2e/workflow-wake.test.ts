@@ -1,3 +1,4 @@
+import { manifests } from '#workflows/manifests.ts'
 import { fileURLToPath } from 'node:url'
 import { createCallActivities } from '#activities/chat.ts'
 import { createRunActivities } from '#activities/run.ts'
@@ -24,7 +25,7 @@ async function startSlowWorker(
     workflowsPath: fileURLToPath(new URL('../../workflows/index.ts', import.meta.url)),
     activities: {
       ...createToolActivities({ db, storeOf: (scope) => corpusStore(db, scope) }),
-      ...slow({ ...createRunActivities({ engine }), ...createCallActivities({ engine }) }),
+      ...slow({ ...createRunActivities({ engine, agents: manifests }), ...createCallActivities({ engine }) }),
     },
   })
   const ended = worker.run()

@@ -1,6 +1,6 @@
 import { executeCall } from '#calls/execute.ts'
 import { startEngine } from '#calls/start-engine.ts'
-import { finishRun } from '#db/run.ts'
+import { finishRun } from '#db/run-end.ts'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'

@@ -1,6 +1,6 @@
 import type { Scope } from '#db/database.ts'
 import { addEvent } from '#db/event.ts'
-import { finishRun } from '#db/run.ts'
+import { finishRun } from '#db/run-end.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { z } from 'zod'

@@ -1,6 +1,7 @@
 import { newId } from '#db/ids.ts'
 import { closeEnvelope, setGate } from '#db/ledger.ts'
-import { finishRun, pauseForMoney } from '#db/run.ts'
+import { finishRun } from '#db/run-end.ts'
+import { pauseForMoney } from '#db/run-pause.ts'
 import { describe, expect, test } from 'vitest'
 import { makeTenant, runBody, startTestRun, text, usd, useApi, type Tenant, type TestApi } from '#test/support/api.ts'
 

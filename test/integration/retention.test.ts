@@ -1,7 +1,7 @@
 import { executeCall } from '#calls/execute.ts'
 import { openAttempts } from '#db/call.ts'
 import { purgeExpired } from '#db/retention.ts'
-import { beginClosing, finishRun } from '#db/run.ts'
+import { beginClosing, finishRun } from '#db/run-end.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { expectVerified, QUESTION, withOpenAttempt } from '../support/open-attempt.ts'

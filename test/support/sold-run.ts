@@ -1,7 +1,7 @@
 import { executeCall } from '#calls/execute.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { importCatalog } from '#db/catalog.ts'
-import { finishRun } from '#db/run.ts'
+import { finishRun } from '#db/run-end.ts'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import { expect, onTestFinished } from 'vitest'
 import { makeTenant, startTestRun, type Tenant, type TestApi, usd } from './api.ts'

@@ -1,13 +1,18 @@
 import type { ChatRequest, ChatResult } from '#contracts/activities.ts'
 import { sleep } from '@temporalio/workflow'
+import { askOwner } from './ask.ts'
+import { showCall } from './details.ts'
 import { chat } from './ports.ts'
 import type { RunControl } from './run-control.ts'
 import { CallFailed } from './stop.ts'
 
 /** Times one call may be put off (paused, frozen, told to wait). Each is some ten events of a history of 51,200. */
 const MAX_ROUNDS = 1_000
+const REPEAT = 'repeat'
+const GIVE_UP = 'give up'
 
 export type Answered = Extract<ChatResult, { kind: 'answered' }>
+type NotAnswered = Exclude<ChatResult, Answered>
 
 /**
  * One logical call, asked again after every pause and wait. The engine goes on from its stored attempts, so nothing that
@@ -15,18 +20,32 @@ export type Answered = Extract<ChatResult, { kind: 'answered' }>
  */
 export async function answerOf(control: RunControl, request: ChatRequest): Promise<Answered> {
   const summary = `${request.path} · ${request.model}`
+  let repeats = 0
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
-    const result = await chat.executeWithOptions({ summary }, [request])
-    if (result.kind === 'answered') return result
+    const asked: ChatRequest = {
+      ...request,
+      ...(control.downgraded && { downgraded: true }),
+      ...(repeats > 0 && { repeats }),
+    }
+    const result = await chat.executeWithOptions({ summary }, [asked])
+    if (result.kind === 'answered') {
+      showCall(request, result)
+      return result
+    }
     control.throwIfStopped()
-    await followUp(control, request.path, result)
+    if (mayAsk(control, result)) {
+      await askToRepeat(control, request, { round: repeats, detail: result.detail })
+      repeats += 1
+    } else {
+      await followUp(control, request.path, result)
+    }
     control.throwIfStopped()
   }
   throw new CallFailed(request.path, 'put_off', `the call was put off ${MAX_ROUNDS} times`)
 }
 
-/** Returns when the call may ask again, or throws. */
-function followUp(control: RunControl, path: string, result: Exclude<ChatResult, Answered>): Promise<void> {
+/** Returns when the call, or the rest of a batch of calls, may ask again, or throws. */
+export function followUp(control: RunControl, path: string, result: NotAnswered): Promise<void> {
   switch (result.kind) {
     case 'exhausted':
       return control.exhausted(result.stop)
@@ -38,4 +57,19 @@ function followUp(control: RunControl, path: string, result: Exclude<ChatResult,
     case 'failed':
       throw new CallFailed(path, result.reason, result.detail)
   }
+}
+
+/** A run that may repeat nothing by itself leaves it to its owner whether a call that may have been executed is sent again. */
+function mayAsk(control: RunControl, result: NotAnswered): result is Extract<ChatResult, { kind: 'failed' }> {
+  return result.kind === 'failed' && result.reason === 'repeat_not_allowed' && control.rules?.asksToRepeat === true
+}
+
+async function askToRepeat(
+  control: RunControl,
+  { path }: ChatRequest,
+  { round, detail }: { readonly round: number; readonly detail: string },
+): Promise<void> {
+  const question = `The call ${path} may have been executed and paid for already (${detail}). Send it once more?`
+  const answer = await askOwner(control, `${path}/repeat/${round + 1}`, { question, choices: [REPEAT, GIVE_UP] })
+  if (answer !== REPEAT) throw new CallFailed(path, 'repeat_not_allowed', detail)
 }

@@ -3,8 +3,10 @@ import { invariant } from '#domain/invariant.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { sleep } from '@temporalio/workflow'
 import { finishRun } from './ports.ts'
-import { messageOf, type RunControl } from './run-control.ts'
-import { CallFailed, Stop, ToolFailed } from './stop.ts'
+import type { RunControl } from './run-control.ts'
+import { CallFailed, ChildFailed, Stop, ToolFailed } from './stop.ts'
+import { messageOf } from './words.ts'
+import { mayWrapUp } from './wrap-up.ts'
 
 const FIRST_WAIT_MS = 250
 const LAST_WAIT_MS = 5_000
@@ -16,18 +18,57 @@ export type AgentResult =
   | { readonly ok: true; readonly output: unknown }
   | { readonly ok: false; readonly error: unknown }
 
-/** Ends the run whatever happened: decides how, waits for what is in flight, and repeats until the books are closed. */
-export async function finish(control: RunControl, runId: string, result: AgentResult): Promise<RunEnd> {
-  const { end } = control.end(endOf(result))
-  if (end.state === 'failed' && control.isBusy) await control.close()
+/** The work of a run, and what delivers when it is stopped. */
+interface Phases {
+  readonly control: RunControl
+  readonly delivery: RunControl
+}
+
+interface Delivered {
+  readonly end: RunEnd
+  readonly output: unknown
+}
+
+/**
+ * Ends the run whatever happened: decides how, waits for what is in flight, delivers, and repeats until the books are
+ * closed.
+ */
+export async function finish(
+  { control, delivery }: Phases,
+  result: AgentResult,
+  wrapUp: ((draft: unknown) => Promise<unknown>) | undefined,
+): Promise<RunEnd> {
+  const decided = control.end(endOf(result)).end
+  if (decided.state === 'failed' && control.isBusy) await control.close()
   await control.settled()
-  const output = (isDelivered(result) ? result.output : control.draft) ?? null
+  const draft = (isDelivered(result) ? result.output : control.draft) ?? null
+  const { end, output } = await deliver({ control, delivery }, { end: decided, output: draft }, wrapUp)
+  const { runId } = control
   for (let round = 0, waitMs = FIRST_WAIT_MS; ; round += 1) {
     invariant(round < MAX_ROUNDS, 'an attempt stays in flight, so the run cannot be closed')
     const { finished } = await finishRun({ runId, end, output })
     if (finished) return end
     await sleep(waitMs)
     waitMs = Math.min(2 * waitMs, LAST_WAIT_MS)
+  }
+}
+
+/** What a stopped run makes of its draft, from its reserve. Whatever goes wrong then, the draft is there. */
+async function deliver(
+  { control, delivery }: Phases,
+  draft: Delivered,
+  wrapUp: ((draft: unknown) => Promise<unknown>) | undefined,
+): Promise<Delivered> {
+  if (!wrapUp || !(await mayWrapUp(control, draft.end))) return draft
+  try {
+    const output = (await wrapUp(draft.output)) ?? null
+    await delivery.settled()
+    return fitsHistory(output) ? { end: { ...draft.end, state: 'partial' }, output } : draft
+  } catch (error) {
+    const why = error instanceof Stop ? error.end.detail : messageOf(error)
+    delivery.end(draft.end)
+    await delivery.settled()
+    return { ...draft, end: { ...draft.end, detail: `${draft.end.detail} It could not wrap up: ${why}` } }
   }
 }
 
@@ -52,5 +93,6 @@ function failureOf(error: unknown): RunEnd {
   const detail = messageOf(error)
   if (error instanceof CallFailed) return { state: 'failed', reason: 'call_failed', detail }
   if (error instanceof ToolFailed) return { state: 'failed', reason: 'tool_failed', detail }
+  if (error instanceof ChildFailed) return { state: 'failed', reason: 'child_failed', detail }
   return { state: 'failed', reason: 'agent_error', detail }
 }

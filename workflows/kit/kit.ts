@@ -1,17 +1,24 @@
-import type { KitMessage } from '#contracts/activities.ts'
+import type { Budget, KitMessage, PocketMoney } from '#contracts/activities.ts'
 import type { JsonSchema } from '#contracts/agents.ts'
 import type { ToolCatalog, ToolName } from '#contracts/tools.ts'
 import { invariant } from '#domain/invariant.ts'
+import { workflowInfo } from '@temporalio/workflow'
+import { askOwner, type Question } from './ask.ts'
 import { boundedMap } from './bounded-map.ts'
 import { answerOf, type Answered } from './chat.ts'
+import { runChild, type ChildResult } from './children.ts'
 import { fitsHistory } from './finish.ts'
 import type { FromSchema } from './from-schema.ts'
-import { tool } from './ports.ts'
+import { budget, tool } from './ports.ts'
 import type { RunControl } from './run-control.ts'
-import { ToolFailed } from './stop.ts'
+import { Rollover, ToolFailed } from './stop.ts'
 
 /** Of a call within its run, such as `plan` or `read/2`: part of the call's key and of the report. */
 const PATH = /^[a-z0-9][a-z0-9_/-]{0,99}$/
+/** Events after which a history is long. Temporal ends a workflow at 51,200. */
+const LONG_HISTORY = 8_000
+/** What a stopped run calls while it delivers is told apart from its work. */
+const WRAP_UP = 'wrap_up/'
 
 export interface Prompt {
   readonly messages: readonly KitMessage[]
@@ -26,6 +33,16 @@ export interface ObjectSchema {
   readonly schema: JsonSchema
 }
 
+export interface Child {
+  /** Name of its agent. */
+  readonly agent: string
+  readonly input: unknown
+  /** Catalog model; this run's unless given. */
+  readonly model?: string
+  /** What is carved for it, and the most it may have; without it, it spends what this run has left, and never more. */
+  readonly budget?: readonly PocketMoney[]
+}
+
 /**
  * Everything an agent may do. Whatever it does besides is neither replayed, paid for nor stopped with the run. Each kit
  * call may throw `Stop` (see there): let it through.
@@ -34,12 +51,23 @@ export class Kit {
   readonly #runId: string
   readonly #model: string
   readonly #control: RunControl
+  readonly #prefix: string
   readonly #paths = new Set<string>()
+  /** What `rollover` was given in an earlier history of this run; undefined in its first. */
+  readonly resumed: unknown
 
-  constructor(run: { readonly runId: string; readonly model: string; readonly control: RunControl }) {
+  constructor(run: {
+    readonly runId: string
+    readonly model: string
+    readonly control: RunControl
+    readonly isWrapUp?: boolean
+    readonly resumed?: unknown
+  }) {
     this.#runId = run.runId
     this.#model = run.model
     this.#control = run.control
+    this.#prefix = run.isWrapUp ? WRAP_UP : ''
+    this.resumed = run.resumed
   }
 
   /**
@@ -58,7 +86,13 @@ export class Kit {
    */
   chat(path: string, prompt: Prompt): Promise<Answered>
   chat(path: string, prompt: Prompt & { readonly schema?: ObjectSchema }): Promise<Answered> {
-    const request = { model: this.#model, ...prompt, runId: this.#runId, path: this.#claim(path) }
+    const request = {
+      model: this.#model,
+      ...prompt,
+      runId: this.#runId,
+      path: this.#claim(path),
+      ...(this.#prefix && { wrapUp: true as const }),
+    }
     return this.#control.guard(() => answerOf(this.#control, request))
   }
 
@@ -75,11 +109,33 @@ export class Kit {
   tool(path: string, name: string, input: unknown): Promise<{ readonly ref: string; readonly value: unknown }> {
     const request = { runId: this.#runId, path: this.#claim(path), tool: name, input }
     return this.#control.guard(async () => {
-      const result = await tool.executeWithOptions({ summary: `${path} · ${name}` }, [request])
+      const result = await tool.executeWithOptions({ summary: `${request.path} · ${name}` }, [request])
       if (result.kind === 'done') return result
       this.#control.throwIfStopped()
       throw new ToolFailed(path, result.reason, result.detail)
     })
+  }
+
+  /**
+   * Runs another agent as a child run and waits for its end. Its money is carved from what this run has left before it
+   * starts; it is stopped with this run, and what it did not spend comes back.
+   *
+   * @throws ChildFailed when it is refused (it asks for more than is left, say), is cancelled or fails
+   */
+  child(path: string, child: Child): Promise<ChildResult> {
+    const request = { model: this.#model, ...child, runId: this.#runId, path: this.#claim(path) }
+    return this.#control.guardChild(() => runChild(this.#control, request))
+  }
+
+  /** Asks the run's owner, and waits for the answer: the run is paused for input meanwhile. */
+  ask(path: string, question: Question): Promise<string> {
+    const claimed = this.#claim(path)
+    return this.#control.guard(() => askOwner(this.#control, claimed, question))
+  }
+
+  /** What the run has left, as of now: it may be less in a moment. */
+  budget(): Promise<Budget> {
+    return this.#control.guard(() => budget({ runId: this.#runId }))
   }
 
   /** Keeps the latest deliverable: what the run delivers when it is stopped before the agent returns. */
@@ -91,8 +147,25 @@ export class Kit {
     this.#control.draft = draft
   }
 
+  /**
+   * For agents that make hundreds of calls: goes on in a new history when this one is long. The agent's function is then
+   * called again with `kit.resumed` = `state`, and has to go on from there; what a call of the same path and request has
+   * answered before is answered again, at no cost. Call it where nothing is in flight, such as at the end of a round.
+   *
+   * @param state at most `MAX_VALUE_BYTES` as JSON: ids and counters
+   */
+  async rollover(state: unknown): Promise<void> {
+    invariant(fitsHistory(state), 'what a rollover carries is larger than a workflow history takes: carry ids')
+    const { continueAsNewSuggested, historyLength } = workflowInfo()
+    if (!continueAsNewSuggested && historyLength < LONG_HISTORY) return
+    this.#control.throwIfStopped()
+    await this.#control.settled()
+    this.#control.throwIfStopped()
+    throw new Rollover(state)
+  }
+
   /** Works on every item, at most `limit` at a time; results are in the order of the items. */
-  map<Item, Result>(
+  each<Item, Result>(
     items: readonly Item[],
     limit: number,
     work: (item: Item, index: number) => Promise<Result>,
@@ -104,6 +177,6 @@ export class Kit {
     invariant(PATH.test(path), `${path} is no path: use lower-case letters, digits and _ / -`)
     invariant(!this.#paths.has(path), `${path} is used twice: number the calls of a loop`)
     this.#paths.add(path)
-    return path
+    return this.#prefix + path
   }
 }

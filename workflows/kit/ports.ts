@@ -32,7 +32,18 @@ export const { tool } = proxyActivities<ToolActivities>({
 })
 
 /** Short transactions with a 5 s limit of their own; without heartbeats, so this is how soon a dead worker is noticed. */
-export const { beginRun, pauseForMoney, beginClosing, standing, finishRun } = proxyActivities<RunActivities>({
+export const {
+  beginRun,
+  pauseForMoney,
+  downgradeRun,
+  beginClosing,
+  standing,
+  askOwner,
+  openChild,
+  childEnd,
+  budget,
+  finishRun,
+} = proxyActivities<RunActivities>({
   ...bounds,
   startToCloseTimeout: '15 seconds',
 })

@@ -1,16 +1,18 @@
-import type { OnExhausted } from '#contracts/names.ts'
-import type { ClosingRequest, MoneyStop, RunEnd, RunStanding } from '#contracts/activities.ts'
-import { CancellationScope, condition, isCancellation, rootCause } from '@temporalio/workflow'
-import { Stop } from './stop.ts'
+import type { BegunRun, MoneyStop, RunEnd, RunStanding } from '#contracts/activities.ts'
+import { CancellationScope, condition, isCancellation, sleep } from '@temporalio/workflow'
 import * as ports from './ports.ts'
+import { Stop } from './stop.ts'
+import { inWords, messageOf } from './words.ts'
 
-/** A detail is a sentence; a stack of causes is not. */
-const MAX_DETAIL_LENGTH = 500
+/** What `beginRun` said about how the run spends, waits and ends. */
+export type RunRules = Omit<BegunRun, 'input' | 'model'>
 
-/** What `beginRun` said about money. */
-export interface MoneyRules {
-  readonly onExhausted: OnExhausted
-  readonly pauseDeadlineMs: number
+/** `wrap_up`: the run was told to stop, and delivers from its reserve. */
+type Phase = 'work' | 'wrap_up'
+
+/** A child's workflow, as its parent sees it. */
+interface ChildHandle {
+  wake(): Promise<void>
 }
 
 /**
@@ -19,32 +21,54 @@ export interface MoneyRules {
  */
 export class RunControl {
   readonly #runId: string
+  readonly #phase: Phase
   /** Calls and tools run in here: cancelled when the run has to end now. */
   readonly #calls = new CancellationScope({ cancellable: true })
+  /** Child runs run in here: they end with the work, also when calls may finish. */
+  readonly #children = new CancellationScope({ cancellable: true })
+  readonly #handles = new Set<ChildHandle>()
   readonly #inFlight = new Set<Promise<unknown>>()
-  #rules: MoneyRules | undefined
+  #rules: RunRules | undefined
+  #downgraded = false
   #standing: RunStanding = 'running'
   /** Rises with everything that may change the standing; a look is good only if it did not rise meanwhile. */
   #version = 0
   #looking: Promise<void> | undefined
   #waiting: Promise<void> | undefined
-  #closing: Promise<unknown> | undefined
+  #closing: Promise<RunStanding> | undefined
   #stop: Stop | undefined
   /** The latest deliverable: what a run that is stopped delivers. */
   draft: unknown
 
-  constructor(runId: string) {
+  constructor(runId: string, phase: Phase = 'work') {
     this.#runId = runId
+    this.#phase = phase
   }
 
   /** From here on wakes are followed; those that came before are made up for. */
-  begin(rules: MoneyRules): void {
+  begin(rules: RunRules): void {
     this.#rules = rules
+    this.#downgraded = rules.downgraded ?? false
+    if (this.#phase === 'work' && rules.deadlineInMs !== undefined) void this.#expireIn(rules.deadlineInMs)
     if (this.#version > 0) this.#watch()
+  }
+
+  get runId(): string {
+    return this.#runId
+  }
+
+  get rules(): RunRules | undefined {
+    return this.#rules
+  }
+
+  /** Whether its calls use what its owner chose for after its money. */
+  get downgraded(): boolean {
+    return this.#downgraded
   }
 
   wake(): void {
     this.#version += 1
+    for (const child of this.#handles) void this.#track(child.wake())
     if (this.#rules && !this.#stop) this.#watch()
   }
 
@@ -55,6 +79,7 @@ export class RunControl {
   /** Decides how the run ends, unless that is decided already. Nothing of the kit begins after it. */
   end(end: RunEnd): Stop {
     this.#stop ??= new Stop(end)
+    this.#children.cancel()
     return this.#stop
   }
 
@@ -82,7 +107,18 @@ export class RunControl {
 
   /** Does one kit call of the agent: not when the run is to end, and remembered while it is in flight. */
   guard<Result>(work: () => Promise<Result>): Promise<Result> {
-    return this.#track(this.#guarded(work))
+    return this.#track(this.#guarded(this.#calls, work))
+  }
+
+  /** The same for what is a run of its own: it is told of wakes, and does not outlive the work. */
+  guardChild<Result>(work: () => Promise<Result>): Promise<Result> {
+    return this.#track(this.#guarded(this.#children, work))
+  }
+
+  /** From here on the child hears what the run hears. The returned function ends that. */
+  adopt(child: ChildHandle): () => void {
+    this.#handles.add(child)
+    return () => this.#handles.delete(child)
   }
 
   get isBusy(): boolean {
@@ -95,17 +131,60 @@ export class RunControl {
   }
 
   /**
-   * Money refused a call: pauses or ends the run, as its owner chose. Returns when the call may ask again. A run that
-   * ends begins nothing more, but what is in flight is paid for already: it may finish, and its answer be delivered.
+   * Money refused a call: downgrades, pauses or ends the run, as its owner chose. Returns when the call may ask again. A
+   * run that ends begins nothing more, but what is in flight is paid for already: it may finish, and its answer be delivered.
    */
   exhausted(stop: MoneyStop): Promise<void> {
-    if (this.#rules?.onExhausted === 'pause') return this.#wait(() => this.#pause(stop))
+    const choice = this.#choice()
+    if (choice === 'downgrade') return this.#wait(() => this.#downgrade(stop))
+    if (choice === 'pause') return this.#wait(() => this.#pause(stop))
     throw this.end({ state: 'cancelled', reason: 'money_exhausted', detail: inWords(stop), stop })
   }
 
   /** The envelope is frozen: returns when the run is running again. */
   frozen(): Promise<void> {
     return this.#wait(() => this.#look())
+  }
+
+  /**
+   * Asks `question` until it has an answer, once now and once after each wake. Undefined when `limitMs` is over before.
+   */
+  async untilTold<Answer>(ask: () => Promise<Answer | undefined>, limitMs: number): Promise<Answer | undefined> {
+    const isOver = { value: false }
+    const timer = new CancellationScope({ cancellable: true })
+    const wait = timer.run(async () => {
+      await sleep(limitMs)
+      isOver.value = true
+    })
+    wait.catch(() => {})
+    try {
+      for (;;) {
+        const seen = this.#version
+        const answer = await ask()
+        this.throwIfStopped()
+        if (answer !== undefined) return answer
+        await condition(() => this.#version !== seen || this.#stop !== undefined || isOver.value)
+        this.throwIfStopped()
+        if (isOver.value) return undefined
+      }
+    } finally {
+      timer.cancel()
+    }
+  }
+
+  /** Nobody came before the deadline of a pause: the run ends, unless it is going on after all. */
+  async expirePause(detail: string): Promise<void> {
+    const isWrappedUp = this.#rules?.hasWrapUp === true
+    const standing = await this.#close({ reason: 'pause_expired', detail, from: 'paused', wrapUp: isWrappedUp })
+    this.#version += 1
+    if (standing === 'running' || standing === 'paused') return this.#apply(standing)
+    throw this.end({ state: 'partial', reason: 'pause_expired', detail })
+  }
+
+  #choice(): 'pause' | 'downgrade' | 'cancel' {
+    if (this.#phase === 'wrap_up' || !this.#rules) return 'cancel'
+    const { onExhausted, afterDowngrade = 'cancel' } = this.#rules
+    return onExhausted === 'downgrade' && this.#downgraded ? afterDowngrade : onExhausted
   }
 
   /** All who wait, wait together: one pause, one deadline, one look for each wake. */
@@ -127,21 +206,35 @@ export class RunControl {
     else await this.#look()
   }
 
-  async #untilRunning(): Promise<void> {
-    this.throwIfStopped()
-    if (this.#standing !== 'paused') return
-    const limitMs = this.#rules?.pauseDeadlineMs ?? 0
-    const isOver = await condition(() => this.#standing !== 'paused' || this.#stop !== undefined, limitMs)
-    this.throwIfStopped()
-    if (isOver) return
-    const detail = 'The run was paused and nobody resumed it before its deadline.'
-    const standing = await this.#close({ reason: 'pause_expired', detail, from: 'paused' })
-    if (standing !== 'running') throw this.end({ state: 'partial', reason: 'pause_expired', detail })
+  async #downgrade(stop: MoneyStop): Promise<void> {
+    const standing = await ports.downgradeRun({ runId: this.#runId, stop })
+    this.#downgraded = true
     this.#version += 1
     this.#apply(standing)
   }
 
-  #close(request: Omit<ClosingRequest, 'runId'>): Promise<RunStanding> {
+  async #untilRunning(): Promise<void> {
+    for (;;) {
+      this.throwIfStopped()
+      if (this.#standing !== 'paused') return
+      const limitMs = this.#rules?.pauseDeadlineMs ?? 0
+      const isOver = await condition(() => this.#standing !== 'paused' || this.#stop !== undefined, limitMs)
+      this.throwIfStopped()
+      if (isOver) return
+      await this.expirePause('The run was paused and nobody resumed it before its deadline.')
+    }
+  }
+
+  /** Its time is over: nothing begins any more, and what is in flight is aborted. */
+  async #expireIn(deadlineMs: number): Promise<void> {
+    await sleep(deadlineMs)
+    if (this.#stop) return
+    this.end({ state: 'partial', reason: 'deadline', detail: 'The time of the run was over.' })
+    this.#calls.cancel()
+    if (this.#rules?.hasWrapUp !== true) void this.#track(this.close())
+  }
+
+  #close(request: Omit<Parameters<typeof ports.beginClosing>[0], 'runId'>): Promise<RunStanding> {
     return CancellationScope.nonCancellable(() => ports.beginClosing({ runId: this.#runId, ...request }))
   }
 
@@ -171,14 +264,20 @@ export class RunControl {
   }
 
   #apply(standing: RunStanding): void {
+    const isNew = this.#standing !== standing
     this.#standing = standing
     if (standing === 'closing' || standing === 'finished') this.cancel('The run was told to stop.')
+    if (standing === 'wrapping_up' && this.#phase === 'work') {
+      this.end({ state: 'cancelled', reason: 'cancelled', detail: 'The run was told to stop and to deliver.' })
+    }
+    // Children that were frozen with the run look at their own rows.
+    if (isNew) for (const child of this.#handles) void this.#track(child.wake())
   }
 
-  async #guarded<Result>(work: () => Promise<Result>): Promise<Result> {
+  async #guarded<Result>(scope: CancellationScope, work: () => Promise<Result>): Promise<Result> {
     this.throwIfStopped()
     try {
-      return await this.#calls.run(work)
+      return await scope.run(work)
     } catch (error) {
       if (isCancellation(error)) this.throwIfStopped()
       throw error
@@ -192,13 +291,4 @@ export class RunControl {
     promise.then(forget, forget)
     return promise
   }
-}
-
-export function messageOf(error: unknown): string {
-  const text = error instanceof Error ? (rootCause(error) ?? error.message) : String(error)
-  return text.slice(0, MAX_DETAIL_LENGTH)
-}
-
-function inWords(stop: MoneyStop): string {
-  return `${stop.limit}: the call needs ${stop.needed} ${stop.currency}, ${stop.free} ${stop.currency} are free.`
 }

@@ -35,3 +35,17 @@ export class CallFailed extends StepFailed {
 export class ToolFailed extends StepFailed {
   override readonly name = 'ToolFailed'
 }
+
+/** A child run that was not opened, or ended without a result. */
+export class ChildFailed extends StepFailed {
+  override readonly name = 'ChildFailed'
+}
+
+/** What `kit.rollover` throws: the workflow goes on in a new history. Like `Stop` it is no `Error`. */
+export class Rollover {
+  readonly state: unknown
+
+  constructor(state: unknown) {
+    this.state = state
+  }
+}

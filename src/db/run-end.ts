@@ -1,0 +1,85 @@
+import type { ClosingRequest, FinishRequest, RunStanding } from '#contracts/activities.ts'
+import { isTerminal, mayBecome } from '#domain/run-states.ts'
+import { sql, type Kysely, type Transaction } from 'kysely'
+import type { Scope } from './database.ts'
+import { closeTree } from './envelope.ts'
+import { setGate } from './ledger.ts'
+import { become, lockState, markEnding, runQuery, standingAs, standingOf } from './run.ts'
+import type { Database } from './schema.ts'
+
+/**
+ * From this commit on no request of the work begins; those in flight are aborted, or may finish when the run wraps up.
+ * Money that is out comes back as they settle.
+ */
+export async function beginClosing(db: Kysely<Database>, scope: Scope, request: ClosingRequest): Promise<RunStanding> {
+  const { runId } = request
+  return db.transaction().execute(async (trx) => {
+    const run = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    const gate = (to: 'open' | 'frozen' | 'closing', envelopeId = run.envelope_id) =>
+      setGate(trx, scope, { envelopeId, gate: to, reason: request.reason })
+    // Freezing takes the envelope's lock, so that a top-up comes either before the look at the state or after the end.
+    await gate('frozen')
+    const state = await lockState(trx, scope, runId)
+    const now = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    if (isTerminal(state)) return 'finished'
+    if (now.gate === 'closing' || now.gate === 'closed') return 'closing'
+    if (request.from === 'paused' && state !== 'paused') {
+      if (run.gate === 'open') await gate('open')
+      return standingOf(trx, scope, runId)
+    }
+    await markEnding(trx, scope, { runId, why: request })
+    const reserve = request.wrapUp ? await reserveOf(trx, scope, run.envelope_id) : undefined
+    if (reserve === undefined) return standingAs({ ...now, gate: await gate('closing') })
+    await markWrappingUp(trx, scope, runId)
+    await gate('open', reserve)
+    return 'wrapping_up'
+  })
+}
+
+/** Records that a run is to deliver what it has; its time of that stands. */
+export async function markWrappingUp(trx: Transaction<Database>, scope: Scope, runId: string): Promise<void> {
+  await trx
+    .updateTable('run')
+    .set({ wrapping_up_at: sql<Date>`coalesce(wrapping_up_at, clock_timestamp())` })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', runId)
+    .execute()
+}
+
+/** The wrap-up reserve of an envelope, unless it is empty or closed. */
+async function reserveOf(trx: Transaction<Database>, scope: Scope, envelopeId: string): Promise<string | undefined> {
+  const { rows } = await sql<{ id: string }>`
+    select e.id from envelope e
+    where e.parent_id = ${envelopeId} and e.project_id = ${scope.projectId} and e.kind = 'wrap_up'
+      and e.gate not in ('closing', 'closed')
+      and exists (select from account a where a.envelope_id = e.id and a.posted_credit > a.posted_debit)
+    limit 1`.execute(trx)
+  return rows[0]?.id
+}
+
+/**
+ * Closes the envelope, what is below it first, and writes the final state in one transaction, unless a hold is open. The
+ * gate is set in a transaction of its own before: closing locks the wallet first, and the gate the envelope.
+ */
+export async function finishRun(
+  db: Kysely<Database>,
+  scope: Scope,
+  request: FinishRequest,
+): Promise<{ readonly finished: boolean }> {
+  const { runId, end } = request
+  const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
+  if (isTerminal(row.state)) return { finished: true }
+  const envelope = { envelopeId: row.envelope_id, reason: end.reason }
+  await setGate(db, scope, { ...envelope, gate: 'closing' })
+  return db.transaction().execute(async (trx) => {
+    const verdict = await closeTree(trx, scope, envelope)
+    if (verdict !== 'closed') return { finished: false }
+    const from = await lockState(trx, scope, runId)
+    if (isTerminal(from)) return { finished: true }
+    if (end.state !== 'completed') await markEnding(trx, scope, { runId, why: end })
+    const to = mayBecome(from, end.state) ? end.state : 'cancelled'
+    const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
+    await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
+    return { finished: true }
+  })
+}
