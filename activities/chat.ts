@@ -6,7 +6,7 @@ import {
   type MoneyStop,
 } from '#contracts/activities.ts'
 import { checkJsonSchema } from '#contracts/json-schema.ts'
-import type { CallBody, CallResult, HoldRefusal } from '#calls/call.ts'
+import type { CallBody, CallRequest, CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import { executeCall } from '#calls/execute.ts'
 import { Draining } from '#calls/gate-watch.ts'
@@ -49,13 +49,13 @@ async function chat(engine: Engine, request: ChatRequest, signal: AbortSignal): 
 export function spendingOf(
   facts: RunFacts,
   { model, downgraded, wrapUp, repeats = 0 }: Pick<ChatRequest, 'model' | 'downgraded' | 'wrapUp' | 'repeats'>,
-): Pick<RunFacts, 'model' | 'envelopeId' | 'bounds' | 'mayRepeat'> {
+): Pick<CallRequest, 'model' | 'envelopeId' | 'bounds' | 'granted'> {
   const down = downgraded ? facts.downgrade : undefined
   return {
     model: down?.model ?? model,
     bounds: down?.bounds ?? facts.bounds,
     envelopeId: (wrapUp ? facts.wrapUpEnvelopeId : undefined) ?? facts.envelopeId,
-    mayRepeat: facts.mayRepeat + repeats,
+    granted: repeats,
   }
 }
 

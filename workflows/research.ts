@@ -91,6 +91,7 @@ export const research = defineAgent({
   description: 'Answers a question from a corpus of documents, with verbatim citations.',
   input: inputSchema,
   run: (kit, input) => answerQuestion({ ...input, kit, quotes: new Map(), gaps: [] }),
+  wrapUp: (kit, input, draft) => answerFromDraft(kit, input, draft),
 })
 
 async function answerQuestion(research: Research): Promise<ResearchOutput> {
@@ -114,6 +115,24 @@ async function answerQuestion(research: Research): Promise<ResearchOutput> {
   // An answer that cites nothing is supported by nothing.
   if (isNotFound(text) || cited.citations.length === 0) return notFound(research)
   return { question, found: true, ...cited, gaps: research.gaps }
+}
+
+/** A stopped run's answer: from the quotes that it found until then, if there are any. */
+async function answerFromDraft(kit: Kit, { question, corpusId }: ResearchInput, draft: unknown): Promise<unknown> {
+  if (!isDraft(draft) || draft.citations.length === 0) return draft
+  const notes = draft.citations.map(({ passageId, quote }) => ({ passage: passageId, quote }))
+  const registry = await kit.tool('cite', 'cite', { corpusId, notes })
+  const messages = writeMessages(question, registry.ref)
+  const { text = '' } = await kit.chat('write', { messages, maxTokens: WRITE_TOKENS })
+  const cited = citeAnswer(text, registry.value.citations)
+  if (isNotFound(text) || cited.citations.length === 0) return draft
+  const gaps = [...draft.gaps, 'the run was stopped before everything was read']
+  return { question, found: true, ...cited, gaps, partial: true }
+}
+
+/** A checkpoint of this agent's own. */
+function isDraft(draft: unknown): draft is ResearchOutput {
+  return typeof draft === 'object' && draft !== null && 'citations' in draft && 'gaps' in draft
 }
 
 /** The question itself and queries for its aspects, at most `breadth` together. */

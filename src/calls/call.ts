@@ -22,6 +22,8 @@ export interface CallRequest {
   readonly bounds?: readonly RouteBounds[] | undefined
   /** How often it may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
+  /** How often besides that, because a person who was asked has allowed it. */
+  readonly granted?: number
   /** Left out: refuse. */
   readonly tight?: Tight | undefined
   /** May be answered with the project's stored answer to the same request, so old at most, and lets others use its own. */

@@ -57,6 +57,7 @@ function decideOn(execution: Execution, steps: readonly Step[]): Decision {
     routes: choice.candidates.map(({ route }) => ({ name: route.name, readyInMs: readyInMs(execution, route) })),
     attempts: steps.map(pastAttempt),
     mayRepeat: request.mayRepeat,
+    granted: request.granted ?? 0,
     maxAttempts: MAX_ATTEMPTS,
     maxTotalMs: MAX_TOTAL_MS,
     jitter: engine.random(),

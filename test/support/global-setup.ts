@@ -46,7 +46,7 @@ export async function setup(project: TestProject): Promise<Stop> {
   const stops: Stop[] = []
   const provided = project.vitest.getRootProject().getProvidedContext()
   if (!('postgres' in provided)) stops.push(await providePostgres(project))
-  if (project.name === 'e2e') stops.push(await provideTemporal(project))
+  if (project.name === 'e2e' || project.name === 'long') stops.push(await provideTemporal(project))
   return async () => {
     for (const stop of stops.toReversed()) await stop()
   }
