@@ -62,6 +62,14 @@ export const cancelRequestSchema = z
   })
   .nullish()
 
+/** The body may be left out. */
+export const emptyRequestSchema = z.strictObject({}).nullish()
+
+export const answerRequestSchema = z.strictObject({
+  path: storableText.min(1).max(300).optional().describe('Of the question; may be left out when one is open.'),
+  answer: storableText.trim().min(1).max(4_000).describe('One of its choices, if it has some.'),
+})
+
 const pocketSchema = z.object({
   balanceClass: z.enum(BALANCE_CLASSES),
   currency: z.string(),

@@ -1,3 +1,4 @@
+import { placeOf, type RunPlace } from '#domain/run-actions.ts'
 import { isTerminal, type RunState } from '#domain/run-states.ts'
 import type { EndReason, MoneyStop, PauseReason, RunStanding } from '#contracts/activities.ts'
 import type { Tight } from '#contracts/call-choices.ts'
@@ -111,7 +112,7 @@ export async function become(
     .set({
       state: change.to,
       ...(change.why !== undefined && whyColumns(change.why)),
-      ...(change.from === 'queued' && { started_at: sql<Date>`clock_timestamp()` }),
+      ...(change.from === 'queued' && change.to !== 'paused' && { started_at: sql<Date>`clock_timestamp()` }),
       ...(ends && { finished_at: sql<Date>`clock_timestamp()`, output: json(change.output ?? null) }),
     })
     .where('project_id', '=', scope.projectId)
@@ -136,6 +137,21 @@ export function standingAs(run: {
   if (run.gate === 'closing' || run.gate === 'closed') return 'closing'
   if (run.wrapping_up_at !== null) return 'wrapping_up'
   return run.state === 'paused' || run.gate === 'frozen' ? 'paused' : 'running'
+}
+
+/** Where a run stands for whoever acts on it; locked. Its envelope was locked before, so that its gate stays. */
+export async function lockPlace(
+  trx: Transaction<Database>,
+  scope: Scope,
+  runId: string,
+): Promise<{ readonly place: RunPlace; readonly state: RunState; readonly hasBegun: boolean }> {
+  await lockState(trx, scope, runId)
+  const run = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+  const { state, reason } = run
+  const standing = standingAs(run)
+  const isEnding = run.ending_at !== null || standing === 'closing'
+  const place = placeOf({ state, reason, isEnding, isWrappingUp: standing === 'wrapping_up' })
+  return { place, state, hasBegun: run.started_at !== null }
 }
 
 export async function lockState(trx: Transaction<Database>, scope: Scope, runId: string): Promise<RunState> {
