@@ -22,6 +22,7 @@ import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
 import { routeHealthRoutes } from './route-health-routes.ts'
 import { runActionRoutes } from './run-action-routes.ts'
+import { runAgainRoutes } from './run-again-routes.ts'
 import { runStartRoutes } from './run-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
@@ -78,6 +79,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         corpusRoutes,
         passageRoutes,
         runStartRoutes,
+        runAgainRoutes,
         runActionRoutes,
         runReadRoutes,
         reportRoutes,

@@ -4,7 +4,7 @@ import { startRun } from '#db/run-start.ts'
 import { callerOfRequest, projectOf } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
-import { makeRunCheck } from './run-request.ts'
+import { makeRunCheck, START_PROBLEMS } from './run-request.ts'
 
 const tags = ['Runs']
 
@@ -18,17 +18,7 @@ export function runStartRoutes(app: Api, deps: ApiDeps): void {
     {
       config: {
         access: 'project',
-        problems: [
-          'invalid_amount',
-          'unknown_agent',
-          'unknown_model',
-          'no_price',
-          'no_route',
-          'route_not_allowed',
-          'not_found',
-          'wallet_short',
-          'debt_outstanding',
-        ],
+        problems: START_PROBLEMS,
       },
       schema: {
         tags,

@@ -21,6 +21,10 @@ export interface RunFacts {
   readonly mayRepeat: number
   readonly tight: Tight
   readonly reuse: { readonly maxAgeMs: number } | undefined
+  /** The run whose stored answers are its own, up to where it was forked. */
+  readonly fork: { readonly sourceRunId: string } | undefined
+  /** The longest prompt of a call. */
+  readonly inputTokensPerCall: number | undefined
   /** What its calls may use: of the run, and of its key. */
   readonly bounds: readonly RouteBounds[]
   /** What they use in place of that once the run was downgraded. */
@@ -48,7 +52,7 @@ export async function runFacts(db: Kysely<Database>, runId: string): Promise<Run
     )
     .select('reserve.id as reserve_id')
     .executeTakeFirstOrThrow()
-  const { mayRepeat, constraints, tight, reuse, downgrade } = runOptionsSchema.parse(row.options)
+  const { mayRepeat, constraints, tight, reuse, downgrade, limits } = runOptionsSchema.parse(row.options)
   const ofKey = keyConstraintsSchema.parse(row.constraints)
   return {
     scope: { projectId: row.project_id },
@@ -59,6 +63,8 @@ export async function runFacts(db: Kysely<Database>, runId: string): Promise<Run
     mayRepeat,
     tight,
     reuse: reuse ? { maxAgeMs: reuse.maxAgeSeconds * 1_000 } : undefined,
+    fork: row.source_run_id !== null && row.reuse_before !== null ? { sourceRunId: row.source_run_id } : undefined,
+    inputTokensPerCall: limits?.inputTokensPerCall,
     bounds: constraintsOf(constraints, ofKey),
     downgrade: downgrade
       ? { model: downgrade.model, bounds: constraintsOf(downgrade.constraints ?? constraints, ofKey) }
@@ -184,6 +190,7 @@ export function runQuery(db: Kysely<Database>, scope: Scope, runId: string) {
       'run.downgraded_at',
       'run.wrapping_up_at',
       'run.priority',
+      'run.source_run_id',
       'envelope.gate',
     ])
     .where('run.project_id', '=', scope.projectId)
