@@ -21,7 +21,9 @@ import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
 import { routeHealthRoutes } from './route-health-routes.ts'
-import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
+import { runActionRoutes } from './run-action-routes.ts'
+import { runAgainRoutes } from './run-again-routes.ts'
+import { runStartRoutes } from './run-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
@@ -77,7 +79,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         corpusRoutes,
         passageRoutes,
         runStartRoutes,
-        runChangeRoutes,
+        runAgainRoutes,
+        runActionRoutes,
         runReadRoutes,
         reportRoutes,
         eventRoutes,

@@ -1,7 +1,7 @@
 import type { AgentManifest } from '#contracts/agents.ts'
 import type { RunRequest } from '#contracts/api-run.ts'
 import type { CatalogModel, Route } from '#contracts/catalog.ts'
-import { Problem } from '#contracts/codes.ts'
+import { Problem, type ProblemCode } from '#contracts/codes.ts'
 import { constraintsOf } from '#contracts/constraints.ts'
 import { constraintsOfKey } from '#db/api-key.ts'
 import { sellPriceOf, type SellPriceAnswer } from '#calls/sell.ts'
@@ -18,6 +18,21 @@ import { problemOf } from './validation.ts'
 
 /** Checks a run before any money moves: everything that would stop it later is refused now, with its reason. */
 export type RunCheck = (db: Kysely<Database>, scope: Scope, asked: AskedRun) => Promise<CheckedRun>
+
+/** What a run may be refused for before it begins. */
+export const START_PROBLEMS: readonly ProblemCode[] = [
+  'invalid_amount',
+  'unknown_agent',
+  'unknown_model',
+  'no_price',
+  'no_route',
+  'no_quote',
+  'route_not_allowed',
+  'not_found',
+  'wallet_short',
+  'debt_outstanding',
+  'limit_short',
+]
 
 interface AskedRun {
   readonly request: RunRequest

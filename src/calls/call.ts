@@ -28,6 +28,10 @@ export interface CallRequest {
   readonly tight?: Tight | undefined
   /** May be answered with the project's stored answer to the same request, so old at most, and lets others use its own. */
   readonly reuse?: { readonly maxAgeMs: number } | undefined
+  /** Its run was forked: the run whose answers to the same calls are its own, at no cost. */
+  readonly fork?: { readonly sourceRunId: string } | undefined
+  /** The longest prompt it may have; a longer one fails the call before anything is held. */
+  readonly inputTokensPerCall?: number | undefined
   /** Told each piece of the answer as it comes. Once it was told any, the call is not sent again: it fails. */
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */

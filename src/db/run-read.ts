@@ -1,10 +1,11 @@
 import type { RunSummary, RunView } from '#contracts/api-run.ts'
 import type { BalanceClass } from '#contracts/names.ts'
-import { choicesSchema, moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
+import { moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
 import { toAmount } from '#domain/money.ts'
 import type { RunState } from '#domain/run-states.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
+import { openQuestions } from './run-question.ts'
 import type { Database } from './schema.ts'
 
 const SUMMARY_COLUMNS = Object.freeze([
@@ -82,18 +83,10 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
 
 /** What the run waits to be answered, the first one asked first. */
 async function openQuestion(db: Kysely<Database>, scope: Scope, runId: string): Promise<RunView['question']> {
-  const row = await db
-    .selectFrom('run_question')
-    .select(['path', 'question', 'choices', 'asked_at'])
-    .where('run_id', '=', runId)
-    .where('project_id', '=', scope.projectId)
-    .where('answered_at', 'is', null)
-    .orderBy('asked_at')
-    .limit(1)
-    .executeTakeFirst()
-  if (!row) return null
-  const { path, question, choices, asked_at: askedAt } = row
-  return { path, text: question, choices: choicesSchema.parse(choices), askedAt: askedAt.toISOString() }
+  const [first] = await openQuestions(db, scope, runId)
+  if (!first) return null
+  const { path, text, choices, askedAt } = first
+  return { path, text, choices: choices && [...choices], askedAt: askedAt.toISOString() }
 }
 
 interface PocketRow {

@@ -6,7 +6,8 @@ import { WAKE_SIGNAL } from '#contracts/activities.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { addDocuments, createCorpus } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
-import { cancelRun, startRun, topUpRun } from '#db/run-commands.ts'
+import { cancelRun, topUpRun } from '#db/run-commands.ts'
+import { startRun } from '#db/run-start.ts'
 import type { RunState } from '#domain/run-states.ts'
 import { startWorker, type RunningWorker } from '#src/worker.ts'
 import * as testAgents from './agents/index.ts'
@@ -131,7 +132,9 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
       await wake(runId)
     },
     async cancel(runId) {
-      await db.transaction().execute((trx) => cancelRun(trx, scope, { runId, reason: undefined, nowMs: Date.now() }))
+      await db
+        .transaction()
+        .execute((trx) => cancelRun(trx, scope, { runId, mode: 'now', reason: undefined, nowMs: Date.now() }))
       await wake(runId)
     },
     until: (runId, states) =>
