@@ -138,7 +138,6 @@ test('a child without money waits for the top-up of the tree, and goes on where 
   const told = await world.db.selectFrom('event').select('kind').where('run_id', '=', runId).execute()
   expect(told.map(({ kind }) => kind)).toContain('run.child_paused')
   await world.topUp(runId, '0.5')
-  await world.wake(childId)
   expect(await world.until(runId, ['completed', 'failed'])).toMatchObject({
     state: 'completed',
     output: { ends: [{ state: 'completed', output: { done: 12 } }] },
