@@ -4,6 +4,7 @@ import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { makeSecret } from '#api/project-routes.ts'
+import { temporalSchedules } from '#api/temporal-schedules.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
@@ -32,7 +33,8 @@ export async function startServer(config: Config): Promise<RunningServer> {
   const db = connectDatabase(config.database)
   const { address, namespace, taskQueue } = config.temporal
   const connection = Connection.lazy({ ...connectionOptions, address })
-  const orchestrator = temporalOrchestrator({ client: new Client({ connection, namespace }), taskQueue })
+  const client = new Client({ connection, namespace })
+  const orchestrator = temporalOrchestrator({ client, taskQueue })
   const nowMs = () => Date.now()
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
   const app = await buildApi({
@@ -46,7 +48,9 @@ export async function startServer(config: Config): Promise<RunningServer> {
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },
   })
-  const dispatcher = startDispatcher({ db, orchestrator, log: app.log, monotonicMs: () => performance.now() })
+  const monotonicMs = () => performance.now()
+  const clock = temporalSchedules({ client, taskQueue })
+  const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
   const complain = (sentence: string) => app.log.error(sentence)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })

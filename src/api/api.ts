@@ -22,6 +22,7 @@ import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
 import { routeHealthRoutes } from './route-health-routes.ts'
 import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
+import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './schedule-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
@@ -80,6 +81,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         runChangeRoutes,
         runReadRoutes,
         reportRoutes,
+        scheduleRoutes,
+        scheduleChangeRoutes,
+        scheduleReadRoutes,
         eventRoutes,
         reconcileRoutes,
       ]) {
