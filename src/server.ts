@@ -3,8 +3,10 @@ import { isKey } from '#api/access.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
+import { startReconciler } from '#api/reconciler.ts'
 import { makeSecret } from '#api/project-routes.ts'
 import { temporalSchedules } from '#api/temporal-schedules.ts'
+import { temporalCensus } from '#api/workflow-census.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
@@ -51,6 +53,8 @@ export async function startServer(config: Config): Promise<RunningServer> {
   const monotonicMs = () => performance.now()
   const clock = temporalSchedules({ client, taskQueue })
   const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
+  const census = temporalCensus({ client, taskQueue })
+  const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
   const complain = (sentence: string) => app.log.error(sentence)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })
@@ -67,6 +71,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     async stop() {
       await app.close()
       await dispatcher.stop()
+      await reconciler.stop()
       await sealer.stop()
       await connection.close()
       await db.destroy()
