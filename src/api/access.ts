@@ -32,6 +32,7 @@ const NAMES = {
   call: 'call',
   corpus: 'corpus',
   api_key: 'key',
+  schedule: 'schedule',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */

@@ -24,6 +24,7 @@ import { routeHealthRoutes } from './route-health-routes.ts'
 import { runActionRoutes } from './run-action-routes.ts'
 import { runAgainRoutes } from './run-again-routes.ts'
 import { runStartRoutes } from './run-routes.ts'
+import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './schedule-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
@@ -83,6 +84,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         runActionRoutes,
         runReadRoutes,
         reportRoutes,
+        scheduleRoutes,
+        scheduleChangeRoutes,
+        scheduleReadRoutes,
         eventRoutes,
         reconcileRoutes,
       ]) {

@@ -159,7 +159,7 @@ function noReport(reason: NoReport, asked: z.infer<typeof reportQuerySchema> & {
   }
 }
 
-function projectToList(request: FastifyRequest, asked: string | undefined): string {
+export function projectToList(request: FastifyRequest, asked: string | undefined): string {
   const projectId = asked ?? callerOfRequest(request).projectId
   if (projectId !== null) return projectId
   const fault = { path: 'query.projectId', message: 'is missing' }

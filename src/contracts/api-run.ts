@@ -144,7 +144,11 @@ export const runSchema = runSummarySchema
     priority: z.int(),
     parentRunId: z.uuid().nullable().describe('The run that it is a child of.'),
     sourceRunId: z.uuid().nullable().describe('The run that it repeats, or was forked from.'),
-    scheduleId: z.uuid().nullable(),
+    scheduleId: z.uuid().nullable().describe('What started it by the clock.'),
+    queue: z
+      .object({ position: z.int() })
+      .nullable()
+      .describe("While it waits for one of its project's places: how many are served before it, and itself."),
     deadlineAt: moment.nullable().describe('When its time is over.'),
     downgradedAt: moment.nullable(),
     question: z

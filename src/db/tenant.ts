@@ -13,6 +13,7 @@ const TABLES = Object.freeze({
   call: { table: 'call', tenant: 'project_id' },
   corpus: { table: 'corpus', tenant: 'project_id' },
   api_key: { table: 'api_key', tenant: 'project_id' },
+  schedule: { table: 'schedule', tenant: 'project_id' },
 })
 
 export type Noun = keyof typeof TABLES
