@@ -159,7 +159,8 @@ function noReport(reason: NoReport, asked: z.infer<typeof reportQuerySchema> & {
   }
 }
 
-function projectToList(request: FastifyRequest, asked: string | undefined): string {
+/** The project that a listing is of: the caller's own, or the one that an operator names. */
+export function projectToList(request: FastifyRequest, asked: string | undefined): string {
   const projectId = asked ?? callerOfRequest(request).projectId
   if (projectId !== null) return projectId
   const fault = { path: 'query.projectId', message: 'is missing' }
