@@ -15,7 +15,7 @@ import { formatNano } from '#domain/money.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { asActivity, workerShutdown } from './failure.ts'
 import { withHeartbeat } from './heartbeat.ts'
-import { parseObject } from './object.ts'
+import { parseObject } from '#domain/json-answer.ts'
 import { loadContents } from './prompt-contents.ts'
 import { renderMessages } from './render.ts'
 

@@ -23,6 +23,7 @@ const files = [
   '0017_routes',
   '0018_look_ups',
   '0019_lifecycle',
+  '0020_datasets',
   '0021_thresholds',
   '0022_schedules',
 ] as const

@@ -1,4 +1,5 @@
 import { createCallActivities } from '#activities/chat.ts'
+import { createMapActivities } from '#activities/map.ts'
 import { createRunActivities } from '#activities/run.ts'
 import { createScheduleActivities } from '#activities/schedule.ts'
 import { createToolActivities } from '#activities/tool.ts'
@@ -56,13 +57,14 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const complain = (sentence: string) => void process.stderr.write(`${sentence}\n`)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const connection = await NativeConnection.connect({ address })
-  const worker = await Worker.create({
+  const worker: Worker = await Worker.create({
     connection,
     namespace,
     taskQueue,
     workflowsPath: options.workflowsPath ?? WORKFLOWS,
     activities: {
       ...createCallActivities({ engine }),
+      ...createMapActivities({ engine, isEnding: () => worker.getState() !== 'RUNNING' }),
       ...createToolActivities({ db, storeOf: (scope) => corpusStore(db, scope) }),
       ...createRunActivities({ engine, agents: options.agents ?? manifests }),
       ...createScheduleActivities({ db, nowMs }),

@@ -1,1 +1,2 @@
+export { map } from './map.ts'
 export { research } from './research.ts'

@@ -1,5 +1,5 @@
 import { WAKE_SIGNAL, type RunEnd } from '#contracts/activities.ts'
-import type { AgentManifest, JsonSchema, PlannedStep } from '#contracts/agents.ts'
+import type { AgentManifest, JsonSchema, PlanFacts, PlannedStep } from '#contracts/agents.ts'
 import { CancellationScope, continueAsNew, defineSignal, setHandler } from '@temporalio/workflow'
 import { Kit } from './kit/kit.ts'
 import { finish, type AgentResult } from './kit/finish.ts'
@@ -28,7 +28,7 @@ interface AgentDefinition<Schema> {
   readonly description: string
   readonly input: Schema
   /** What a run with this input does, for a dry run. Pure: neither clock nor kit. */
-  plan?(input: FromSchema<Schema>): readonly PlannedStep[]
+  plan?(input: FromSchema<Schema>, facts: PlanFacts): readonly PlannedStep[]
   /** Returns the run's output: at most `MAX_VALUE_BYTES`. */
   run(kit: Kit, input: FromSchema<Schema>): Promise<unknown>
   /**
@@ -53,7 +53,9 @@ export function defineAgent<const Schema extends JsonSchema>(definition: AgentDe
     name,
     description,
     input,
-    ...(definition.plan && { plan: (given: unknown) => definition.plan?.(typed(given)) ?? [] }),
+    ...(definition.plan && {
+      plan: (given: unknown, facts: PlanFacts = {}) => definition.plan?.(typed(given), facts) ?? [],
+    }),
   }
   return Object.assign((run: RunStart): Promise<RunEnd> => runAgent(run, body), { manifest })
 }

@@ -31,6 +31,7 @@ const NAMES = {
   run: 'run',
   call: 'call',
   corpus: 'corpus',
+  dataset: 'dataset',
   api_key: 'key',
   schedule: 'schedule',
 } as const

@@ -5,6 +5,7 @@ import { balanceRoutes } from './balance-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
+import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
@@ -79,6 +80,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         invoiceRoutes,
         corpusRoutes,
         passageRoutes,
+        datasetUploadRoutes,
+        datasetReadRoutes,
         runStartRoutes,
         runAgainRoutes,
         runActionRoutes,

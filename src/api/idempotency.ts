@@ -5,6 +5,7 @@ import { sha256 } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import type { Kysely, Transaction } from 'kysely'
+import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { callerOfRequest } from './access.ts'
 
@@ -39,13 +40,20 @@ export function readIdempotencyKeys(app: FastifyInstance): void {
       })
     }
     const caller = callerOfRequest(request)
-    const path = request.url.split('?')[0]
+    const { method, url, body } = request
     request.once = {
       scope: caller.projectId ?? caller.organisationId,
       key,
-      digest: digestOf(`${request.method} ${path}`, request.body),
+      // What a file is, is said beside it.
+      digest: Buffer.isBuffer(body)
+        ? digestOfFile(`${method} ${url}`, body)
+        : digestOf(`${method} ${url.split('?')[0]}`, body),
     }
   })
+}
+
+function digestOfFile(what: string, file: Buffer): Buffer {
+  return createHash('sha256').update(`${what}\n`).update(file).digest()
 }
 
 function digestOf(what: string, body: unknown): Buffer {

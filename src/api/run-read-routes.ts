@@ -159,6 +159,7 @@ function noReport(reason: NoReport, asked: z.infer<typeof reportQuerySchema> & {
   }
 }
 
+/** The project that a listing is of: the caller's own, or the one that an operator names. */
 export function projectToList(request: FastifyRequest, asked: string | undefined): string {
   const projectId = asked ?? callerOfRequest(request).projectId
   if (projectId !== null) return projectId

@@ -46,6 +46,15 @@ export async function executeCall(engine: Engine, request: CallRequest): Promise
   }
 }
 
+/** The id of a call: of the run and the path that ask, and of the request as asked. */
+export function callIdOf(request: Pick<CallRequest, 'runId' | 'envelopeId' | 'path' | 'model' | 'body'>): string {
+  return idOf(request, sha256(canonical({ model: request.model, ...request.body })))
+}
+
+function idOf({ runId, envelopeId, path }: Pick<CallRequest, 'runId' | 'envelopeId' | 'path'>, digest: Buffer): string {
+  return deriveId(runId ?? envelopeId, 'call', path, digest.toString('hex'))
+}
+
 /** The call as it would be opened now. `asked`: all of the request that its key is made of. */
 function newCall(
   request: CallRequest,
@@ -53,7 +62,7 @@ function newCall(
 ): NewCall {
   const { runId, envelopeId, apiKeyId, path, model, body } = request
   const digest = sha256(asked)
-  const id = deriveId(runId ?? envelopeId, 'call', path, digest.toString('hex'))
+  const id = idOf(request, digest)
   const requestId = deriveId(runId ?? envelopeId, 'request', id)
   return { id, runId, envelopeId, apiKeyId, path, digest, model, catalogVersion, requestId, request: body }
 }

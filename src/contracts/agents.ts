@@ -8,7 +8,12 @@ export interface AgentManifest {
   readonly description: string
   readonly input: JsonSchema
   /** What a run with this input does at least and at most, step by step. Pure, and of no promise: limits are what holds. */
-  readonly plan?: (input: unknown) => readonly PlannedStep[]
+  readonly plan?: (input: unknown, facts?: PlanFacts) => readonly PlannedStep[]
+}
+
+/** What is known beside the input of a run: of the dataset that it names, say. */
+export interface PlanFacts {
+  readonly dataset?: { readonly rows: number; readonly bytes: number; readonly mostRowBytes: number }
 }
 
 export interface Range {

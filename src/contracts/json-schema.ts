@@ -14,11 +14,53 @@ const MAX_PROBLEMS = 5
  * @throws when the schema itself is none: a bug of the agent that declares it
  */
 export function checkJsonSchema(schema: JsonSchema, value: unknown): SchemaCheck {
-  const checked = z.fromJSONSchema(schema).safeParse(value)
-  if (checked.success) return { ok: true, value: checked.data }
-  const problems = checked.error.issues.slice(0, MAX_PROBLEMS).map((issue) => {
-    const path = issue.path.join('.')
-    return path === '' ? issue.message : `${path}: ${issue.message}`
+  return jsonSchemaCheck(schema)(value)
+}
+
+/** The same for many values: the schema is read once. */
+export function jsonSchemaCheck(schema: JsonSchema): (value: unknown) => SchemaCheck {
+  const type = z.fromJSONSchema(schema)
+  return (value) => {
+    const checked = type.safeParse(value)
+    if (checked.success) return { ok: true, value: checked.data }
+    const problems = checked.error.issues.slice(0, MAX_PROBLEMS).map((issue) => {
+      const path = issue.path.join('.')
+      return path === '' ? issue.message : `${path}: ${issue.message}`
+    })
+    return { ok: false, detail: problems.join('; ') }
+  }
+}
+
+/** Bytes of a schema that somebody else wrote. */
+const MAX_SCHEMA_BYTES = 8_192
+/** Expressions that a stranger wrote can keep a worker busy for hours, with one answer of thirty characters. */
+const REFUSED_KEYWORDS: ReadonlySet<string> = new Set(['pattern', 'patternProperties', '$ref', '$dynamicRef'])
+
+/** What is wrong with a JSON Schema of a customer's, which a worker is to check answers against; undefined when nothing is. */
+export function foreignSchemaFault(schema: unknown): string | undefined {
+  if (typeof schema !== 'object' || schema === null) return 'is no object'
+  const text = JSON.stringify(schema)
+  if (text.length > MAX_SCHEMA_BYTES) return `is larger than ${MAX_SCHEMA_BYTES} bytes`
+  const refused = keywordsOf(schema).find((keyword) => REFUSED_KEYWORDS.has(keyword))
+  if (refused !== undefined) return `uses ${refused}, which is not supported here`
+  try {
+    z.fromJSONSchema({ ...schema })
+    return undefined
+  } catch (error) {
+    return `is no JSON Schema that can be checked: ${error instanceof Error ? error.message : String(error)}`
+  }
+}
+
+/** Names of properties are no keywords; all that stands elsewhere may be one. */
+function keywordsOf(schema: object): readonly string[] {
+  return Object.entries(schema).flatMap(([keyword, value]: [string, unknown]) => {
+    if (typeof value !== 'object' || value === null) return [keyword]
+    const isNamed = keyword === 'properties' || keyword === '$defs' || keyword === 'definitions'
+    const inner = isNamed ? Object.values(value).filter(isObject) : [value]
+    return [keyword, ...inner.flatMap(keywordsOf)]
   })
-  return { ok: false, detail: problems.join('; ') }
+}
+
+function isObject(value: unknown): value is object {
+  return typeof value === 'object' && value !== null
 }

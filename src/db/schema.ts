@@ -3,6 +3,7 @@ import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
 import type { CorpusTables } from './corpus-tables.ts'
+import type { DatasetTables } from './dataset-tables.ts'
 import type { LimitTables } from './limit-tables.ts'
 import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
@@ -11,7 +12,7 @@ import type { ScheduleTables } from './schedule-tables.ts'
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, LimitTables, RouteTables, ScheduleTables {
+export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables {
   organisation: { id: string; name: string; created_at: Stamp }
   project: {
     id: string

@@ -12,6 +12,7 @@ const TABLES = Object.freeze({
   run: { table: 'run', tenant: 'project_id' },
   call: { table: 'call', tenant: 'project_id' },
   corpus: { table: 'corpus', tenant: 'project_id' },
+  dataset: { table: 'dataset', tenant: 'project_id' },
   api_key: { table: 'api_key', tenant: 'project_id' },
   schedule: { table: 'schedule', tenant: 'project_id' },
 })

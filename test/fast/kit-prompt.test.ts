@@ -1,4 +1,4 @@
-import { parseObject } from '#activities/object.ts'
+import { parseObject } from '#domain/json-answer.ts'
 import { refsOf, renderMessages, renderPassage } from '#activities/render.ts'
 import { describe, expect, test } from 'vitest'
 

@@ -1,6 +1,15 @@
 import { newId } from '#db/ids.ts'
 import { describe, expect, test } from 'vitest'
-import { makeOperator, makeTenant, startTestRun, text, usd, useApi, type TestApi } from '#test/support/api.ts'
+import {
+  makeOperator,
+  makeTenant,
+  startTestRun,
+  text,
+  uploadDataset,
+  usd,
+  useApi,
+  type TestApi,
+} from '#test/support/api.ts'
 
 interface Ids {
   readonly project: string
@@ -15,6 +24,7 @@ interface Ids {
   readonly corpus: string
   readonly passage: string
   readonly limit: string
+  readonly dataset: string
 }
 
 const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
@@ -79,6 +89,9 @@ function reads(ids: Ids) {
     ['GET', `/calls/${ids.call}`],
     ['GET', `/corpora/${ids.corpus}`],
     ['GET', `/corpora/${ids.corpus}/passages/${ids.passage}`],
+    ['GET', `/datasets/${ids.dataset}`],
+    ['GET', `/datasets/${ids.dataset}/rows`],
+    ['GET', `/datasets?projectId=${ids.project}`],
   ] as const
 }
 
@@ -133,6 +146,7 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     corpus,
     passage: passage.id,
     limit: text(limit, 'id'),
+    dataset: await uploadDataset(api, tenant),
   }
 }
 
@@ -149,6 +163,7 @@ function unknownIds(): Ids {
     corpus: id(),
     passage: id(),
     limit: id(),
+    dataset: id(),
   }
   return { ...ids, attempt: '1', month: thisMonth() }
 }
@@ -251,6 +266,7 @@ test('the walk above knows every address that has an id in it', async () => {
     corpus: '{id}',
     passage: '{passageId}',
     limit: '{id}',
+    dataset: '{id}',
   }
   const walked = new Set(
     [...routes.operator(named), ...routes.project(named)].map(

@@ -157,6 +157,17 @@ export async function startTestRun(api: TestApi, tenant: Tenant, change = {}): P
   return text(await api.make('/api/v1/runs', { key: tenant.key, body: runBody(change) }), 'id')
 }
 
+/** A dataset of three people. */
+export async function uploadDataset(api: TestApi, tenant: Tenant): Promise<string> {
+  const response = await api.app.inject({
+    method: 'POST',
+    url: '/api/v1/datasets?name=people',
+    headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'text/csv' },
+    payload: 'name,city\nAda,London\nGrace,New York\nEdsger,Rotterdam\n',
+  })
+  return text(response.json(), 'id')
+}
+
 /** A string of an answer. */
 export function text(body: Readonly<Record<string, unknown>>, name: string): string {
   return z.string().parse(body[name])

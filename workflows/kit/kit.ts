@@ -9,6 +9,7 @@ import { answerOf, type Answered } from './chat.ts'
 import { runChild, type ChildResult } from './children.ts'
 import { fitsHistory } from './finish.ts'
 import type { FromSchema } from './from-schema.ts'
+import { mapDataset, type MapResult, type RowMap } from './map.ts'
 import { budget, tool } from './ports.ts'
 import type { RunControl } from './run-control.ts'
 import { Rollover, ToolFailed } from './stop.ts'
@@ -125,6 +126,23 @@ export class Kit {
   child(path: string, child: Child): Promise<ChildResult> {
     const request = { model: this.#model, ...child, runId: this.#runId, path: this.#claim(path) }
     return this.#control.guardChild(() => runChild(this.#control, request))
+  }
+
+  /**
+   * Asks one prompt about each row of a dataset, in many calls with paths such as `<path>/7`. A row that fails stops no other.
+   * For more rows than one history takes: in parts, with `rollover` between them.
+   *
+   * @throws CallFailed when the dataset or a column does not exist
+   */
+  map(path: string, map: RowMap): Promise<MapResult> {
+    this.#claim(`${path}/${map.from ?? 1}`)
+    const order = {
+      runId: this.#runId,
+      path: this.#prefix + path,
+      map: { model: this.#model, ...map },
+      ...(this.#prefix && { wrapUp: true as const }),
+    }
+    return this.#control.guard(() => mapDataset(this.#control, order))
   }
 
   /** Asks the run's owner, and waits for the answer: the run is paused for input meanwhile. */

@@ -1,4 +1,4 @@
-import type { CallActivities, RunActivities, ToolActivities } from '#contracts/activities.ts'
+import type { CallActivities, MapActivities, RunActivities, ToolActivities } from '#contracts/activities.ts'
 import { ActivityCancellationType, proxyActivities, type ActivityOptions } from '@temporalio/workflow'
 
 /**
@@ -23,6 +23,13 @@ export const { chat } = proxyActivities<CallActivities>({
   ...bounds,
   heartbeatTimeout,
   startToCloseTimeout: '10 minutes',
+})
+
+/** It begins rows for five minutes, and a call may take nine. */
+export const { openMap, mapRows } = proxyActivities<MapActivities>({
+  ...bounds,
+  heartbeatTimeout,
+  startToCloseTimeout: '15 minutes',
 })
 
 export const { tool } = proxyActivities<ToolActivities>({

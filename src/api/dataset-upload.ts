@@ -1,0 +1,131 @@
+import { MAX_DATASET_ROWS, MAX_ROW_BYTES, type DatasetView } from '#contracts/api-dataset.ts'
+import { Problem } from '#contracts/codes.ts'
+import { addRows, closeDataset, getDataset, openDataset, type NumberedRow } from '#db/dataset.ts'
+import type { Scope } from '#db/database.ts'
+import { newId } from '#db/ids.ts'
+import { json } from '#db/json.ts'
+import type { Database } from '#db/schema.ts'
+import type { FileFault } from '#domain/csv-table.ts'
+import { MAX_COLUMNS, readDataset, type DatasetFormat } from '#domain/dataset-file.ts'
+import { invariant } from '#domain/invariant.ts'
+import type { Kysely } from 'kysely'
+import { isUtf8 } from 'node:buffer'
+import { createHash } from 'node:crypto'
+import { setImmediate } from 'node:timers/promises'
+
+/** Faults that one answer names: the first ones tell what is wrong. */
+const MAX_FAULTS = 20
+/** Rows and bytes of one insert: some tenths of a second, where a write may take five. */
+const PAGE_ROWS = 2_000
+const PAGE_BYTES = 1024 * 1024
+/** Others are answered after so many rows. */
+const ROWS_AT_ONCE = 500
+
+interface DatasetFile {
+  readonly name: string
+  readonly format: DatasetFormat
+  readonly content: Buffer
+}
+
+/**
+ * Stores a file as a dataset. It is read twice: once to tell everything that is wrong with it, and once to store it, page
+ * by page. Nothing is stored of a file that is wrong. An upload that broke off goes on when the file is sent again.
+ *
+ * @throws Problem `invalid_request` with the faults and their lines
+ */
+export async function storeDataset(
+  db: Kysely<Database>,
+  scope: Scope,
+  { file, nowMs }: { readonly file: DatasetFile; readonly nowMs: number },
+): Promise<DatasetView> {
+  const { name, format, content } = file
+  const text = textOf(content)
+  const shape = await shapeOf(text, format)
+  const digest = createHash('sha256')
+    .update(JSON.stringify([name, format]))
+    .update(content)
+    .digest()
+  const datasetId = await openDataset(db, scope, { id: newId(nowMs), name, format, digest, ...shape })
+  const known = await getDataset(db, scope, datasetId)
+  if (known) return known
+  for await (const rows of pagesOf(text, format)) await addRows(db, scope, { datasetId, rows })
+  await closeDataset(db, scope, datasetId)
+  const dataset = await getDataset(db, scope, datasetId)
+  invariant(dataset, `dataset ${datasetId} is gone`)
+  return dataset
+}
+
+function textOf(content: Buffer): string {
+  if (isUtf8(content)) return content.toString('utf8')
+  let begin = 0
+  for (let line = 1; ; line += 1) {
+    const found = content.indexOf(10, begin)
+    const end = found < 0 ? content.length : found
+    if (!isUtf8(content.subarray(begin, end))) throw wrong([{ line, message: 'is no UTF-8: save the file as UTF-8' }])
+    begin = end + 1
+  }
+}
+
+/** Reads the whole file without keeping it. */
+async function shapeOf(text: string, format: DatasetFormat) {
+  const faults: FileFault[] = []
+  const columns = new Set<string>()
+  const size = { rows: 0, bytes: 0, mostRowBytes: 0 }
+  let turns = 0
+  for (const read of readDataset(text, format)) {
+    turns += 1
+    if (turns % ROWS_AT_ONCE === 0) await setImmediate()
+    if (!read.ok) faults.push(read.fault)
+    else {
+      for (const column of Object.keys(read.row)) columns.add(column)
+      const bytes = Buffer.byteLength(json(read.row))
+      size.rows += 1
+      size.bytes += bytes
+      size.mostRowBytes = Math.max(size.mostRowBytes, bytes)
+      if (bytes > MAX_ROW_BYTES) {
+        faults.push({ line: read.line, message: `is a row of ${bytes} bytes: at most ${MAX_ROW_BYTES}` })
+      }
+    }
+    if (columns.size > MAX_COLUMNS) {
+      const { line } = read.ok ? read : read.fault
+      faults.push({ line, message: `has a column too many: at most ${MAX_COLUMNS} in all rows together` })
+    }
+    if (faults.length >= MAX_FAULTS || columns.size > MAX_COLUMNS) break
+    if (turns > MAX_DATASET_ROWS) {
+      faults.push({
+        line: read.ok ? read.line : read.fault.line,
+        message: `is a row too many: at most ${MAX_DATASET_ROWS}`,
+      })
+      break
+    }
+  }
+  if (faults.length > 0) throw wrong(faults)
+  if (size.rows === 0) throw wrong([{ line: 1, message: 'is the end of the file: it has no rows' }])
+  return { columns: [...columns], ...size }
+}
+
+async function* pagesOf(text: string, format: DatasetFormat): AsyncGenerator<readonly NumberedRow[]> {
+  let page: NumberedRow[] = []
+  let bytes = 0
+  let number = 0
+  for (const read of readDataset(text, format)) {
+    invariant(read.ok, 'a file that was read without a fault has none')
+    number += 1
+    page.push({ number, row: read.row })
+    bytes += json(read.row).length
+    if (page.length % ROWS_AT_ONCE === 0) await setImmediate()
+    if (page.length < PAGE_ROWS && bytes < PAGE_BYTES) continue
+    yield page
+    page = []
+    bytes = 0
+  }
+  if (page.length > 0) yield page
+}
+
+function wrong(faults: readonly FileFault[]): Problem {
+  const errors = faults.map(({ line, message }) => ({ path: `line ${line}`, message }))
+  return new Problem('invalid_request', errors.map(({ path, message }) => `${path} ${message}`).join('; '), {
+    remedy: 'Mend the file and send it again: nothing of it was stored.',
+    extra: { errors },
+  })
+}

@@ -1,0 +1,180 @@
+import { readReport } from '#db/report.ts'
+import { verifyLedger } from '#db/verify.ts'
+import { expect, test } from 'vitest'
+import { pollUntil } from '../support/poll.ts'
+import { createMapWorld, type MapWorld } from './map-world.ts'
+import { startWorkerProcess } from './worker-process.ts'
+
+const PROMPT = 'Say what this is about.\n\n{{text}}'
+/** Longer than any test: only an abort ends it. */
+const FOR_EVER_MS = 120_000
+
+/** Of so many rows `npm test` shows it; ten thousand take their time, and are asked for by PURSER_MAP_ROWS. */
+// oxlint-disable-next-line node/no-process-env -- a test that is made longer by hand
+const ROWS = Number(process.env['PURSER_MAP_ROWS'] ?? 1_500)
+
+async function attemptsOf({ db }: MapWorld, runId: string) {
+  return db
+    .selectFrom('attempt')
+    .select(['call_id', 'number', 'state', 'outcome'])
+    .where('run_id', '=', runId)
+    .execute()
+}
+
+async function callsOf({ db }: MapWorld, runId: string) {
+  return db.selectFrom('call').select(['id', 'path', 'state']).where('run_id', '=', runId).execute()
+}
+
+async function doneOf(world: MapWorld, runId: string): Promise<number> {
+  return (await world.rowsOf(runId)).filter(({ outcome }) => outcome === 'answered').length
+}
+
+async function expectBooksInOrder(world: MapWorld, runId: string): Promise<void> {
+  const { checks } = await verifyLedger(world.db)
+  expect(checks.filter((check) => !check.ok)).toEqual([])
+  const report = await readReport(world.db, world.scope, runId)
+  expect(report?.envelope).toMatchObject({ gate: 'closed', pockets: [{ held: { amount: '0.000000' } }] })
+}
+
+test(
+  `${ROWS} rows with a fault in each twentieth request and a worker killed in the middle: every row once`,
+  { timeout: 600_000 },
+  async () => {
+    const world = await createMapWorld()
+    const slips = Array.from({ length: ROWS / 20 }, (_, index) => `slip-${index}x`)
+    const faults = [{ cutStreamAfterChunks: 1 }, { serverError: true }, { overloaded: true, retryAfterMs: 20 }]
+    const rules = slips.map((matching, index) => ({ matching, times: 1, ...faults[index % faults.length] }))
+    await world.sandbox.control('PUT', '/faults/sandbox-steady', rules)
+    const text = (index: number): string => (index % 20 === 7 ? (slips[(index - 7) / 20] ?? '') : 'no slip')
+    const lines = Array.from(
+      { length: ROWS },
+      (_, index) => `${index + 1},Row ${index} tells of the tide: ${text(index)}.`,
+    )
+    const datasetId = await world.upload(`id,text\n${lines.join('\n')}`)
+    const first = await startWorkerProcess(world)
+    const runId = await world.startMap({ datasetId, prompt: PROMPT, concurrency: 32 })
+    await pollUntil(async () => (await doneOf(world, runId)) > ROWS / 3, { what: 'a third', deadlineMs: 300_000 })
+    first.kill('SIGKILL')
+    await first.exited
+    await startWorkerProcess(world)
+    await pollUntil(async () => (await world.getRun(runId)).state === 'completed', {
+      what: 'the run',
+      deadlineMs: 500_000,
+    })
+
+    expect((await world.getRun(runId)).output).toEqual({ rows: ROWS, answered: ROWS, failed: 0 })
+    const rows = await world.rowsOf(runId)
+    expect(rows.map(({ number, outcome }) => `${number} ${outcome}`)).toEqual(
+      lines.map((_, index) => `${index + 1} answered`),
+    )
+    const calls = await callsOf(world, runId)
+    expect(calls).toHaveLength(ROWS)
+    expect(rows.map(({ call_ids: [id] }) => id).toSorted()).toEqual(calls.map(({ id }) => id).toSorted())
+    // What the provider began to answer is one answer per row, what it cut, and what the killed worker had in flight.
+    const attempts = await attemptsOf(world, runId)
+    const countOf = (outcome: string): number => attempts.filter((attempt) => attempt.outcome === outcome).length
+    const begun = [...(await world.providerAnswers()).values()].reduce((sum, times) => sum + times, 0)
+    expect(countOf('answered')).toBe(ROWS)
+    expect(countOf('lost')).toBeLessThanOrEqual(32)
+    expect(countOf('cut_stream')).toBe(Math.ceil(slips.length / faults.length))
+    expect(begun).toBeLessThanOrEqual(ROWS + countOf('cut_stream') + countOf('lost'))
+    expect(begun).toBeGreaterThanOrEqual(ROWS + countOf('cut_stream'))
+    await expectBooksInOrder(world, runId)
+  },
+)
+
+test('without money a map pauses once, and after a top-up asks the rows that are left, and none twice', async () => {
+  const world = await createMapWorld()
+  await world.startWorker()
+  const lines = Array.from({ length: 60 }, (_, index) => `Row ${index} tells of the tide.`)
+  const datasetId = await world.upload(`text\n${lines.join('\n')}`)
+  const runId = await world.startMap({ datasetId, prompt: PROMPT, concurrency: 8 }, { direct: '0.002' })
+  const paused = await world.until(runId, ['paused', 'completed', 'failed'])
+  expect(paused).toMatchObject({ state: 'paused', reason: 'money_exhausted', stop: { currency: 'USD' } })
+  const before = await doneOf(world, runId)
+  expect(before).toBeGreaterThan(0)
+  await world.topUp(runId, '1')
+  const run = await world.until(runId, ['completed', 'failed'])
+  expect(run).toMatchObject({ state: 'completed', output: { rows: 60, answered: 60, failed: 0 } })
+  const answers = [...(await world.providerAnswers()).values()]
+  expect([answers.length, answers.filter((times) => times !== 1)]).toEqual([60, []])
+  const events = await world.db.selectFrom('event').select('kind').where('run_id', '=', runId).execute()
+  expect(events.filter(({ kind }) => kind === 'run.paused')).toHaveLength(1)
+  await expectBooksInOrder(world, runId)
+  await world.keepHistory(runId, 'map-paused-and-topped-up')
+})
+
+test('a row that fails is a row with an error, and stops no other', async () => {
+  const world = await createMapWorld()
+  await world.startWorker()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', [
+    { matching: 'unwanted', invalid: true },
+    { matching: 'mumble', contentFilter: true },
+  ])
+  const texts = ['good', 'unwanted', undefined, 'mumble', 'also good']
+  const file = texts.map((text) => JSON.stringify({ ...(text !== undefined && { text: `This is ${text}.` }), id: 1 }))
+  const datasetId = await world.upload(file.join('\n'), 'jsonl')
+  const runId = await world.startMap({ datasetId, prompt: PROMPT })
+  const run = await world.until(runId, ['completed', 'failed'])
+  expect(run).toMatchObject({ state: 'completed', output: { rows: 5, answered: 2, failed: 3 } })
+  const rows = await world.rowsOf(runId)
+  expect(rows.map(({ outcome, reason }) => reason ?? outcome)).toEqual([
+    'answered',
+    'refused_by_provider',
+    'missing_column',
+    'refused_by_provider',
+    'answered',
+  ])
+  expect(rows.map(({ call_ids: ids }) => ids.length)).toEqual([1, 1, 0, 1, 1])
+})
+
+test('answers that are no objects of the schema are errors of their rows', async () => {
+  const world = await createMapWorld()
+  await world.startWorker()
+  const datasetId = await world.upload('text\nThe tide comes in at noon.\nShips leave at dawn.\n')
+  const schemaOf = (minLength: number) => ({
+    type: 'object',
+    properties: { sum: { type: 'string', minLength } },
+    required: ['sum'],
+    additionalProperties: false,
+  })
+  const fitting = await world.startMap({ datasetId, prompt: PROMPT, schema: schemaOf(1) })
+  expect(await world.until(fitting, ['completed', 'failed'])).toMatchObject({ output: { answered: 2, failed: 0 } })
+  // More than any answer of so few tokens has.
+  const cut = await world.startMap({ datasetId, prompt: PROMPT, schema: schemaOf(5_000) })
+  expect(await world.until(cut, ['completed', 'failed'])).toMatchObject({
+    state: 'completed',
+    output: { answered: 0, failed: 2 },
+  })
+  expect((await world.rowsOf(cut)).map(({ reason }) => reason)).toEqual(['malformed_object', 'malformed_object'])
+})
+
+test('a cancel in the middle aborts what is in flight, begins nothing more, and delivers the counts', async () => {
+  const world = await createMapWorld()
+  await world.startWorker()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: 'endless', delayFirstByteMs: FOR_EVER_MS })
+  const lines = Array.from({ length: 500 }, (_, index) => `Row ${index} ${index % 200 < 20 ? 'ends' : 'is endless'}.`)
+  const datasetId = await world.upload(`text\n${lines.join('\n')}`)
+  const runId = await world.startMap({ datasetId, prompt: PROMPT, concurrency: 16 })
+  const isBusy = async () => {
+    const attempts = await attemptsOf(world, runId)
+    return attempts.length === 56 && attempts.filter(({ state }) => state === 'sent').length === 16
+  }
+  await pollUntil(isBusy, { what: 'all lanes are at endless rows', deadlineMs: 30_000 })
+  await world.cancel(runId)
+  const run = await pollUntil(
+    async () => {
+      const row = await world.getRun(runId)
+      return row.state === 'cancelled' && row
+    },
+    { what: 'the run ends', deadlineMs: 5_000 },
+  )
+  const attempts = await attemptsOf(world, runId)
+  expect(run).toMatchObject({ reason: 'cancelled', output: { rows: 500, failed: 0 } })
+  expect(attempts.filter(({ outcome }) => outcome === 'aborted')).toHaveLength(16)
+  const rows = await world.rowsOf(runId)
+  expect(rows.filter(({ outcome }) => outcome === 'open')).toHaveLength(16)
+  expect(run.output).toMatchObject({ answered: rows.length - 16 })
+  await expectBooksInOrder(world, runId)
+  await world.keepHistory(runId, 'map-cancelled')
+})

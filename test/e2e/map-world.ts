@@ -1,0 +1,63 @@
+import { storeDataset } from '#api/dataset-upload.ts'
+import { runRequestSchema } from '#contracts/api-run.ts'
+import { startRun } from '#db/run-commands.ts'
+import type { DatasetFormat } from '#domain/dataset-file.ts'
+import { makeKey } from '../support/world.ts'
+import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
+
+/** A world in which maps run as they do in production. */
+export interface MapWorld extends WorkflowWorld {
+  upload(file: string, format?: DatasetFormat): Promise<string>
+  /** @param change `direct`: what its envelope holds, in USD */
+  startMap(input: Readonly<Record<string, unknown>>, change?: MapChange): Promise<string>
+  /** What became of each row of a run, in order. */
+  rowsOf(runId: string): Promise<readonly RowSeen[]>
+}
+
+export interface MapChange {
+  readonly direct?: string
+  readonly [option: string]: unknown
+}
+
+interface RowSeen {
+  readonly number: number
+  readonly outcome: string
+  readonly reason: string | null
+  readonly call_ids: readonly string[]
+}
+
+export async function createMapWorld(): Promise<MapWorld> {
+  const world = await createWorkflowWorld([])
+  const { db, scope, client, taskQueue } = world
+  const keyId = await makeKey(db, scope)
+  return {
+    ...world,
+    async upload(file, format = 'csv') {
+      const content = Buffer.from(file)
+      const dataset = await storeDataset(db, scope, { file: { name: 'rows', format, content }, nowMs: Date.now() })
+      return dataset.id
+    },
+    async startMap(input, { direct = '50', ...change } = {}) {
+      const request = runRequestSchema.parse({
+        agent: 'map',
+        model: 'steady',
+        input: { maxTokens: 40, ...input },
+        envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: direct, currency: 'USD' } }] },
+        onExhausted: 'pause',
+        pauseDeadlineSeconds: 60,
+        ...change,
+      })
+      const order = { request, input: request.input, keyId, nowMs: Date.now() }
+      const runId = await db.transaction().execute((trx) => startRun(trx, scope, order))
+      await client.workflow.start('map', { workflowId: runId, taskQueue, args: [{ runId }] })
+      return runId
+    },
+    rowsOf: (runId) =>
+      db
+        .selectFrom('run_map_row')
+        .select(['number', 'outcome', 'reason', 'call_ids'])
+        .where('run_id', '=', runId)
+        .orderBy('number')
+        .execute(),
+  }
+}

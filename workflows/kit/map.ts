@@ -1,0 +1,127 @@
+import { MAX_MAP_ROWS, type ChatRequest, type MapRowsResult } from '#contracts/activities.ts'
+import { invariant } from '#domain/invariant.ts'
+import { boundedMap } from './bounded-map.ts'
+import { followUp } from './chat.ts'
+import { mapRows, openMap } from './ports.ts'
+import type { RunControl } from './run-control.ts'
+import { CallFailed } from './stop.ts'
+
+/** Times one batch may be put off (paused, frozen, told to wait). */
+const MAX_ROUNDS = 1_000
+/** Batches at once: while the last rows of one are on their way, the other keeps the provider busy. */
+const LANES = 2
+/** Fewer rows at once than this are one batch at a time. */
+const LEAST_FOR_LANES = 4
+const DEFAULT_CONCURRENCY = 16
+export const MAX_CONCURRENCY = 64
+
+export interface RowMap {
+  readonly datasetId: string
+  /** `{{column}}` in a text is the row's value, `{{row}}` the whole row as JSON. */
+  readonly messages: ChatRequest['messages']
+  /** Most output tokens of a row. */
+  readonly maxTokens: number
+  /** Catalog model; the one the run was started with unless given. */
+  readonly model?: string
+  /** Each answer must be JSON of this schema. */
+  readonly schema?: NonNullable<ChatRequest['schema']>
+  /** Most rows at once: 16 unless given, at most 64. */
+  readonly concurrency?: number
+  /** The first row, from 1, and how many rows from there on: all unless given. */
+  readonly from?: number
+  readonly most?: number
+  /** Told how the rows of this part stand, after each step. */
+  readonly onProgress?: (progress: MapProgress) => void
+}
+
+export interface MapProgress {
+  /** Of the whole dataset. */
+  readonly rows: number
+  /** Of this part. */
+  readonly answered: number
+  readonly failed: number
+}
+
+/** What became of the rows of a part; each of them has an outcome. */
+export interface MapResult extends MapProgress {
+  /** Where the next part begins; undefined when this was the last one. */
+  readonly next: number | undefined
+}
+
+interface MapOrder extends Pick<ChatRequest, 'runId' | 'path' | 'wrapUp'> {
+  readonly map: RowMap & { readonly model: string }
+}
+
+interface Batch {
+  readonly from: number
+  readonly to: number
+  readonly concurrency: number
+}
+
+/**
+ * Asks one prompt about each row of a dataset: many calls in one activity, each of them durable. Pauses, money and the end
+ * of the run are those of any call; what is done is never asked again.
+ *
+ * @throws CallFailed when the dataset or a column does not exist
+ */
+export async function mapDataset(control: RunControl, { map, ...order }: MapOrder): Promise<MapResult> {
+  const { datasetId, messages, model, maxTokens, schema, concurrency = DEFAULT_CONCURRENCY, from = 1 } = map
+  invariant(concurrency >= 1 && concurrency <= MAX_CONCURRENCY, `a map works on 1 to ${MAX_CONCURRENCY} rows at once`)
+  const { runId, path } = order
+  const ask = { datasetId, messages, model, maxTokens, ...(schema && { schema }) }
+  const opened = await openMap.executeWithOptions({ summary: `${path} · dataset` }, [{ runId, path, ...ask }])
+  if (opened.kind === 'refused') throw new CallFailed(path, opened.reason, opened.detail)
+  const { rows } = opened
+  const to = Math.min(rows, from + (map.most ?? rows) - 1)
+  const seen = new Map<number, MapRowsResult>()
+  const progress = (): MapProgress => ({ rows, ...sumsOf([...seen.values()]) })
+  const { lanes, batches } = batchesOf({ from, to, concurrency })
+  await boundedMap(batches, lanes, (batch) =>
+    mapBatch(control, order, batch, (result) => {
+      seen.set(batch.from, result)
+      map.onProgress?.(progress())
+    }),
+  )
+  return { ...progress(), next: to < rows ? to + 1 : undefined }
+}
+
+/** One batch, taken up again after every pause and wait: rows that are done are passed over there. */
+async function mapBatch(
+  control: RunControl,
+  order: Omit<MapOrder, 'map'>,
+  batch: Batch,
+  onResult: (result: MapRowsResult) => void,
+): Promise<void> {
+  const { path } = order
+  const summary = `${path} · rows ${batch.from} to ${batch.to}`
+  for (let round = 0; round < MAX_ROUNDS; round += 1) {
+    control.throwIfStopped()
+    const request = { ...order, ...batch, ...(control.downgraded && { downgraded: true as const }) }
+    const result = await mapRows.executeWithOptions({ summary }, [request])
+    onResult(result)
+    if (result.left === 0) return
+    control.throwIfStopped()
+    if (result.stopped) await followUp(control, path, result.stopped)
+  }
+  throw new CallFailed(path, 'put_off', `rows ${batch.from} to ${batch.to} were put off ${MAX_ROUNDS} times`)
+}
+
+function batchesOf(part: Batch): { readonly lanes: number; readonly batches: readonly Batch[] } {
+  const { from, to, concurrency } = part
+  const count = to - from + 1
+  if (count <= 0) return { lanes: 1, batches: [] }
+  const lanes = concurrency < LEAST_FOR_LANES ? 1 : LANES
+  const size = Math.min(MAX_MAP_ROWS, Math.ceil(count / lanes))
+  const batches = Array.from({ length: Math.ceil(count / size) }, (_, index) => {
+    const first = from + index * size
+    return { from: first, to: Math.min(to, first + size - 1), concurrency: Math.floor(concurrency / lanes) }
+  })
+  return { lanes, batches }
+}
+
+function sumsOf(results: readonly MapRowsResult[]): Pick<MapProgress, 'answered' | 'failed'> {
+  return results.reduce(
+    (sum, { answered, failed }) => ({ answered: sum.answered + answered, failed: sum.failed + failed }),
+    { answered: 0, failed: 0 },
+  )
+}
