@@ -12,6 +12,7 @@ import { json } from './json.ts'
 import { openEnvelope } from './ledger.ts'
 import { checkLimitRoom, setRunLimits } from './run-limit.ts'
 import { fundingsOf, refuseFunding } from './run-funding.ts'
+import { watchRun } from './run-threshold.ts'
 import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
@@ -70,6 +71,7 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
     })
     .execute()
   const { agent, model, envelope, limits } = request
+  await watchRun(trx, scope, { runId, thresholds: request.thresholds })
   await keepReserve(trx, scope, { envelopeId, percent: envelope.wrapUpPercent, nowMs })
   if (limits) await setRunLimits(trx, scope, { runId, keyId: run.keyId, limits, nowMs })
   await addCommand(trx, scope, { runId, kind: 'start', body: { pockets: envelope.pockets }, nowMs })
