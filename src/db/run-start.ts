@@ -80,6 +80,16 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
   return runId
 }
 
+export async function envelopeOfRun(trx: Trx, scope: Scope, runId: string): Promise<string> {
+  const row = await trx
+    .selectFrom('run')
+    .select('envelope_id')
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', runId)
+    .executeTakeFirstOrThrow()
+  return row.envelope_id
+}
+
 /** Carves the wrap-up reserve out of each pocket, rounded up: what it delivers from is never short for a unit. */
 async function keepReserve(
   trx: Trx,
