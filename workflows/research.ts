@@ -2,12 +2,18 @@ import type { Citation, Note } from '#contracts/tools.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { citeAnswer, isNotFound } from './citations.ts'
 import { CallFailed, defineAgent, fitsHistory, type FromSchema, type Kit, ToolFailed } from './kit.ts'
+import {
+  DEFAULT_BREADTH,
+  MAX_CITATIONS,
+  PASSAGES_PER_QUERY,
+  PLAN_TOKENS,
+  READ_TOKENS,
+  researchPlan,
+  WRITE_TOKENS,
+} from './research-plan.ts'
 import { planMessages, readMessages, writeMessages } from './research-prompts.ts'
 
 const MAX_BREADTH = 6
-const DEFAULT_BREADTH = 4
-/** Passages one reading is given: what a model reads with care. */
-const PASSAGES_PER_QUERY = 6
 const NOTES_PER_READING = 6
 /** Ids are UUIDs. */
 const MAX_ID_LENGTH = 36
@@ -15,11 +21,6 @@ const MAX_ID_LENGTH = 36
 const MAX_QUERY_LENGTH = 300
 /** Longer ones are no sentences. With the next limit this keeps an output within a workflow history. */
 const MAX_QUOTE_BYTES = 400
-/** What the writer is given at most. */
-const MAX_CITATIONS = 16
-const PLAN_TOKENS = 400
-const READ_TOKENS = 1_200
-const WRITE_TOKENS = 1_200
 
 const inputSchema = {
   type: 'object',
@@ -90,6 +91,7 @@ export const research = defineAgent({
   name: 'research',
   description: 'Answers a question from a corpus of documents, with verbatim citations.',
   input: inputSchema,
+  plan: researchPlan,
   run: (kit, input) => answerQuestion({ ...input, kit, quotes: new Map(), gaps: [] }),
   wrapUp: (kit, input, draft) => answerFromDraft(kit, input, draft),
 })

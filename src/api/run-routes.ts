@@ -1,9 +1,11 @@
+import { runPlanSchema } from '#contracts/api-plan.ts'
 import { runRequestSchema, runSchema } from '#contracts/api-run.ts'
 import { getRun } from '#db/run-read.ts'
 import { startRun } from '#db/run-start.ts'
 import { callerOfRequest, projectOf } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
+import { planRun } from './run-plan.ts'
 import { makeRunCheck, START_PROBLEMS } from './run-request.ts'
 
 const tags = ['Runs']
@@ -23,13 +25,18 @@ export function runStartRoutes(app: Api, deps: ApiDeps): void {
       schema: {
         tags,
         summary: 'Start a run in an envelope of its own',
-        description: 'The money is set aside at once. The workflow starts as soon as Temporal can be reached.',
+        description:
+          'The money is set aside at once. The workflow starts as soon as Temporal can be reached. With `dryRun` it is asked what would be done: what would be refused is refused.',
         body: runRequestSchema,
-        response: { 201: runSchema },
+        response: { 200: runPlanSchema, 201: runSchema },
       },
     },
     async (request, reply) => {
       const scope = projectOf(request)
+      if (request.body.dryRun) {
+        const { keyId } = callerOfRequest(request)
+        return planRun(deps, scope, { request: request.body, keyId, check: checkRun })
+      }
       const run = await answerPost(db, { request, reply, schema: runSchema }, async (trx) => {
         const { keyId } = callerOfRequest(request)
         const { input } = await checkRun(trx, scope, { request: request.body, keyId })

@@ -61,6 +61,7 @@ const runRequestShape = {
   limits: choices.limits.optional(),
   thresholds: choices.thresholds.default([]),
   priority: choices.priority.default(3),
+  dryRun: z.literal(true).optional().describe('Answers with the plan: nothing is stored, and no money moves.'),
 }
 
 export const runRequestSchema = z.strictObject(runRequestShape).superRefine((run, context) => {

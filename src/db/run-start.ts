@@ -12,6 +12,7 @@ import { json } from './json.ts'
 import { openEnvelope } from './ledger.ts'
 import { checkLimitRoom, setRunLimits } from './run-limit.ts'
 import { fundingsOf, refuseFunding } from './run-funding.ts'
+import { watchRun } from './run-threshold.ts'
 import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
@@ -70,12 +71,23 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
     })
     .execute()
   const { agent, model, envelope, limits } = request
+  await watchRun(trx, scope, { runId, thresholds: request.thresholds })
   await keepReserve(trx, scope, { envelopeId, percent: envelope.wrapUpPercent, nowMs })
   if (limits) await setRunLimits(trx, scope, { runId, keyId: run.keyId, limits, nowMs })
   await addCommand(trx, scope, { runId, kind: 'start', body: { pockets: envelope.pockets }, nowMs })
   const data = { agent, model, pockets: envelope.pockets, ...(run.source && { sourceRunId: run.source.runId }) }
   await addEvent(trx, scope, { runId, kind: 'run.queued', data })
   return runId
+}
+
+export async function envelopeOfRun(trx: Trx, scope: Scope, runId: string): Promise<string> {
+  const row = await trx
+    .selectFrom('run')
+    .select('envelope_id')
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', runId)
+    .executeTakeFirstOrThrow()
+  return row.envelope_id
 }
 
 /** Carves the wrap-up reserve out of each pocket, rounded up: what it delivers from is never short for a unit. */
