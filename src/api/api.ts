@@ -21,6 +21,7 @@ import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
+import { rowCountRoutes, rowResultRoutes } from './row-routes.ts'
 import { routeHealthRoutes } from './route-health-routes.ts'
 import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
@@ -82,6 +83,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         runStartRoutes,
         runChangeRoutes,
         runReadRoutes,
+        rowResultRoutes,
+        rowCountRoutes,
         reportRoutes,
         eventRoutes,
         reconcileRoutes,

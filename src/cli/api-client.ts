@@ -66,6 +66,16 @@ export class ApiClient {
     return { body: schema.parse(await response.json()), isReplayed }
   }
 
+  /** A file as it is. */
+  async upload<Schema extends z.ZodType>(
+    path: string,
+    file: { readonly content: Buffer; readonly type: string; readonly schema: Schema },
+  ): Promise<z.output<Schema>> {
+    const headers = { 'content-type': file.type }
+    const response = await this.#send(path, { method: 'POST', body: new Uint8Array(file.content), headers })
+    return file.schema.parse(await response.json())
+  }
+
   async put<Schema extends z.ZodType>(
     path: string,
     { body, schema }: { readonly body: unknown; readonly schema: Schema },
