@@ -21,6 +21,7 @@ import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
+import { rowCountRoutes, rowResultRoutes } from './row-routes.ts'
 import { routeHealthRoutes } from './route-health-routes.ts'
 import { runActionRoutes } from './run-action-routes.ts'
 import { runAgainRoutes } from './run-again-routes.ts'
@@ -86,6 +87,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         runAgainRoutes,
         runActionRoutes,
         runReadRoutes,
+        rowResultRoutes,
+        rowCountRoutes,
         reportRoutes,
         scheduleRoutes,
         scheduleChangeRoutes,

@@ -84,6 +84,16 @@ export class ApiClient {
     await this.#send(path, { method: 'DELETE' })
   }
 
+  /** A file as it is. */
+  async upload<Schema extends z.ZodType>(
+    path: string,
+    file: { readonly content: Buffer; readonly type: string; readonly schema: Schema },
+  ): Promise<z.output<Schema>> {
+    const headers = { 'content-type': file.type }
+    const response = await this.#send(path, { method: 'POST', body: new Uint8Array(file.content), headers })
+    return file.schema.parse(await response.json())
+  }
+
   async #change<Schema extends z.ZodType>(
     method: 'PUT' | 'PATCH',
     path: string,

@@ -20,6 +20,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'start a run inside a budget envelope and follow it',
     load: async () => (await import('./run.ts')).run,
   },
+  map: {
+    summary: 'ask one prompt about each row of a CSV or JSON lines file',
+    load: async () => (await import('./map.ts')).map,
+  },
   report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
   reconcile: {
     summary: 'resolve what dead processes left open, or take a lost cost back',

@@ -1,11 +1,7 @@
-import { createWriteStream } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
 import { extname } from 'node:path'
-import { Readable, Writable } from 'node:stream'
-import { pipeline } from 'node:stream/promises'
-import type { ApiClient } from './api-client.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
+import { printDownload, saveDownload } from './download.ts'
 import type { Outputs } from './screen.ts'
 import { findLocalAccount } from './up-account.ts'
 
@@ -39,9 +35,9 @@ export async function statement(args: readonly string[], { out, err }: Outputs):
   const walletId = values.wallet ?? (await localWallet())
   const query = new URLSearchParams({ format, timeZone: values['time-zone'] }).toString()
   const path = `/wallets/${encodeURIComponent(walletId)}/statements/${encodeURIComponent(month)}?${query}`
-  if (values.output === undefined) await print(api, path)
+  if (values.output === undefined) await printDownload(api, path)
   else {
-    await save(api, path, values.output)
+    await saveDownload(api, path, values.output)
     err.line(`Written to ${values.output}.`)
   }
   return 0
@@ -57,22 +53,4 @@ async function localWallet(): Promise<string> {
   const account = process.env['PURSER_URL'] === undefined ? await findLocalAccount(process.env) : undefined
   if (!account) throw new UsageError('say which wallet with --wallet.', USAGE)
   return account.walletId
-}
-
-/** Standard output is not ours to end. */
-async function print(api: ApiClient, path: string): Promise<void> {
-  const screen = new Writable({ write: (chunk: Buffer, _encoding, done) => void process.stdout.write(chunk, done) })
-  await pipeline(Readable.from(api.download(path)), screen)
-}
-
-/** A statement that was cut off never stands under its name. */
-async function save(api: ApiClient, path: string, file: string): Promise<void> {
-  const unfinished = `${file}.part`
-  try {
-    await pipeline(Readable.from(api.download(path)), createWriteStream(unfinished))
-    await rename(unfinished, file)
-  } catch (error) {
-    await rm(unfinished, { force: true })
-    throw error
-  }
 }

@@ -2,7 +2,7 @@ import { type FileFault, readCsv } from './csv-table.ts'
 import type { DatasetRow } from './row-template.ts'
 
 export const MAX_COLUMNS = 200
-export const MAX_COLUMN_LENGTH = 200
+const MAX_COLUMN_LENGTH = 200
 /** In a value of a row. The database and everything that writes JSON recurse. */
 const MAX_DEPTH = 32
 const TOO_DEEP = `is nested deeper than ${MAX_DEPTH} levels`
@@ -53,7 +53,7 @@ function headerFaults(names: readonly string[]): readonly string[] {
 }
 
 /** What is wrong with the name of a column; undefined when nothing is. */
-export function columnFault(name: string): string | undefined {
+function columnFault(name: string): string | undefined {
   if (name.trim() === '') return 'has a column without a name'
   if (name.length > MAX_COLUMN_LENGTH) return `has a column name of more than ${MAX_COLUMN_LENGTH} characters`
   if (name === '__proto__') return 'has a column __proto__, which no program can be trusted with'

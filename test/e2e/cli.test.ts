@@ -185,6 +185,7 @@ test(
     expect(cancelled).toMatchObject({ code: 1, out: expect.stringContaining('cancelled, direct pocket') })
     const paused = await startPurser([...poor, '--on-exhausted', 'pause'], { env, cwd: folder }).ended
     expect(paused).toMatchObject({ code: 3, err: expect.stringMatching(/waits for money: POST .*\/top-up/) })
+    await showMap(folder, env)
     const unknown = await startPurser(['run', 'research', '--question', 'Why?', '--model', 'gold'], { env }).ended
     expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('There is no catalog model gold.') })
 
@@ -201,6 +202,29 @@ test(
     await expect(stat(join(dataDir, 'postgres/cluster/postmaster.pid'))).rejects.toThrow('ENOENT')
   },
 )
+
+/** A file of rows goes in, and comes out with answers; a wrong one is told with its lines. */
+async function showMap(folder: string, env: NodeJS.ProcessEnv): Promise<void> {
+  await writeFile(join(folder, 'rows.csv'), 'id,text\n1,The tide comes in at noon.\n2,=ships leave at dawn\n')
+  await writeFile(join(folder, 'wrong.csv'), 'id,text\n1\n2,a,b\n')
+  const order = ['map', 'rows.csv', '--prompt', 'Say what this is about: {{text}}', '--model', 'steady']
+  const mapped = await startPurser([...order, '--out', 'out.csv'], { env, cwd: folder }).ended
+  expect(mapped).toMatchObject({ code: 0, out: '', err: expect.stringContaining('2 of 2 rows answered') })
+  const rows = (await readFile(join(folder, 'out.csv'), 'utf8')).split('\r\n')
+  expect(rows[0]).toBe('"row","id","text","state","answer","error","error_detail","cost","currency"')
+  expect(rows[1]).toMatch(/^1,"1","The tide comes in at noon\.",answered,".+","?"?,,0\.\d+,USD$/)
+  expect(rows[2]).toContain(`"'=ships leave at dawn"`)
+  const printed = await startPurser([...order, '--max-tokens', '20'], { env, cwd: folder }).ended
+  expect(printed).toMatchObject({ code: 0, out: expect.stringContaining('"row","id","text"') })
+  const poor = await startPurser([...order, '--budget', '0.000001'], { env, cwd: folder }).ended
+  expect(poor).toMatchObject({ code: 1, err: expect.stringContaining('cancelled, direct pocket') })
+  const [wrong, column] = await Promise.all([
+    startPurser(['map', 'wrong.csv', '--prompt', 'x'], { env, cwd: folder }).ended,
+    startPurser(['map', 'rows.csv', '--prompt', '{{name}}'], { env, cwd: folder }).ended,
+  ])
+  expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/line 2 has 1 cells.*line 3 has 3 cells/) })
+  expect(column).toMatchObject({ code: 1, err: expect.stringContaining('{{name}} is no column of the dataset') })
+}
 
 test('a stack that has lost its database says so and ends, and comes up again', { timeout: 240_000 }, async () => {
   const dataDir = await useScratchFolder()

@@ -13,7 +13,19 @@ describe('agents outside the sandbox', () => {
   })
 
   test('are described by data that survives JSON', () => {
-    expect(JSON.parse(JSON.stringify(manifests))).toEqual(manifests)
+    const data = manifests.map(({ plan: _plan, ...manifest }) => manifest)
+    expect(JSON.parse(JSON.stringify(manifests))).toEqual(data)
+  })
+
+  test('say what a map over a dataset asks, at least and at most', () => {
+    const input = { datasetId: corpusId, prompt: '{{a}} and {{b}}?', maxTokens: 50 }
+    const dataset = { rows: 700, bytes: 70_000, mostRowBytes: 1_000 }
+    const [step, ...others] = agents.map.manifest.plan?.(input, { dataset }) ?? []
+    expect(others).toEqual([])
+    expect(step).toMatchObject({ path: 'rows', calls: { least: 700, most: 700 }, outputTokens: { least: 1, most: 50 } })
+    expect(step?.inputTokens.most).toBeGreaterThan(2_000)
+    expect(step?.inputTokens.least).toBeLessThan(20)
+    expect(agents.map.manifest.plan?.(input)).toMatchObject([{ calls: { least: 1, most: 100_000 } }])
   })
 
   test('say what input they take', () => {

@@ -1,4 +1,5 @@
 import { newId } from '#db/ids.ts'
+import { openRowMap } from '#db/row-map.ts'
 import { describe, expect, test } from 'vitest'
 import {
   makeOperator,
@@ -89,6 +90,8 @@ function reads(ids: Ids) {
     ['GET', `/calls/${ids.call}`],
     ['GET', `/corpora/${ids.corpus}`],
     ['GET', `/corpora/${ids.corpus}/passages/${ids.passage}`],
+    ['GET', `/runs/${ids.run}/rows`],
+    ['GET', `/runs/${ids.run}/row-counts`],
     ['GET', `/datasets/${ids.dataset}`],
     ['GET', `/datasets/${ids.dataset}/rows`],
     ['GET', `/datasets?projectId=${ids.project}`],
@@ -107,6 +110,9 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     .where('corpus_id', '=', corpus)
     .executeTakeFirstOrThrow()
   const row = await api.db.selectFrom('run').selectAll().where('id', '=', run).executeTakeFirstOrThrow()
+  const dataset = await uploadDataset(api, tenant)
+  const ask = { model: 'steady', maxTokens: 1, messages: [] }
+  await openRowMap(api.db, { projectId: tenant.projectId }, { runId: run, path: 'rows', datasetId: dataset, ask })
   const limit = await api.make('/api/v1/limits', {
     key: tenant.key,
     body: { scope: 'run', subjectId: run, measure: 'calls', period: 'day', cap: 5 },
@@ -146,7 +152,7 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     corpus,
     passage: passage.id,
     limit: text(limit, 'id'),
-    dataset: await uploadDataset(api, tenant),
+    dataset,
   }
 }
 
