@@ -4,6 +4,7 @@ import { pollUntil } from '../support/poll.ts'
 import { seeded } from '../support/seeded.ts'
 import {
   type Aftermath,
+  callsAnsweredOnce,
   type Claim,
   eventsHeardOnce,
   isOver,
@@ -52,6 +53,7 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
     await Promise.all(topology.parts.map((part) => part.up()))
     const states = await awaitEnds(runs, isOver)
     if ([...states.values()].every(({ state }) => isOver(state))) await runs.owners
+    for (const { state, detail } of states.values()) if (state === 'failed') say(`a run failed: ${detail}`)
     await awaitStreams(runs)
     return { kills, claims: await examine({ topology, options, runs, kills, states }) }
   } finally {
@@ -99,6 +101,7 @@ async function examine({ topology, options, runs, kills, states }: Scene): Promi
     return [
       ...(await runsEnded(aftermath)),
       ...(await requestsKnown(aftermath)),
+      ...(await callsAnsweredOnce(aftermath)),
       ...(await lostWithKills(aftermath)),
       ...(await nothingHeld(aftermath)),
       ...(await reportsRight(aftermath)),

@@ -103,6 +103,36 @@ export async function requestsKnown({ db, requests }: Aftermath): Promise<readon
   ]
 }
 
+interface Answered {
+  readonly id: string
+  readonly mayRepeat: number
+  readonly useful: number
+}
+
+/** A call is repeated no more often than its owner has allowed, and paid as useful once at most. */
+export async function callsAnsweredOnce({ db, requests }: Aftermath): Promise<readonly Claim[]> {
+  const { rows } = await sql<Answered>`
+    select c.id, (r.options ->> 'mayRepeat')::int as "mayRepeat",
+      (select count(*)::int from transfer t
+        where t.call_id = c.id and t.use = 'useful' and t.code = 'capture') as useful
+    from call c join run r on r.id = c.run_id`.execute(db)
+  const begun = Map.groupBy(
+    requests.filter((request) => request.begun),
+    ({ callKey }) => callKey,
+  )
+  const times = ({ id }: Answered): number => begun.get(id)?.length ?? 0
+  const repeated = rows.filter((call) => times(call) > 1).length
+  const tooOften = rows.filter((call) => times(call) > 1 + call.mayRepeat).length
+  const twice = rows.filter(({ useful }) => useful > 1).length
+  return [
+    {
+      claim: 'no call is begun at the provider more often than mayRepeat allows, or answered twice',
+      numbers: `${rows.length} calls, ${repeated} repeated, ${tooOften} too often, ${twice} answered twice`,
+      ok: rows.length > 0 && tooOften === 0 && twice === 0,
+    },
+  ]
+}
+
 interface Span {
   readonly pid: number
   readonly outcome: string

@@ -63,6 +63,8 @@ const lineSchema = z.object({
   seq: z.int(),
   callKey: z.string().nullable(),
   attempt: z.int().nullable(),
+  /** It was not refused: work had begun. */
+  begun: z.boolean(),
   billed: z.string(),
 })
 

@@ -38,7 +38,7 @@ export interface StartedRun {
 }
 
 /** How a run stands, and why. */
-export type RunEnd = Pick<RunView, 'state' | 'reason'>
+export type RunEnd = Pick<RunView, 'state' | 'reason' | 'detail'>
 
 export interface Runs {
   readonly client: PatientClient
