@@ -24,7 +24,12 @@ interface ToolDependencies {
 export function createToolActivities(deps: ToolDependencies): ToolActivities {
   return {
     tool: (request) =>
-      asActivity(() => withHeartbeat({ path: request.path }, (signal) => useTool(deps, request, signal))),
+      asActivity(() =>
+        withHeartbeat(
+          () => ({ path: request.path }),
+          (signal) => useTool(deps, request, signal),
+        ),
+      ),
   }
 }
 

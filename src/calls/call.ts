@@ -4,6 +4,13 @@ import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
 
+/** What an attempt was granted: in nano of its pocket's currency. */
+export interface HeldMoney {
+  readonly route: string
+  readonly held: bigint
+  readonly currency: string
+}
+
 /** The request as asked: with the path it makes the call's key. */
 export type CallBody = ChatBody | EmbedBody
 
@@ -34,6 +41,8 @@ export interface CallRequest {
   readonly inputTokensPerCall?: number | undefined
   /** Told each piece of the answer as it comes. Once it was told any, the call is not sent again: it fails. */
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
+  /** Told what an attempt holds, and on which route, before it is sent. */
+  readonly onHeld?: ((held: HeldMoney) => void) | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */

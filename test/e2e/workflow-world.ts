@@ -38,7 +38,8 @@ export interface WorkflowWorld extends World {
   /** Where a worker of one's own finds this world's runs. */
   readonly taskQueue: string
   readonly temporalAddress: string
-  startWorker(change?: { readonly drainTimeoutMs?: number }): Promise<RunningWorker>
+  /** @param change `isBuiltIn`: as in production, without the agents of tests */
+  startWorker(change?: { readonly drainTimeoutMs?: number; readonly isBuiltIn?: boolean }): Promise<RunningWorker>
   /** @param change `direct`: what its envelope holds, in USD */
   start(question: string, change?: StartChange & { readonly breadth?: number }): Promise<string>
   startAgent(agent: string, input: Readonly<Record<string, unknown>>, change?: StartChange): Promise<string>
@@ -119,7 +120,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         seals: { keyFile: undefined, anchorFile: undefined },
       } as const
       const agents = Object.values(testAgents).map((agent) => agent.manifest)
-      const worker = await startWorker(config, { workflowsPath: TEST_AGENTS, agents })
+      const worker = await startWorker(config, change.isBuiltIn ? {} : { workflowsPath: TEST_AGENTS, agents })
       workers.add(worker)
       return worker
     },
