@@ -97,6 +97,7 @@ test('a schedule starts a run, which says in Temporal what it is and what its pe
     [SEARCH_ATTRIBUTES.project]: scope.projectId,
     [SEARCH_ATTRIBUTES.agent]: 'research',
     [SEARCH_ATTRIBUTES.model]: 'steady',
+    [SEARCH_ATTRIBUTES.state]: 'running',
   })
   const query = `${SEARCH_ATTRIBUTES.project} = "${scope.projectId}"`
   await pollUntil(async () => (await client.workflow.count(query)).count === 1, { what: 'it is found by its project' })
@@ -104,6 +105,9 @@ test('a schedule starts a run, which says in Temporal what it is and what its pe
   await pollUntil(async () => (await firings())[0]?.skipped === 'overlap', { what: 'the next time is skipped' })
   await world.cancel(runId)
   await world.until(runId, ['cancelled'])
+  const isFound = async () =>
+    (await client.workflow.count(`${query} AND ${SEARCH_ATTRIBUTES.state} = "cancelled"`)).count === 1
+  await pollUntil(isFound, { what: 'it is found by how it ended' })
 })
 
 test('a schedule that is paused or removed is so in Temporal', async () => {

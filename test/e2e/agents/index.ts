@@ -1,5 +1,5 @@
-export { research } from '#workflows/research.ts'
+export * from '#workflows/index.ts'
 export { asker } from './asker.ts'
 export { family } from './family.ts'
-export { steps } from './steps.ts'
 export { secondOpinion } from './second-opinion.ts'
+export { steps } from './steps.ts'
