@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { INTEGRATION_WORKERS } from './test/support/workers.ts'
 
 /**
  * The suites differ in what they need: `fast` nothing, `local` starts and kills services of its own, `integration` a
@@ -19,8 +20,8 @@ export default defineConfig({
           globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 30_000,
           hookTimeout: 30_000,
-          // Events are told once no older transaction is open anywhere in the cluster: a neighbour's would hide them.
-          maxWorkers: 1,
+          // Each has a cluster to itself: an older transaction that is open anywhere in one hides the events of all its databases.
+          maxWorkers: INTEGRATION_WORKERS,
           sequence: { groupOrder: 1 },
         },
       },

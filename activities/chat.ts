@@ -6,7 +6,7 @@ import {
   type MoneyStop,
 } from '#contracts/activities.ts'
 import { checkJsonSchema } from '#contracts/json-schema.ts'
-import type { CallBody, CallResult, HoldRefusal } from '#calls/call.ts'
+import type { CallBody, CallRequest, CallResult, HeldMoney, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import { executeCall } from '#calls/execute.ts'
 import { Draining } from '#calls/gate-watch.ts'
@@ -26,11 +26,28 @@ const CALL_TIMEOUT_MS = 9 * 60_000
 export function createCallActivities(deps: { readonly engine: Engine }): CallActivities {
   return {
     chat: (request) =>
-      asActivity(() => withHeartbeat({ path: request.path }, (signal) => chat(deps.engine, request, signal))),
+      asActivity(() => {
+        const shown: Shown = { held: undefined }
+        const details = () => ({ path: request.path, ...shownOf(shown) })
+        return withHeartbeat(details, (signal) => chat(deps.engine, request, { signal, shown }))
+      }),
   }
 }
 
-async function chat(engine: Engine, request: ChatRequest, signal: AbortSignal): Promise<ChatResult> {
+/** What people see of a call while it is pending, and in its result. */
+interface Shown {
+  held: HeldMoney | undefined
+}
+
+function shownOf({ held }: Shown): { readonly route?: string; readonly held?: string } {
+  return held ? { route: held.route, held: `${formatNano(held.held)} ${held.currency}` } : {}
+}
+
+async function chat(
+  engine: Engine,
+  request: ChatRequest,
+  { signal, shown }: { readonly signal: AbortSignal; readonly shown: Shown },
+): Promise<ChatResult> {
   const facts = await engine.shelf.run(request.runId)
   const contents = await loadContents(engine.db, facts.scope, request.messages)
   const body: CallBody = {
@@ -40,22 +57,27 @@ async function chat(engine: Engine, request: ChatRequest, signal: AbortSignal): 
   }
   const { path } = request
   const deadlineMs = engine.nowMs() + CALL_TIMEOUT_MS
-  const result = await executeCall(engine, { ...facts, ...spendingOf(facts, request), path, body, signal, deadlineMs })
+  const onHeld = (held: HeldMoney): void => {
+    shown.held = held
+  }
+  const spending = spendingOf(facts, request)
+  const result = await executeCall(engine, { ...facts, ...spending, path, body, signal, deadlineMs, onHeld })
   if (result.kind !== 'answered' && signal.reason instanceof Draining) throw workerShutdown()
-  return toChatResult(result, { schema: request.schema, nowMs: engine.nowMs() })
+  const told = toChatResult(result, { schema: request.schema, nowMs: engine.nowMs() })
+  return told.kind === 'answered' ? { ...told, ...shownOf(shown) } : told
 }
 
 /** Which money a call spends, and on what: what the run was started with, unless it was downgraded or is wrapping up. */
 export function spendingOf(
   facts: RunFacts,
   { model, downgraded, wrapUp, repeats = 0 }: Pick<ChatRequest, 'model' | 'downgraded' | 'wrapUp' | 'repeats'>,
-): Pick<RunFacts, 'model' | 'envelopeId' | 'bounds' | 'mayRepeat'> {
+): Pick<CallRequest, 'model' | 'envelopeId' | 'bounds' | 'granted'> {
   const down = downgraded ? facts.downgrade : undefined
   return {
     model: down?.model ?? model,
     bounds: down?.bounds ?? facts.bounds,
     envelopeId: (wrapUp ? facts.wrapUpEnvelopeId : undefined) ?? facts.envelopeId,
-    mayRepeat: facts.mayRepeat + repeats,
+    granted: repeats,
   }
 }
 

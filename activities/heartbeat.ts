@@ -5,13 +5,13 @@ import { CancelledFailure, Context } from '@temporalio/activity'
 const BEAT_MS = 2_000
 
 /**
- * Beats by a timer while `work` runs, and passes on what Temporal says as an abort: a cancel by a user stops the call
+ * Beats by a timer while `work` runs, with what `details` says by then, and passes on what Temporal says as an abort: a cancel by a user stops the call
  * like a closing gate does; a worker that shuts down stops it after the drain, to go on elsewhere. Everything else
  * Temporal may say (a timeout, a lost activity, an operator's reset) leaves the work alone: it is paid for, and whoever
  * asks for it next joins it.
  */
 export async function withHeartbeat<Result>(
-  details: unknown,
+  details: () => unknown,
   work: (signal: AbortSignal) => Promise<Result>,
 ): Promise<Result> {
   const context = Context.current()
@@ -21,9 +21,9 @@ export async function withHeartbeat<Result>(
     if (reason) controller.abort(reason)
   }
   context.cancellationSignal.addEventListener('abort', onCancel)
-  const timer = setInterval(() => context.heartbeat(details), BEAT_MS)
+  const timer = setInterval(() => context.heartbeat(details()), BEAT_MS)
   try {
-    context.heartbeat(details)
+    context.heartbeat(details())
     if (context.cancellationSignal.aborted) onCancel()
     return await work(controller.signal)
   } finally {

@@ -33,7 +33,10 @@ export function createMapActivities(deps: MapDependencies): MapActivities {
     mapRows: (request) =>
       asActivity(() => {
         const progress = { path: request.path, from: request.from, to: request.to, done: 0 }
-        return withHeartbeat(progress, (signal) => mapRows(deps, request, { signal, progress }))
+        return withHeartbeat(
+          () => progress,
+          (signal) => mapRows(deps, request, { signal, progress }),
+        )
       }),
   }
 }

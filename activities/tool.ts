@@ -6,6 +6,7 @@ import { canonical } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
 import { deriveId, sha256 } from '#db/ids.ts'
 import { getPayload, putPayload } from '#db/payload.ts'
+import { forkedPayload } from '#db/run-source.ts'
 import { tenantOfRun } from '#db/run.ts'
 import type { Database } from '#db/schema.ts'
 import { utf8Length } from '#domain/token-bound.ts'
@@ -23,7 +24,12 @@ interface ToolDependencies {
 export function createToolActivities(deps: ToolDependencies): ToolActivities {
   return {
     tool: (request) =>
-      asActivity(() => withHeartbeat({ path: request.path }, (signal) => useTool(deps, request, signal))),
+      asActivity(() =>
+        withHeartbeat(
+          () => ({ path: request.path }),
+          (signal) => useTool(deps, request, signal),
+        ),
+      ),
   }
 }
 
@@ -33,9 +39,18 @@ async function useTool(deps: ToolDependencies, request: ToolRequest, signal: Abo
   const scope = await tenantOfRun(deps.db, runId)
   const tool = TOOLS[request.tool]
   if (!tool) return failed('unknown_tool', `there is no tool ${request.tool}`)
-  const ref = deriveId(runId, 'tool', path, tool.name, sha256(canonical(input)).toString('hex'))
+  const digest = sha256(canonical(input)).toString('hex')
+  const ref = deriveId(runId, 'tool', path, tool.name, digest)
   const stored = await getPayload(deps.db, scope, ref)
   if (stored) return { kind: 'done', ref, value: valueOf(stored.body) }
+  const ofSource = await forkedPayload(deps.db, scope, {
+    runId,
+    idIn: (sourceRunId) => deriveId(sourceRunId, 'tool', path, tool.name, digest),
+  })
+  if (ofSource !== undefined) {
+    await putPayload(deps.db, scope, { id: ref, runId, kind: 'tool', body: ofSource })
+    return { kind: 'done', ref, value: valueOf(ofSource) }
+  }
   try {
     const { value, payload } = await tool.run(input, { store: deps.storeOf(scope), signal })
     const bytes = utf8Length(JSON.stringify(value))

@@ -24,6 +24,8 @@ const files = [
   '0018_look_ups',
   '0019_lifecycle',
   '0020_datasets',
+  '0021_thresholds',
+  '0022_schedules',
 ] as const
 
 function fromFile(name: string): Migration {

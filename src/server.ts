@@ -3,7 +3,10 @@ import { isKey } from '#api/access.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
+import { startReconciler } from '#api/reconciler.ts'
 import { makeSecret } from '#api/project-routes.ts'
+import { temporalSchedules } from '#api/temporal-schedules.ts'
+import { temporalCensus } from '#api/workflow-census.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
@@ -32,7 +35,8 @@ export async function startServer(config: Config): Promise<RunningServer> {
   const db = connectDatabase(config.database)
   const { address, namespace, taskQueue } = config.temporal
   const connection = Connection.lazy({ ...connectionOptions, address })
-  const orchestrator = temporalOrchestrator({ client: new Client({ connection, namespace }), taskQueue })
+  const client = new Client({ connection, namespace })
+  const orchestrator = temporalOrchestrator({ client, taskQueue })
   const nowMs = () => Date.now()
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
   const app = await buildApi({
@@ -46,7 +50,11 @@ export async function startServer(config: Config): Promise<RunningServer> {
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },
   })
-  const dispatcher = startDispatcher({ db, orchestrator, log: app.log, monotonicMs: () => performance.now() })
+  const monotonicMs = () => performance.now()
+  const clock = temporalSchedules({ client, taskQueue })
+  const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
+  const census = temporalCensus({ client, taskQueue })
+  const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
   const complain = (sentence: string) => app.log.error(sentence)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })
@@ -63,6 +71,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
     async stop() {
       await app.close()
       await dispatcher.stop()
+      await reconciler.stop()
       await sealer.stop()
       await connection.close()
       await db.destroy()

@@ -1,6 +1,7 @@
 import { createCallActivities } from '#activities/chat.ts'
 import { createMapActivities } from '#activities/map.ts'
 import { createRunActivities } from '#activities/run.ts'
+import { createScheduleActivities } from '#activities/schedule.ts'
 import { createToolActivities } from '#activities/tool.ts'
 import { startSealer } from '#calls/sealer.ts'
 import { startEngine } from '#calls/start-engine.ts'
@@ -23,7 +24,7 @@ const POLLERS = { type: 'autoscaling', initial: 1, minimum: 1, maximum: 20 } as 
 /** After the drain, aborted calls are settled and reported; beyond this the process ends as if it were killed. */
 const SETTLE_TIMEOUT_MS = 10_000
 
-const WORKFLOWS = fileURLToPath(new URL('../workflows/index.ts', import.meta.url))
+const WORKFLOWS = fileURLToPath(new URL('../workflows/bundle.ts', import.meta.url))
 
 /** Other agents than the built-in ones. */
 interface WorkerOptions {
@@ -66,6 +67,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       ...createMapActivities({ engine, isEnding: () => worker.getState() !== 'RUNNING' }),
       ...createToolActivities({ db, storeOf: (scope) => corpusStore(db, scope) }),
       ...createRunActivities({ engine, agents: options.agents ?? manifests }),
+      ...createScheduleActivities({ db, nowMs }),
     },
     maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
     activityTaskPollerBehavior: POLLERS,

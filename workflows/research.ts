@@ -2,12 +2,18 @@ import type { Citation, Note } from '#contracts/tools.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { citeAnswer, isNotFound } from './citations.ts'
 import { CallFailed, defineAgent, fitsHistory, type FromSchema, type Kit, ToolFailed } from './kit.ts'
+import {
+  DEFAULT_BREADTH,
+  MAX_CITATIONS,
+  PASSAGES_PER_QUERY,
+  PLAN_TOKENS,
+  READ_TOKENS,
+  researchPlan,
+  WRITE_TOKENS,
+} from './research-plan.ts'
 import { planMessages, readMessages, writeMessages } from './research-prompts.ts'
 
 const MAX_BREADTH = 6
-const DEFAULT_BREADTH = 4
-/** Passages one reading is given: what a model reads with care. */
-const PASSAGES_PER_QUERY = 6
 const NOTES_PER_READING = 6
 /** Ids are UUIDs. */
 const MAX_ID_LENGTH = 36
@@ -15,11 +21,6 @@ const MAX_ID_LENGTH = 36
 const MAX_QUERY_LENGTH = 300
 /** Longer ones are no sentences. With the next limit this keeps an output within a workflow history. */
 const MAX_QUOTE_BYTES = 400
-/** What the writer is given at most. */
-const MAX_CITATIONS = 16
-const PLAN_TOKENS = 400
-const READ_TOKENS = 1_200
-const WRITE_TOKENS = 1_200
 
 const inputSchema = {
   type: 'object',
@@ -90,7 +91,9 @@ export const research = defineAgent({
   name: 'research',
   description: 'Answers a question from a corpus of documents, with verbatim citations.',
   input: inputSchema,
+  plan: researchPlan,
   run: (kit, input) => answerQuestion({ ...input, kit, quotes: new Map(), gaps: [] }),
+  wrapUp: (kit, input, draft) => answerFromDraft(kit, input, draft),
 })
 
 async function answerQuestion(research: Research): Promise<ResearchOutput> {
@@ -114,6 +117,24 @@ async function answerQuestion(research: Research): Promise<ResearchOutput> {
   // An answer that cites nothing is supported by nothing.
   if (isNotFound(text) || cited.citations.length === 0) return notFound(research)
   return { question, found: true, ...cited, gaps: research.gaps }
+}
+
+/** A stopped run's answer: from the quotes that it found until then, if there are any. */
+async function answerFromDraft(kit: Kit, { question, corpusId }: ResearchInput, draft: unknown): Promise<unknown> {
+  if (!isDraft(draft) || draft.citations.length === 0) return draft
+  const notes = draft.citations.map(({ passageId, quote }) => ({ passage: passageId, quote }))
+  const registry = await kit.tool('cite', 'cite', { corpusId, notes })
+  const messages = writeMessages(question, registry.ref)
+  const { text = '' } = await kit.chat('write', { messages, maxTokens: WRITE_TOKENS })
+  const cited = citeAnswer(text, registry.value.citations)
+  if (isNotFound(text) || cited.citations.length === 0) return draft
+  const gaps = [...draft.gaps, 'the run was stopped before everything was read']
+  return { question, found: true, ...cited, gaps, partial: true }
+}
+
+/** A checkpoint of this agent's own. */
+function isDraft(draft: unknown): draft is ResearchOutput {
+  return typeof draft === 'object' && draft !== null && 'citations' in draft && 'gaps' in draft
 }
 
 /** The question itself and queries for its aspects, at most `breadth` together. */

@@ -33,6 +33,7 @@ const NAMES = {
   corpus: 'corpus',
   dataset: 'dataset',
   api_key: 'key',
+  schedule: 'schedule',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */

@@ -23,7 +23,10 @@ import { refundRoutes } from './refund-routes.ts'
 import { reportRoutes, runReadRoutes } from './run-read-routes.ts'
 import { rowCountRoutes, rowResultRoutes } from './row-routes.ts'
 import { routeHealthRoutes } from './route-health-routes.ts'
-import { runChangeRoutes, runStartRoutes } from './run-routes.ts'
+import { runActionRoutes } from './run-action-routes.ts'
+import { runAgainRoutes } from './run-again-routes.ts'
+import { runStartRoutes } from './run-routes.ts'
+import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './schedule-routes.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
@@ -81,11 +84,15 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         datasetUploadRoutes,
         datasetReadRoutes,
         runStartRoutes,
-        runChangeRoutes,
+        runAgainRoutes,
+        runActionRoutes,
         runReadRoutes,
         rowResultRoutes,
         rowCountRoutes,
         reportRoutes,
+        scheduleRoutes,
+        scheduleChangeRoutes,
+        scheduleReadRoutes,
         eventRoutes,
         reconcileRoutes,
       ]) {

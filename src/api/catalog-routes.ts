@@ -55,7 +55,8 @@ async function routeViews(
   return views
 }
 
-function priceView(prices: Prices, currency: string): RouteView['price'] {
+/** The prices of a route as customers see them. */
+export function priceView(prices: Prices, currency: string): NonNullable<RouteView['price']> {
   const amount = (nano: bigint) => toAmount(nano, currency)
   const fees = Object.entries(prices.toolFeesNano).map(([tool, fee]) => [tool, amount(fee)] as const)
   return {

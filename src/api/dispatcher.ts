@@ -1,14 +1,16 @@
-import { markDelivered, waitingCommands, type WaitingCommand } from '#db/command.ts'
+import { admitRuns, markDelivered, waitingCommands, type WaitingCommand } from '#db/command.ts'
 import type { Database } from '#db/schema.ts'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Kysely } from 'kysely'
 import type { Orchestrator } from './orchestrator.ts'
+import { scheduleTeller } from './schedule-teller.ts'
+import type { ScheduleClock } from './temporal-schedules.ts'
 
 /** Commands that nobody announced (another process wrote them, or died) are found this often. */
 const ROUND_MS = 500
 const BACKOFF_BASE_MS = 500
 const BACKOFF_MAX_MS = 10_000
-/** Commands told to Temporal at the same time. */
+/** Commands told to Temporal at the same time, and runs that are given a place before that. */
 const COMMANDS_PER_ROUND = 32
 /** Beyond this many failing commands Temporal is away, and asking for more of them helps nobody. */
 const MAX_WAITING = 1_000
@@ -25,54 +27,54 @@ interface Backoff {
 }
 
 /**
- * Tells workflows what their rows say, until told. Several processes may do so at once: a start is refused the second
+ * Gives waiting runs their places, and tells workflows what their rows say, until told. Several processes may do so at once: a start is refused the second
  * time, a wake says only "look", so a command that is delivered twice does no harm, and no lock is held while Temporal
  * is asked.
  */
 export function startDispatcher(options: {
   readonly db: Kysely<Database>
   readonly orchestrator: Orchestrator
+  readonly clock: ScheduleClock
   readonly log: Pick<FastifyBaseLogger, 'warn'>
   /** Monotonic clock, in milliseconds. */
   readonly monotonicMs: () => number
 }): Dispatcher {
   const { db, orchestrator, log, monotonicMs } = options
+  const tellSchedules = scheduleTeller(options)
   const backoffs = new Map<string, Backoff>()
-  let round: Promise<void> | undefined
-  let isPoked = false
-  let isStopped = false
 
   async function deliver(command: WaitingCommand): Promise<void> {
     try {
-      if (command.kind === 'start') await orchestrator.start(command)
-      else await orchestrator.wake(command.runId)
+      if (command.kind === 'start') await orchestrator.start(command.run)
+      else await orchestrator.wake(command.run.id)
       await markDelivered(db, command.id)
       backoffs.delete(command.id)
     } catch (error) {
       const tries = (backoffs.get(command.id)?.tries ?? 0) + 1
       const waitMs = Math.min(BACKOFF_MAX_MS, BACKOFF_BASE_MS * 2 ** (tries - 1))
       backoffs.set(command.id, { tries, dueMs: monotonicMs() + waitMs })
-      log.warn({ err: error, commandId: command.id, runId: command.runId, tries }, 'a command waits for Temporal')
+      log.warn({ err: error, commandId: command.id, runId: command.run.id, tries }, 'a command waits for Temporal')
     }
   }
 
-  async function oneRound(): Promise<void> {
+  async function dispatch(isStopped: () => boolean): Promise<boolean> {
     const nowMs = monotonicMs()
     const waiting = Array.from(backoffs).filter(([, { dueMs }]) => dueMs > nowMs)
-    if (waiting.length >= MAX_WAITING) return
+    if (waiting.length >= MAX_WAITING) return false
+    const admitted = await admitRuns(db, COMMANDS_PER_ROUND)
     const commands = await waitingCommands(db, { limit: COMMANDS_PER_ROUND, except: waiting.map(([id]) => id) })
     forgetDelivered(commands, nowMs)
     // A run's commands in their order; different runs side by side.
-    const byRun = Map.groupBy(commands, (command) => command.runId)
+    const byRun = Map.groupBy(commands, (command) => command.run.id)
     await Promise.all(
       Array.from(byRun.values(), async (some) => {
         for (const command of some) {
-          if (isStopped) return
+          if (isStopped()) return
           await deliver(command)
         }
       }),
     )
-    if (commands.length === COMMANDS_PER_ROUND) isPoked = true
+    return admitted === COMMANDS_PER_ROUND || commands.length === COMMANDS_PER_ROUND
   }
 
   /** What is due and is not waiting any more was delivered by another process. */
@@ -82,18 +84,35 @@ export function startDispatcher(options: {
     for (const [id, { dueMs }] of backoffs) if (dueMs <= nowMs && !known.has(id)) backoffs.delete(id)
   }
 
+  return startRounds(async (isStopped) => {
+    try {
+      const [hasMore] = await Promise.all([dispatch(isStopped), tellSchedules()])
+      return hasMore
+    } catch (error) {
+      log.warn({ err: error }, 'commands cannot be read')
+      return false
+    }
+  })
+}
+
+/** Runs rounds one after another: each `ROUND_MS`, and at once when poked or when a round left something to do. */
+function startRounds(oneRound: (isStopped: () => boolean) => Promise<boolean>): Dispatcher {
+  let running: Promise<void> | undefined
+  let isPoked = false
+  let isStopped = false
+
   async function rounds(): Promise<void> {
     do {
       isPoked = false
-      await oneRound().catch((error: unknown) => log.warn({ err: error }, 'commands cannot be read'))
+      if (await oneRound(() => isStopped)) isPoked = true
     } while (isPoked && !isStopped)
-    round = undefined
+    running = undefined
   }
 
   function look(): void {
     if (isStopped) return
     isPoked = true
-    round ??= rounds()
+    running ??= rounds()
   }
 
   const timer = setInterval(look, ROUND_MS)
@@ -102,7 +121,7 @@ export function startDispatcher(options: {
     async stop() {
       isStopped = true
       clearInterval(timer)
-      await round
+      await running
     },
   }
 }

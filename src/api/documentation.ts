@@ -63,13 +63,15 @@ function responsesOf(response: unknown): Readonly<Record<string, unknown>> {
 function problemsOf(route: RouteOptions): readonly ProblemCode[] {
   const { config, schema = {}, url, method } = route
   const isPost = method === 'POST'
+  const hasBody = isPost || schema.body !== undefined
   const own: readonly ProblemCode[] = config?.problems ?? []
   return [
-    ...(isPost || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
+    ...(hasBody || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
     'unauthorized',
     ...(config?.access === 'any' ? [] : (['forbidden'] as const)),
     ...(url.includes(':') ? (['not_found'] as const) : []),
-    ...(isPost ? (['payload_too_large', 'unsupported_media_type', 'idempotency_mismatch'] as const) : []),
+    ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
+    ...(isPost ? (['idempotency_mismatch'] as const) : []),
     ...own,
     'internal',
     'overloaded',

@@ -3,6 +3,7 @@ import {
   keyListSchema,
   keyRequestSchema,
   newKeySchema,
+  projectChangeSchema,
   projectListSchema,
   projectRequestSchema,
   projectSchema,
@@ -11,7 +12,7 @@ import {
 } from '#contracts/api-project.ts'
 import { Problem } from '#contracts/codes.ts'
 import { createKey, listKeys, revokeKey, type ApiKey } from '#db/api-key.ts'
-import { createProject, getProject, listProjects, type Project } from '#db/project.ts'
+import { createProject, getProject, listProjects, setMaxRunningRuns, type Project } from '#db/project.ts'
 import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor } from './access.ts'
@@ -29,7 +30,7 @@ export function makeSecret(kind: 'op' | 'pk'): string {
 }
 
 export function projectRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs } = deps
+  const { db, nowMs, poke } = deps
 
   app.post(
     '/projects',
@@ -76,6 +77,26 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
       await tenantFor(db, request, { noun: 'project', id })
       const project = await getProject(db, callerOfRequest(request).organisationId, id)
       if (!project) throw notFound('project', id)
+      return projectView(project)
+    },
+  )
+
+  app.patch(
+    '/projects/:id',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Change how many runs of a project may be at work at the same time',
+        params: idParams,
+        body: projectChangeSchema,
+        response: { 200: projectSchema },
+      },
+    },
+    async (request) => {
+      const scope = await tenantFor(db, request, { noun: 'project', id: request.params.id })
+      const project = await setMaxRunningRuns(db, scope, request.body.maxRunningRuns)
+      poke()
       return projectView(project)
     },
   )
@@ -146,8 +167,8 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
   )
 }
 
-function projectView(project: Project): ProjectView {
-  return { id: project.id, name: project.name, createdAt: project.createdAt.toISOString() }
+function projectView({ id, name, maxRunningRuns, createdAt }: Project): ProjectView {
+  return { id, name, maxRunningRuns, createdAt: createdAt.toISOString() }
 }
 
 function keyView(key: ApiKey): KeyView {

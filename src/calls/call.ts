@@ -4,6 +4,13 @@ import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
 
+/** What an attempt was granted: in nano of its pocket's currency. */
+export interface HeldMoney {
+  readonly route: string
+  readonly held: bigint
+  readonly currency: string
+}
+
 /** The request as asked: with the path it makes the call's key. */
 export type CallBody = ChatBody | EmbedBody
 
@@ -22,12 +29,20 @@ export interface CallRequest {
   readonly bounds?: readonly RouteBounds[] | undefined
   /** How often it may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
+  /** How often besides that, because a person who was asked has allowed it. */
+  readonly granted?: number
   /** Left out: refuse. */
   readonly tight?: Tight | undefined
   /** May be answered with the project's stored answer to the same request, so old at most, and lets others use its own. */
   readonly reuse?: { readonly maxAgeMs: number } | undefined
+  /** Its run was forked: the run whose answers to the same calls are its own, at no cost. */
+  readonly fork?: { readonly sourceRunId: string } | undefined
+  /** The longest prompt it may have; a longer one fails the call before anything is held. */
+  readonly inputTokensPerCall?: number | undefined
   /** Told each piece of the answer as it comes. Once it was told any, the call is not sent again: it fails. */
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
+  /** Told what an attempt holds, and on which route, before it is sent. */
+  readonly onHeld?: ((held: HeldMoney) => void) | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */

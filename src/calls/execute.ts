@@ -2,7 +2,14 @@ import type { CatalogModel } from '#contracts/catalog.ts'
 import { canonical, loadCall, type CallStory } from '#db/call.ts'
 import type { CatalogVersion } from '#db/catalog.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
-import { openAnswered, openCall, reusableAnswer, type NewCall } from '#db/opened-call.ts'
+import {
+  forkedAnswer,
+  openAnswered,
+  openCall,
+  reusableAnswer,
+  type NewCall,
+  type ReusableAnswer,
+} from '#db/opened-call.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { CallRequest, CallResult } from './call.ts'
 import { answered, failed } from './call-result.ts'
@@ -113,18 +120,34 @@ async function routesFor(
   })
 }
 
-/** Answers a call with the project's stored answer to the same request, if its owner and the other's chose that. */
+/**
+ * Answers a call with a stored answer: of the run that its run was forked from, or the project's to the same request if its
+ * owner and the other's chose that.
+ */
 async function reuse(engine: Engine, request: CallRequest, call: NewCall): Promise<CallResult | undefined> {
-  if (!request.reuse) return undefined
+  if (!request.reuse && !request.fork) return undefined
   const { scope } = request
   const known: CallStory | undefined = await loadCall(engine.db, scope, call.id)
   if (known) return known.state === 'answered' ? answered(call.id, known) : undefined
-  const answer = await reusableAnswer(engine.db, scope, { digest: call.digest, maxAgeMs: request.reuse.maxAgeMs })
+  const answer = await storedAnswer(engine, request, call)
   if (!answer) return undefined
   await openAnswered(engine.db, scope, { call, answer })
   const story = await loadCall(engine.db, scope, call.id)
   invariant(story, `call ${call.id} is gone`)
   return story.state === 'answered' ? answered(call.id, story) : undefined
+}
+
+async function storedAnswer(
+  { db }: Engine,
+  { scope, runId, fork, reuse: choice }: CallRequest,
+  { path, digest }: NewCall,
+): Promise<ReusableAnswer | undefined> {
+  if (fork && runId !== null) {
+    const callId = deriveId(fork.sourceRunId, 'call', path, digest.toString('hex'))
+    const answer = await forkedAnswer(db, scope, { runId, callId })
+    if (answer) return answer
+  }
+  return choice && reusableAnswer(db, scope, { digest, maxAgeMs: choice.maxAgeMs })
 }
 
 function modelOf(catalog: { readonly models: readonly CatalogModel[] }, name: string): CatalogModel | undefined {

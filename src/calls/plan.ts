@@ -21,6 +21,8 @@ export interface Candidate {
 export interface RouteChoice {
   readonly candidates: readonly Candidate[]
   readonly skipped: RankedRoutes<Route>['skipped']
+  /** Why no route may be tried although there are some: the prompt is longer than its run lets it be. */
+  readonly tooLarge?: { readonly tokens: number; readonly cap: number } | undefined
 }
 
 const PPM = 1_000_000n
@@ -134,6 +136,7 @@ export async function chooseRoutes(
         prices: sold?.ok ? sold.price.prices : (sold?.reason ?? 'no_price'),
         leastInputTokens: prompt?.least ?? 0,
         mostInputTokens: prompt?.tokens ?? route.contextTokens,
+        promptCap: request.inputTokensPerCall,
       }
     },
   })
@@ -142,7 +145,11 @@ export async function chooseRoutes(
     const pocket = pockets.find((each) => pays(each, route))
     return sold?.ok && prompt && pocket ? [{ route, price: sold.price, prompt, pocket }] : []
   })
-  return { candidates, skipped: ranked.skipped }
+  const isTooLarge = candidates.length === 0 && ranked.skipped.some(({ reason }) => reason === 'prompt_too_large')
+  const tokens = Math.min(...Array.from(facts.values(), ({ prompt }) => prompt.tokens))
+  const cap = request.inputTokensPerCall
+  const tooLarge = isTooLarge && cap !== undefined ? { tokens, cap } : undefined
+  return { candidates, skipped: ranked.skipped, tooLarge }
 }
 
 function needsOf({ body, onDelta }: CallRequest): RouteNeeds {

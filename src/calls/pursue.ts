@@ -8,6 +8,7 @@ import type { CallResult } from './call.ts'
 import { answered, exhausted, failed } from './call-result.ts'
 import { MAX_ATTEMPTS, MAX_TOTAL_MS, MAX_WAIT_MS } from './engine.ts'
 import { isAbandoned, takeOver } from './lost.ts'
+import type { RouteChoice } from './plan.ts'
 import { ASK_AGAIN_MS, RETURN_MARGIN_MS, tryRoute, type Execution, type Turn } from './try-route.ts'
 
 const OWNER_POLL_MS = [25, 50, 100, 200, 400] as const
@@ -57,6 +58,7 @@ function decideOn(execution: Execution, steps: readonly Step[]): Decision {
     routes: choice.candidates.map(({ route }) => ({ name: route.name, readyInMs: readyInMs(execution, route) })),
     attempts: steps.map(pastAttempt),
     mayRepeat: request.mayRepeat,
+    granted: request.granted ?? 0,
     maxAttempts: MAX_ATTEMPTS,
     maxTotalMs: MAX_TOTAL_MS,
     jitter: engine.random(),
@@ -122,13 +124,25 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   const { engine, request, call, choice } = execution
   const callId = call.id
   const last = steps.at(-1)
-  const detail = last ? describe(last) : choice.skipped.map((each) => `${each.route}: ${each.reason}`).join(', ')
-  const noted = last === undefined && choice.candidates.length === 0 ? 'no_route' : reason
+  const unroutable = last === undefined && choice.candidates.length === 0 ? whyUnroutable(choice) : undefined
+  const noted = unroutable?.reason ?? reason
+  const detail = unroutable?.detail ?? (last ? describe(last) : '')
   await noteStop(engine.db, request.scope, { callId, reason: noted, detail })
   const refused = steps.findLast((each) => each.kind === 'refusal')
   if (reason === 'money_exhausted' && refused) return throttled(execution, steps) ?? exhausted(callId, refused)
   if (reason === 'aborted' && !request.signal.aborted) return { kind: 'gate', callId, gate: 'closing' }
   return failed(callId, noted, detail)
+}
+
+/** Why no route may serve the call at all: nothing is sent, and nothing is held. */
+function whyUnroutable({ skipped, tooLarge }: RouteChoice): { readonly reason: string; readonly detail: string } {
+  const detail = skipped.map((each) => `${each.route}: ${each.reason}`).join(', ')
+  if (!tooLarge) return { reason: 'no_route', detail }
+  const { tokens, cap } = tooLarge
+  return {
+    reason: 'prompt_too_large',
+    detail: `the prompt may have ${tokens} tokens, and inputTokensPerCall allows ${cap}`,
+  }
 }
 
 /** A window that ends soon throttles, it does not stop: the call waits for the next one. */

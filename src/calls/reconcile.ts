@@ -1,3 +1,4 @@
+import { openAttempts } from '#db/call.ts'
 import type { Scope } from '#db/database.ts'
 import { correct, type Correction } from '#db/correction.ts'
 import { settle } from '#db/hold.ts'
@@ -63,6 +64,20 @@ async function resolveOne(db: Kysely<Database>, attempt: Orphan, request: Reques
   const { runId, callId, number, currency, held } = attempt
   const { amount, certainty } = item
   return [{ runId, callId, attempt: number, currency, held, charged: amount ?? 0n, certainty }]
+}
+
+/** Resolves what dead processes left open of one run. */
+export async function resolveDeadOf(
+  db: Kysely<Database>,
+  scope: Scope,
+  { runId, policy, by }: { readonly runId: string; readonly policy: LostCostPolicy; readonly by: string },
+): Promise<void> {
+  for (const attempt of await openAttempts(db, scope, runId)) {
+    if (attempt.ownerAlive) continue
+    const evidence = { owner: attempt.owner, instance: attempt.instanceId, resolvedBy: by }
+    const item = await lostSettlement(db, scope, { attempt, policy, evidence })
+    await settle(db, { ...scope, accountId: attempt.accountId }, { item, mode: 'take_over' })
+  }
 }
 
 export type VoidVerdict = 'voided' | 'replayed' | 'owner_alive' | 'not_lost' | 'unknown'

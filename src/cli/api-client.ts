@@ -27,6 +27,12 @@ export interface Post<Schema extends z.ZodType> {
   readonly idempotencyKey?: string
 }
 
+interface Change<Schema extends z.ZodType> {
+  readonly body: unknown
+  /** Of the answer. */
+  readonly schema: Schema
+}
+
 /** The management API as one key sees it. */
 export class ApiClient {
   readonly url: string
@@ -66,6 +72,18 @@ export class ApiClient {
     return { body: schema.parse(await response.json()), isReplayed }
   }
 
+  put<Schema extends z.ZodType>(path: string, change: Change<Schema>): Promise<z.output<Schema>> {
+    return this.#change('PUT', path, change)
+  }
+
+  patch<Schema extends z.ZodType>(path: string, change: Change<Schema>): Promise<z.output<Schema>> {
+    return this.#change('PATCH', path, change)
+  }
+
+  async delete(path: string): Promise<void> {
+    await this.#send(path, { method: 'DELETE' })
+  }
+
   /** A file as it is. */
   async upload<Schema extends z.ZodType>(
     path: string,
@@ -76,12 +94,13 @@ export class ApiClient {
     return file.schema.parse(await response.json())
   }
 
-  async put<Schema extends z.ZodType>(
+  async #change<Schema extends z.ZodType>(
+    method: 'PUT' | 'PATCH',
     path: string,
-    { body, schema }: { readonly body: unknown; readonly schema: Schema },
+    { body, schema }: Change<Schema>,
   ): Promise<z.output<Schema>> {
     const headers = { 'content-type': 'application/json' }
-    const response = await this.#send(path, { method: 'PUT', body: JSON.stringify(body), headers })
+    const response = await this.#send(path, { method, body: JSON.stringify(body), headers })
     return schema.parse(await response.json())
   }
 

@@ -1,8 +1,8 @@
 import { catalogImportSchema, catalogVersionSchema } from '#contracts/api-catalog.ts'
 import { checkCatalog, type CatalogFault } from '#contracts/catalog-check.ts'
-import { readFile } from 'node:fs/promises'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
+import { readJson } from './json-file.ts'
 import type { Outputs, Screen } from './screen.ts'
 
 const USAGE = `Usage: purser catalog check FILE
@@ -78,15 +78,4 @@ async function show({ out }: Outputs, version: string | undefined): Promise<numb
 
 function listFaults(screen: Screen, faults: readonly CatalogFault[]): void {
   for (const { path, message } of faults) screen.line(`  ${path === '' ? message : `${path}: ${message}`}`)
-}
-
-async function readJson(file: string): Promise<unknown> {
-  const text = await readFile(file, 'utf8').catch((cause: unknown) => {
-    throw new Error(`${file} cannot be read.`, { cause })
-  })
-  try {
-    return JSON.parse(text)
-  } catch (cause) {
-    throw new Error(`${file} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
-  }
 }

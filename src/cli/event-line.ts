@@ -37,6 +37,11 @@ export function describeEvent(event: EventView, path: string | undefined): Event
       return { subject, text: `paused: ${textOf(event.data['detail'])}`, style: 'yellow' }
     case 'run.topped_up':
       return { subject, text: 'topped up' }
+    case 'run.threshold': {
+      const { percent, balanceClass, spent, funded } = event.data
+      const text = `${Number(percent)} % of ${textOf(balanceClass)} spent: ${amountOf(spent)} of ${amountOf(funded)}`
+      return { subject, text, style: 'yellow' }
+    }
     case 'run.completed':
       return { subject, text: 'completed', style: 'green' }
     case 'run.queued':

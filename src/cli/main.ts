@@ -33,6 +33,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'show the health of the routes, close a circuit, trust a route again',
     load: async () => (await import('./routes.ts')).routes,
   },
+  schedules: {
+    summary: 'start runs by the clock: list, add, pause, resume or remove schedules',
+    load: async () => (await import('./schedules.ts')).schedules,
+  },
   catalog: {
     summary: 'check a catalog, put it in force, or print the one in force',
     load: async () => (await import('./catalog.ts')).catalog,

@@ -67,10 +67,29 @@ export function printReport(screen: Screen, report: Report): void {
       ),
     )
   }
+  if (report.context) printContext(screen, report.context)
+  for (const line of treeLines(report.children)) screen.line(line)
   if (report.stop) {
     const { limit, needed, free } = report.stop
     screen.line(`  stopped by the ${limit}: ${needed.amount} ${needed.currency} needed, ${free.amount} free`)
   }
+}
+
+/** How the prompts grew, when they did. */
+function printContext(screen: Screen, { calls, first, last, largest }: NonNullable<Report['context']>): void {
+  if (calls < 2) return
+  const most = `${largest.inputTokens} at the most (${largest.path})`
+  screen.line(screen.paint('dim', `  input tokens per call: from ${first} to ${last}, ${most}`))
+}
+
+/** Child runs, each below its parent, with what it spent. */
+function treeLines(children: Report['children'], depth = 0): readonly string[] {
+  return children.flatMap((child) => {
+    const spent = child.totals.map((total) => `${total.spent.amount} ${total.spent.currency} ${total.balanceClass}`)
+    const end = child.reason === null || child.state === 'completed' ? child.state : `${child.state}: ${child.reason}`
+    const line = `  ${'  '.repeat(depth)}└ ${child.path} · ${child.agent} · ${spent.join(' + ') || 'nothing'} · ${end} · ${child.runId}`
+    return [line, ...treeLines(child.children, depth + 1)]
+  })
 }
 
 /** One line for each attempt and refusal, with what came of it; what is not an answer is marked. */

@@ -12,7 +12,7 @@ const tokenPricesSchema = z.object({
   reasoningPerMillionTokens: amountSchema.describe('Hidden reasoning, which is part of the output.'),
 })
 
-const routePriceSchema = tokenPricesSchema.extend({
+export const routePriceSchema = tokenPricesSchema.extend({
   perCall: amountSchema,
   perImage: amountSchema,
   toolFees: z.record(z.string(), amountSchema).describe("For each use of a provider's own tool, by its name."),

@@ -10,40 +10,58 @@ import { storableText } from './storable-text.ts'
 
 const moment = z.iso.datetime()
 
-const runRequestShape = {
-  agent: z.string().min(1).max(100),
-  input: z.record(z.string(), z.unknown()).describe("Must fit the agent's JSON Schema."),
-  model: z.string().min(1).max(100).describe('A catalog model.'),
-  envelope: z.strictObject({
-    pockets: pocketsSchema,
-    wrapUpPercent: z
-      .int()
-      .min(0)
-      .max(50)
-      .default(0)
-      .describe('How much of each pocket is kept for delivering what is done when the run is stopped.'),
-  }),
+const envelopeSchema = z.strictObject({
+  pockets: pocketsSchema,
+  wrapUpPercent: z
+    .int()
+    .min(0)
+    .max(50)
+    .default(0)
+    .describe('How much of each pocket is kept for delivering what is done when the run is stopped.'),
+})
+
+const model = z.string().min(1).max(100).describe('A catalog model.')
+
+/** How a run spends, waits and ends, without the defaults of a new one. */
+const choices = {
   onExhausted: z.enum(ON_EXHAUSTED).describe('What to do when the money ends. There is no default.'),
   mayRepeat: z
     .int()
     .min(0)
     .max(5)
-    .default(1)
     .describe(
       'How often a call may be sent again after an attempt that may have been executed; 0: the run pauses and asks.',
     ),
-  pauseDeadlineSeconds: z.int().min(1).max(604_800).default(86_400),
-  constraints: constraintsSchema.optional().describe('Kept besides those of the key.'),
-  tight: tightSchema
-    .default({ policy: 'refuse' })
-    .describe('What a call does whose worst case is more than its share of what is free: ask for less, or be refused.'),
-  reuse: reuseSchema
-    .optional()
-    .describe('Its calls may be answered with answers of other runs that chose this, at no cost, and give theirs.'),
-  downgrade: downgradeSchema.optional().describe('With `onExhausted: downgrade`: what it goes on with.'),
-  limits: runLimitsSchema.optional(),
-  thresholds: thresholdsSchema.default([]),
-  priority: z.int().min(1).max(5).default(3).describe('1 is served first. Among equals projects take turns.'),
+  pauseDeadlineSeconds: z.int().min(1).max(604_800),
+  constraints: constraintsSchema.describe('Kept besides those of the key.'),
+  tight: tightSchema.describe(
+    'What a call does whose worst case is more than its share of what is free: ask for less, or be refused.',
+  ),
+  reuse: reuseSchema.describe(
+    'Its calls may be answered with answers of other runs that chose this, at no cost, and give theirs.',
+  ),
+  downgrade: downgradeSchema.describe('With `onExhausted: downgrade`: what it goes on with.'),
+  limits: runLimitsSchema,
+  thresholds: thresholdsSchema,
+  priority: z.int().min(1).max(5).describe('1 is served first. Among equals projects take turns.'),
+}
+
+const runRequestShape = {
+  agent: z.string().min(1).max(100),
+  input: z.record(z.string(), z.unknown()).describe("Must fit the agent's JSON Schema."),
+  model,
+  envelope: envelopeSchema,
+  ...choices,
+  mayRepeat: choices.mayRepeat.default(1),
+  pauseDeadlineSeconds: choices.pauseDeadlineSeconds.default(86_400),
+  constraints: choices.constraints.optional(),
+  tight: choices.tight.default({ policy: 'refuse' }),
+  reuse: choices.reuse.optional(),
+  downgrade: choices.downgrade.optional(),
+  limits: choices.limits.optional(),
+  thresholds: choices.thresholds.default([]),
+  priority: choices.priority.default(3),
+  dryRun: z.literal(true).optional().describe('Answers with the plan: nothing is stored, and no money moves.'),
 }
 
 export const runRequestSchema = z.strictObject(runRequestShape).superRefine((run, context) => {
@@ -51,6 +69,24 @@ export const runRequestSchema = z.strictObject(runRequestShape).superRefine((run
   const message = run.downgrade ? 'goes with `onExhausted: downgrade` only' : 'is missing: the run is to be downgraded'
   context.addIssue({ code: 'custom', path: ['downgrade'], message })
 })
+
+const overrides = z.strictObject({ model, envelope: envelopeSchema, ...choices }).partial()
+
+/** What is to be another than in the run that is repeated. The body may be left out. */
+export const rerunRequestSchema = overrides.nullish()
+
+/** The body may be left out. */
+export const forkRequestSchema = overrides
+  .extend({
+    from: storableText
+      .min(1)
+      .max(300)
+      .optional()
+      .describe(
+        'The step that is done anew, with all that came after it: a path, or what its paths begin with, such as `read`. Left out: all stored answers are used again.',
+      ),
+  })
+  .nullish()
 
 export const topUpRequestSchema = z.strictObject({ pockets: pocketsSchema })
 
@@ -61,6 +97,14 @@ export const cancelRequestSchema = z
     mode: z.enum(CANCEL_MODES).default('now').describe('`wrap_up`: what is in flight may finish, then it delivers.'),
   })
   .nullish()
+
+/** The body may be left out. */
+export const emptyRequestSchema = z.strictObject({}).nullish()
+
+export const answerRequestSchema = z.strictObject({
+  path: storableText.min(1).max(300).optional().describe('Of the question; may be left out when one is open.'),
+  answer: storableText.trim().min(1).max(4_000).describe('One of its choices, if it has some.'),
+})
 
 const pocketSchema = z.object({
   balanceClass: z.enum(BALANCE_CLASSES),
@@ -101,7 +145,11 @@ export const runSchema = runSummarySchema
     priority: z.int(),
     parentRunId: z.uuid().nullable().describe('The run that it is a child of.'),
     sourceRunId: z.uuid().nullable().describe('The run that it repeats, or was forked from.'),
-    scheduleId: z.uuid().nullable(),
+    scheduleId: z.uuid().nullable().describe('What started it by the clock.'),
+    queue: z
+      .object({ position: z.int() })
+      .nullable()
+      .describe("While it waits for one of its project's places: how many are served before it, and itself."),
     deadlineAt: moment.nullable().describe('When its time is over.'),
     downgradedAt: moment.nullable(),
     question: z
@@ -166,3 +214,4 @@ export type RunRequest = z.infer<typeof runRequestSchema>
 export type RunView = z.infer<typeof runSchema>
 export type RunSummary = z.infer<typeof runSummarySchema>
 export type TransferView = z.infer<typeof transferSchema>
+export type RunOverrides = z.infer<typeof overrides>

@@ -109,9 +109,29 @@ const spendSchema = z.object({
   held: amountSchema.describe('Open holds.'),
 })
 
+/** A run below another one: what it spent itself, and what is below it. */
+const reportChildSchema = z
+  .object({
+    runId: z.uuid(),
+    path: z.string().describe('Of the kit call that started it.'),
+    agent: z.string(),
+    model: z.string(),
+    state: z.enum(RUN_STATES),
+    reason: z.string().nullable(),
+    totals: z.array(spendSchema),
+    attempts: z.int(),
+    get children(): z.ZodArray<typeof reportChildSchema> {
+      return z.array(reportChildSchema)
+    },
+  })
+  .meta({ id: 'ReportChild' })
+
+const promptSizeSchema = z.object({ callId: z.uuid(), path: z.string(), inputTokens: z.int() })
+
 export const reportSchema = z
   .object({
     runId: z.uuid(),
+    parentRunId: z.uuid().nullable(),
     projectId: z.uuid(),
     apiKeyId: z.uuid(),
     agent: z.string(),
@@ -158,6 +178,29 @@ export const reportSchema = z
       })
       .nullable()
       .describe('How much of its hold an attempt cost, as a share: 1.000 is all of it, more is an overage.'),
+    context: z
+      .object({
+        calls: z.int(),
+        first: z.int(),
+        last: z.int(),
+        largest: promptSizeSchema,
+        trend: z.array(promptSizeSchema).describe('In order; of many calls, evenly spaced ones.'),
+      })
+      .nullable()
+      .describe('Input tokens per call: a context that grows costs more with each.'),
+    children: z.array(reportChildSchema).describe('Child runs. What they spent is not in the totals above.'),
+    tree: z
+      .object({
+        totals: z.array(
+          z.object({
+            balanceClass: z.enum(BALANCE_CLASSES),
+            currency: z.string(),
+            spent: amountSchema,
+            held: amountSchema,
+          }),
+        ),
+      })
+      .describe('The run and all below it together.'),
     calls: z.array(callReportSchema),
   })
   .meta({ id: 'Report' })
@@ -187,4 +230,5 @@ export const callStorySchema = z
 export type AttemptReport = z.infer<typeof attemptReportSchema>
 export type CallReport = z.infer<typeof callReportSchema>
 export type Report = z.infer<typeof reportSchema>
+export type ReportChild = z.infer<typeof reportChildSchema>
 export type CallStory = z.infer<typeof callStorySchema>

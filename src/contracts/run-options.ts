@@ -57,3 +57,5 @@ export const thresholdsSchema = z
   .array(z.int().min(1).max(100))
   .max(20)
   .refine((list) => new Set(list).size === list.length, 'names a percentage twice')
+
+export type RunLimits = z.infer<typeof runLimitsSchema>

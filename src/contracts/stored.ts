@@ -1,4 +1,5 @@
 import type { Prices, TokenPrices, Usage } from '#domain/pricing.ts'
+import { pocketsSchema } from './api-money.ts'
 import { z } from 'zod'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
@@ -197,6 +198,11 @@ export const runOptionsSchema = z.object({
   thresholds: z.array(z.int()).default([]),
   wrapUpPercent: z.int().default(0),
 })
+
+export type RunOptions = z.infer<typeof runOptionsSchema>
+
+/** The start command of a run, as stored. The oldest ones do not say what was put in. */
+export const startBodySchema = z.object({ pockets: pocketsSchema.optional() })
 
 /** What a question may be answered with; null: anything. */
 export const choicesSchema = z.array(z.string()).nullable()

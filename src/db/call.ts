@@ -1,3 +1,4 @@
+import type { BalanceClass } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
@@ -109,6 +110,25 @@ export async function pocketsOf(db: Kysely<Database>, scope: Scope, envelopeId: 
     .where('envelope_id', '=', envelopeId)
     .execute()
   return rows.map((row) => ({ accountId: row.id, balanceClass: row.balance_class ?? '', currency: row.currency }))
+}
+
+/** What a pocket has, held money included. */
+export interface PocketBalance {
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  readonly balance: bigint
+}
+
+export async function balancesOf(
+  db: Kysely<Database>,
+  scope: Scope,
+  envelopeId: string,
+): Promise<readonly PocketBalance[]> {
+  const { rows } = await sql<PocketBalance>`
+    select balance_class as "balanceClass", currency, posted_credit - posted_debit as balance from account
+    where project_id = ${scope.projectId} and kind = 'pocket' and envelope_id = ${envelopeId}
+    order by balance_class desc, currency`.execute(db)
+  return rows
 }
 
 /** An attempt whose owner may be gone. */

@@ -3,7 +3,7 @@ import { runOptionsSchema } from '#contracts/stored.ts'
 import { invariant } from '#domain/invariant.ts'
 import { formatNano, parseDecimal } from '#domain/money.ts'
 import { isTerminal } from '#domain/run-states.ts'
-import type { Kysely, Transaction } from 'kysely'
+import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { openChild, type Carving, type ChildRefusal } from './envelope.ts'
 import { addEvent } from './event.ts'
@@ -86,6 +86,7 @@ async function insertChild(
       readonly options: unknown
       readonly priority: number
       readonly downgraded_at: Date | null
+      readonly source_run_id: string | null
     }
   },
 ): Promise<void> {
@@ -111,6 +112,7 @@ async function insertChild(
       priority: parent.priority,
       parent_run_id: request.runId,
       parent_path: path,
+      ...(parent.source_run_id !== null && sourceOfChild(parent.source_run_id, request)),
       downgraded_at: parent.downgraded_at,
       reason: null,
       detail: null,
@@ -124,6 +126,14 @@ async function insertChild(
   await addEvent(trx, scope, { runId: childId, kind: 'run.queued', data: { agent, model, parentRunId: request.runId } })
   const told = { childRunId: childId, path, agent, model, budget: budget ?? null }
   await addEvent(trx, scope, { runId: request.runId, kind: 'run.child_opened', data: told })
+}
+
+/** What a fork's child is forked from: the child that the first run opened at the same path, if it did. */
+function sourceOfChild(sourceRunId: string, { runId, path }: ChildRequest) {
+  return {
+    source_run_id: sql<string | null>`(select id from run where id = ${deriveId(sourceRunId, 'child', path)})`,
+    reuse_before: sql<Date | null>`(select reuse_before from run where id = ${runId})`,
+  }
 }
 
 function refused(reason: string, detail: string): ChildOpening {

@@ -74,6 +74,11 @@ export async function openChild(
   return rows[0]
 }
 
+/** Holds an envelope, all that is open below it and their pockets: nothing of it moves before the caller's commit. */
+export async function lockEnvelopes(trx: Transaction<Database>, scope: Scope, envelopeId: string): Promise<void> {
+  await sql`select lock_envelopes(${scope.projectId}, ${envelopeId})`.execute(trx)
+}
+
 /** Closes an envelope and all below it, the lowest first, unless a hold is open. */
 export async function closeTree(
   db: Kysely<Database>,

@@ -115,7 +115,8 @@ export async function getLimit(db: Kysely<Database>, sight: Sight, limitId: stri
   return rows[0]
 }
 
-function limitsSeen({ organisationId, projectId }: Sight) {
+/** The beginning of a query for limits, each with its window of now: `u` is the limit. */
+export function limitsSeen({ organisationId, projectId }: Sight) {
   return sql`
     select u.id, u.project_id as "projectId", u.scope, u.subject_id as "subjectId", u.step, u.measure, u.currency,
       u.period, u.time_zone as "timeZone", u.cap, u.created_at as "createdAt", u.retired_at as "retiredAt",

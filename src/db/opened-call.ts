@@ -59,6 +59,21 @@ export async function reusableAnswer(
   return rows[0]
 }
 
+/** The answer of the same call of the run that this one was forked from, if it was opened before the fork's point. */
+export async function forkedAnswer(
+  db: Kysely<Database>,
+  scope: Scope,
+  fork: { readonly runId: string; readonly callId: string },
+): Promise<ReusableAnswer | undefined> {
+  // Of a chain of forks, the call that was paid.
+  const { rows } = await sql<ReusableAnswer>`
+    select coalesce(c.reused_from, c.id) as "callId", c.answer_id as "answerId"
+    from run f join call c on c.id = ${fork.callId} and c.run_id = f.source_run_id and c.created_at < f.reuse_before
+    where f.id = ${fork.runId} and f.project_id = ${scope.projectId} and c.project_id = f.project_id
+      and c.state = 'answered'`.execute(db)
+  return rows[0]
+}
+
 /** Lets later calls use this answer again. */
 export async function offerAnswer(
   db: Kysely<Database>,

@@ -1,12 +1,17 @@
-import type { Kysely } from 'kysely'
+import type { Kysely, Selectable } from 'kysely'
+import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
 import type { Database } from './schema.ts'
 
 export interface Project {
   readonly id: string
   readonly name: string
+  /** Root runs that may be at work at the same time. */
+  readonly maxRunningRuns: number
   readonly createdAt: Date
 }
+
+const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs'] as const)
 
 /** Undefined when the organisation has a project of this name. */
 export async function createProject(
@@ -18,9 +23,9 @@ export async function createProject(
     .insertInto('project')
     .values({ id: newId(project.nowMs), organisation_id: organisationId, name: project.name })
     .onConflict((conflict) => conflict.columns(['organisation_id', 'name']).doNothing())
-    .returning(['id', 'name', 'created_at'])
+    .returning(COLUMNS)
     .executeTakeFirst()
-  return row && { id: row.id, name: row.name, createdAt: row.created_at }
+  return row && viewOf(row)
 }
 
 export async function listProjects(
@@ -30,13 +35,13 @@ export async function listProjects(
 ): Promise<readonly Project[]> {
   const rows = await db
     .selectFrom('project')
-    .select(['id', 'name', 'created_at'])
+    .select(COLUMNS)
     .where('organisation_id', '=', organisationId)
     .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
     .orderBy('id', 'desc')
     .limit(page.limit)
     .execute()
-  return rows.map((row) => ({ id: row.id, name: row.name, createdAt: row.created_at }))
+  return rows.map(viewOf)
 }
 
 export async function getProject(
@@ -46,9 +51,24 @@ export async function getProject(
 ): Promise<Project | undefined> {
   const row = await db
     .selectFrom('project')
-    .select(['id', 'name', 'created_at'])
+    .select(COLUMNS)
     .where('organisation_id', '=', organisationId)
     .where('id', '=', projectId)
     .executeTakeFirst()
-  return row && { id: row.id, name: row.name, createdAt: row.created_at }
+  return row && viewOf(row)
+}
+
+/** How many of a project's runs may be at work at the same time. Those that are stay, if there are more. */
+export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxRunningRuns: number): Promise<Project> {
+  const row = await db
+    .updateTable('project')
+    .set({ max_running_runs: maxRunningRuns })
+    .where('id', '=', scope.projectId)
+    .returning(COLUMNS)
+    .executeTakeFirstOrThrow()
+  return viewOf(row)
+}
+
+function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
+  return { id: row.id, name: row.name, maxRunningRuns: row.max_running_runs, createdAt: row.created_at }
 }

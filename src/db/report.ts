@@ -1,13 +1,16 @@
-import { foldPocket, holdAccuracy, spendOf, sum, type AttemptSums } from '#domain/journal.ts'
+import { foldPocket, holdAccuracy } from '#domain/journal.ts'
 import { toAmount } from '#domain/money.ts'
 import type { CallReport, CallStory, Report } from '#contracts/report.ts'
 import { moneyStopSchema } from '#contracts/stored.ts'
 import type { Kysely } from 'kysely'
-import { attemptMoney, attemptsByMoney, type AttemptMoney } from './attempt-money.ts'
+import { attemptMoney, type AttemptMoney } from './attempt-money.ts'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
 import { readInstant } from './instant.ts'
 import { readRunJournal, readSnapshot, type RunEntry } from './journal.ts'
+import { contextOf } from './report-context.ts'
+import { firstOf, totalsOf } from './report-totals.ts'
+import { childrenOf, treeTotals } from './report-tree.ts'
 import { runThen, viewJournal, type ReportView } from './report-view.ts'
 import type { Database } from './schema.ts'
 
@@ -43,8 +46,11 @@ export async function readReportAt(
   if (!then || !instant) return 'before_run'
   const attempts = attemptMoney(entries)
   const calls = await readCalls(db, scope, { runId, attempts, seen })
+  const totals = totalsOf(entries, attempts)
+  const children = await childrenOf(db, scope, { runId, snapshot, at: upTo })
   return {
     runId,
+    parentRunId: run.parent_run_id,
     projectId: run.project_id,
     apiKeyId: run.api_key_id,
     agent: run.agent,
@@ -57,9 +63,12 @@ export async function readReportAt(
     final: instant.final,
     revision: entries.length,
     envelope: { id: run.envelope_id, gate: then.gate, pockets: pocketsOf(entries) },
-    totals: totalsOf(entries, attempts),
+    totals,
     counts: countsOf(calls),
     holds: holdsOf(attempts),
+    context: contextOf(calls),
+    children: [...children],
+    tree: { totals: treeTotals(totals, children) },
     calls: [...calls],
   }
 }
@@ -154,34 +163,6 @@ function pocketsOf(journal: readonly RunEntry[]): Report['envelope']['pockets'] 
       free: money(free),
     }
   })
-}
-
-/** The labels are an attempt's last ones: a correction turns what was unknown into what is known. */
-function totalsOf(journal: readonly RunEntry[], attempts: AttemptMoney): Report['totals'] {
-  const byMoney = attemptsByMoney(attempts)
-  return [...Map.groupBy(journal, (entry) => entry.money)].map(([kind, entries]) => {
-    const { balanceClass, currency } = firstOf(entries)
-    const own = byMoney.get(kind) ?? []
-    const labelled = (matches: (attempt: AttemptSums) => boolean) =>
-      toAmount(sum(own.filter(matches).map((attempt) => attempt.charged)), currency)
-    return {
-      balanceClass,
-      currency,
-      spent: toAmount(sum(entries.map(spendOf)), currency),
-      useful: labelled((attempt) => attempt.use === 'useful'),
-      wasted: labelled((attempt) => attempt.use === 'wasted'),
-      billed: labelled((attempt) => attempt.certainty === 'billed'),
-      estimated: labelled((attempt) => attempt.certainty === 'estimated'),
-      unknown: labelled((attempt) => attempt.certainty === 'unknown'),
-      held: toAmount(foldPocket(entries).held, currency),
-    }
-  })
-}
-
-function firstOf(entries: readonly RunEntry[]): RunEntry {
-  const [entry] = entries
-  if (!entry) throw new Error('a group has an entry')
-  return entry
 }
 
 function countsOf(calls: readonly CallReport[]): Report['counts'] {

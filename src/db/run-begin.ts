@@ -20,6 +20,7 @@ export async function beginRun(
     const { state } = row
     if (isTerminal(state) || row.gate === 'closing' || row.gate === 'closed') return { closing: true }
     if (state === 'queued') await become(trx, scope, { runId, from: state, to: 'running' })
+    else await markStarted(trx, scope, runId)
     const options = runOptionsSchema.parse(row.options)
     const { onExhausted, pauseDeadlineMs, downgrade, limits, mayRepeat, wrapUpPercent } = options
     const seconds = limits?.seconds
@@ -36,6 +37,17 @@ export async function beginRun(
       ...(mayRepeat === 0 && { asksToRepeat: true }),
     }
   })
+}
+
+/** One that was paused before its workflow began waits with it, and goes on as running. */
+async function markStarted(trx: Transaction<Database>, scope: Scope, runId: string): Promise<void> {
+  await trx
+    .updateTable('run')
+    .set({ started_at: sql<Date>`clock_timestamp()` })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', runId)
+    .where('started_at', 'is', null)
+    .execute()
 }
 
 /** Sets the deadline, the first time, and says how far it is, in milliseconds. */

@@ -1,222 +1,203 @@
 import type { Pockets } from '#contracts/api-money.ts'
-import type { RunRequest } from '#contracts/api-run.ts'
 import { Problem } from '#contracts/codes.ts'
-import { parseDecimal, toAmount } from '#domain/money.ts'
-import { isTerminal, type RunState } from '#domain/run-states.ts'
-import { invariant } from '#domain/invariant.ts'
-import type { Transaction } from 'kysely'
+import { verdictOn, type RunAction, type RunPlace } from '#domain/run-actions.ts'
+import { sql, type Transaction } from 'kysely'
 import { addCommand } from './command.ts'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
-import { newId } from './ids.ts'
-import { json } from './json.ts'
-import { openEnvelope, setGate, topUpEnvelope, type Funding, type FundingRefusal } from './ledger.ts'
-import { become, markEnding } from './run.ts'
+import { lockEnvelopes } from './envelope.ts'
+import { pocketsOf } from './call.ts'
+import { setGate, topUpEnvelope } from './ledger.ts'
+import { markWrappingUp } from './run-end.ts'
+import { fundingsOf, refuseFunding, runFinished } from './run-funding.ts'
+import { answerQuestion, pauseFor, waitsFor } from './run-pause.ts'
+import { openQuestions, theQuestion } from './run-question.ts'
+import { become, lockPlace, markEnding, runQuery } from './run.ts'
 import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
 
-/** A run as it was asked for, with everything about it checked except the money. */
-export interface NewRun {
-  readonly request: RunRequest
-  /** The agent's input with the defaults of its schema filled in. */
-  readonly input: unknown
-  readonly keyId: string
+/** What a person asks of a run. Each action is one transaction: gate, state, event and the row that wakes the workflow. */
+export interface Order {
+  readonly runId: string
   readonly nowMs: number
 }
 
 /**
- * Sets the money aside and writes the run, its start command and its first event. The caller's transaction makes it all
- * or nothing.
+ * Lets no request begin until the run is resumed; those in flight finish. One that waits for money or for an answer is its
+ * owner's pause from now on.
  *
- * @throws Problem `wallet_short`, `debt_outstanding`
+ * @throws Problem `run_finished`
  */
-export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<string> {
-  const { request, nowMs } = run
-  const runId = newId(nowMs)
-  const envelopeId = newId(nowMs)
-  const fundings = fundingsOf(request.envelope.pockets, nowMs)
-  refuse(await openEnvelope(trx, scope, { envelopeId, runId, apiKeyId: run.keyId, fundings }))
-  await trx
-    .insertInto('run')
-    .values({
-      id: runId,
-      project_id: scope.projectId,
-      api_key_id: run.keyId,
-      envelope_id: envelopeId,
-      agent: request.agent,
-      model: request.model,
-      input: json(run.input),
-      options: json(optionsOf(request)),
-      priority: request.priority,
-      reason: null,
-      detail: null,
-      stop: null,
-      output: null,
-      started_at: null,
-      ending_at: null,
-      finished_at: null,
-    })
-    .execute()
-  await addCommand(trx, scope, { runId, kind: 'start', body: {}, nowMs })
-  const { agent, model, envelope } = request
-  await addEvent(trx, scope, { runId, kind: 'run.queued', data: { agent, model, pockets: envelope.pockets } })
-  return runId
+export async function pauseRun(trx: Trx, scope: Scope, { runId, nowMs }: Order): Promise<void> {
+  const { envelopeId, place, state } = await lockRun(trx, scope, runId)
+  if (!mayAct('pause', place)) return
+  await setGate(trx, scope, { envelopeId, gate: 'frozen', reason: 'paused_by_owner' })
+  const why = { reason: 'paused_by_owner', detail: 'Paused by its owner.' } as const
+  if (state === 'paused') await pauseFor(trx, scope, { runId, why })
+  else await become(trx, scope, { runId, from: state, to: 'paused', why })
+  await addCommand(trx, scope, { runId, kind: 'pause', body: {}, nowMs })
 }
 
 /**
- * Moves more money into a run's envelope. A run that is paused for money goes on.
+ * Lets a paused run go on, also one that waits for money: its call asks again.
  *
- * Locks in the order of pausing and finishing: wallet, the envelopes of the tree, their pockets, then the run.
- *
- * @throws Problem `run_finished`, `not_root`, `wallet_short`, `debt_outstanding`
+ * @throws Problem `not_paused`, `waits_for_answer`, `run_finished`
  */
-export async function topUpRun(
-  trx: Trx,
-  scope: Scope,
-  topUp: { readonly runId: string; readonly pockets: Pockets; readonly nowMs: number },
-): Promise<void> {
+export async function resumeRun(trx: Trx, scope: Scope, { runId, nowMs }: Order): Promise<void> {
+  const { envelopeId, place } = await lockRun(trx, scope, runId)
+  if (!mayAct('resume', place)) return
+  await goOn(trx, scope, { runId, envelopeId, reason: 'resumed' })
+  await addCommand(trx, scope, { runId, kind: 'resume', body: {}, nowMs })
+}
+
+/**
+ * Moves more money into a run's envelope. A run that is paused for money goes on, and so do the runs below it.
+ *
+ * Locks in the order of pausing and finishing: wallet, the envelopes of the tree, their pockets, then the runs.
+ *
+ * @throws Problem `run_finished`, `not_root`, `no_pocket`, `wallet_short`, `debt_outstanding`
+ */
+export async function topUpRun(trx: Trx, scope: Scope, topUp: Order & { readonly pockets: Pockets }): Promise<void> {
   const { runId, pockets, nowMs } = topUp
-  const envelopeId = await envelopeOf(trx, scope, runId)
-  refuse(await topUpEnvelope(trx, scope, { envelopeId, fundings: fundingsOf(pockets, nowMs) }))
+  const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+  await checkPockets(trx, scope, { envelopeId, pockets })
+  refuseFunding(await topUpEnvelope(trx, scope, { envelopeId, fundings: fundingsOf(pockets, nowMs) }))
   await addEvent(trx, scope, { runId, kind: 'run.topped_up', data: { pockets } })
-  const run = await lockRun(trx, scope, runId)
-  if (run.state === 'paused' && run.reason === 'money_exhausted') {
-    await setGate(trx, scope, { envelopeId, gate: 'open', reason: 'topped_up' })
-    await become(trx, scope, { runId, from: 'paused', to: 'running', why: null })
+  const { place } = await lockPlace(trx, scope, runId)
+  mayAct('top_up', place)
+  if (place === 'money_exhausted') await goOn(trx, scope, { runId, envelopeId, reason: 'topped_up' })
+  for (const child of await childrenOf(trx, scope, runId)) {
+    const below = await lockPlace(trx, scope, child.runId)
+    if (below.place === 'money_exhausted') await goOn(trx, scope, { ...child, reason: 'topped_up' })
   }
   await addCommand(trx, scope, { runId, kind: 'top_up', body: { pockets }, nowMs })
 }
 
+/** How a run is cancelled. `now` aborts what is in flight; `wrap_up` lets it finish, and the run delivers what it has. */
+export interface Cancel extends Order {
+  readonly mode: 'now' | 'wrap_up'
+  readonly reason: string | undefined
+}
+
 /**
- * Lets no request of the run begin any more, from this commit on, and tells its workflow to end. Asked again while the
- * run is ending, it changes nothing.
+ * Lets no request of the run's work begin any more, from this commit on, and tells its workflow to end. Asked again while
+ * the run is ending, it changes nothing; asked for now while it wraps up, it ends that.
  *
  * @throws Problem `run_finished`
  */
-export async function cancelRun(
-  trx: Trx,
-  scope: Scope,
-  cancel: { readonly runId: string; readonly reason: string | undefined; readonly nowMs: number },
-): Promise<void> {
+export async function cancelRun(trx: Trx, scope: Scope, cancel: Cancel): Promise<void> {
   const { runId, nowMs } = cancel
+  const { envelopeId, place, hasBegun } = await lockRun(trx, scope, runId)
+  // What has not begun has nothing to deliver.
+  const mode = hasBegun ? cancel.mode : 'now'
+  if (!mayAct(mode === 'now' ? 'cancel' : 'wrap_up', place)) return
   const detail = cancel.reason ?? 'Cancelled by its owner.'
-  const envelopeId = await envelopeOf(trx, scope, runId)
-  await setGate(trx, scope, { envelopeId, gate: 'closing', reason: 'cancelled' })
-  const run = await lockRun(trx, scope, runId)
-  if (isTerminal(run.state)) throw finished()
-  if (run.isEnding) return
+  if (mode === 'wrap_up') await markWrappingUp(trx, scope, runId)
+  const gate = mode === 'wrap_up' ? 'frozen' : 'closing'
+  await setGate(trx, scope, { envelopeId, gate, reason: mode === 'wrap_up' ? 'wrapping_up' : 'cancelled' })
   await markEnding(trx, scope, { runId, why: { reason: 'cancelled', detail } })
-  await addEvent(trx, scope, { runId, kind: 'run.cancel_requested', data: { detail } })
-  await addCommand(trx, scope, { runId, kind: 'cancel', body: { detail }, nowMs })
+  await addEvent(trx, scope, { runId, kind: 'run.cancel_requested', data: { detail, mode } })
+  await addCommand(trx, scope, { runId, kind: 'cancel', body: { detail, mode }, nowMs })
 }
 
-/** What the owner chose, as it is stored. */
-function optionsOf(request: RunRequest): Readonly<Record<string, unknown>> {
-  const { onExhausted, mayRepeat, pauseDeadlineSeconds, tight, thresholds, envelope } = request
-  const { constraints, reuse, downgrade, limits } = request
-  return {
-    onExhausted,
-    mayRepeat,
-    pauseDeadlineMs: pauseDeadlineSeconds * 1000,
-    tight,
-    thresholds,
-    wrapUpPercent: envelope.wrapUpPercent,
-    ...(constraints && { constraints }),
-    ...(reuse && { reuse }),
-    ...(downgrade && { downgrade }),
-    ...(limits && { limits }),
+/** An answer to a question of a run: to the one at `path`, or to the only one that is open. */
+export interface Answer extends Order {
+  readonly path: string | undefined
+  readonly answer: string
+  readonly keyId: string
+}
+
+/**
+ * Stores the answer to an open question. When no other one is open, a run that is paused for input goes on.
+ *
+ * @throws Problem `no_question`, `many_questions`, `not_a_choice`, `run_finished`
+ */
+export async function answerRun(trx: Trx, scope: Scope, answer: Answer): Promise<void> {
+  const { runId, keyId, nowMs } = answer
+  const { place } = await lockRun(trx, scope, runId)
+  mayAct('answer', place)
+  const { path, choices } = theQuestion(await openQuestions(trx, scope, runId), answer.path)
+  if (choices && !choices.includes(answer.answer)) {
+    const remedy = `Answer with one of: ${choices.join(', ')}.`
+    throw new Problem('not_a_choice', 'The question has choices, and this is none of them.', {
+      remedy,
+      extra: { choices },
+    })
+  }
+  await answerQuestion(trx, scope, { runId, path, answer: answer.answer, keyId })
+  await addCommand(trx, scope, { runId, kind: 'answer', body: { path, answer: answer.answer }, nowMs })
+}
+
+/** Whether there is anything to do. @throws Problem when the action is refused */
+function mayAct(action: RunAction, place: RunPlace): boolean {
+  const verdict = verdictOn(action, place)
+  switch (verdict) {
+    case 'do':
+    case 'nothing':
+      return verdict === 'do'
+    case 'run_finished':
+      throw runFinished()
+    case 'not_paused':
+      throw new Problem('not_paused', `The run is ${place}, so there is nothing to resume.`)
+    case 'waits_for_answer':
+      throw new Problem('waits_for_answer', 'The run waits for an answer.', {
+        remedy: 'Answer its question with POST /api/v1/runs/{id}/answer.',
+      })
   }
 }
 
-function fundingsOf(pockets: Pockets, nowMs: number): readonly Funding[] {
-  return pockets.map(({ balanceClass, amount, exchangeTo }) => {
-    const parsed = parseDecimal(amount.amount)
-    invariant(parsed.ok, 'amounts are checked where requests come in')
-    return { id: newId(nowMs), balanceClass, currency: amount.currency, amount: parsed.nano, exchangeTo }
-  })
-}
-
-function refuse(refusal: FundingRefusal | undefined): void {
-  if (!refusal) return
-  const { reason, balanceClass, currency, asked, free } = refusal
-  const money = (nano: bigint | null) => toAmount(nano ?? 0n, currency ?? '')
-  switch (reason) {
-    case 'wallet_short':
-      throw new Problem(
-        'wallet_short',
-        `The ${balanceClass} balance in ${currency} is short: ${money(asked).amount} needed, ${money(free).amount} free.`,
-        {
-          remedy: 'Ask for less, or let an operator deposit.',
-          extra: { balanceClass, needed: money(asked), free: money(free) },
-        },
-      )
-    case 'no_quote':
-      throw new Problem('no_quote', `No quote for ${currency} is in force.`, {
-        remedy: 'Let an operator store one, or fund the envelope in the currency of its routes.',
-      })
-    case 'wrong_currency':
-      throw new Problem('invalid_request', `${currency} cannot be exchanged to itself.`, {
-        remedy: 'Leave exchangeTo out.',
-      })
-    case 'invalid_amount':
-      throw new Problem(
-        'invalid_amount',
-        `The amount in ${currency} is not between one nano and 1000000 after the exchange.`,
-        {
-          remedy: 'Exchange more, or less.',
-        },
-      )
-    case 'no_wallet':
-      throw new Problem('wallet_short', 'The project has no wallet.', {
-        remedy: 'Let an operator make one and deposit into it.',
-      })
-    case 'debt_outstanding':
-      throw new Problem('debt_outstanding', `The project owes ${money(asked).amount} ${currency} from overages.`, {
-        remedy: 'Let an operator deposit: a deposit pays the debt first.',
-        extra: { debt: money(asked) },
-      })
-    case 'envelope_closed':
-      throw finished()
-    case 'not_root':
-      throw new Problem('not_root', 'The run is a child: its money comes from the run above it.', {
-        remedy: 'Top up the run at the root of the tree.',
-      })
-    case 'unknown_key':
-    case 'unknown_run':
-    case 'unknown_envelope':
-    case 'envelope_exists':
-    case 'standing_envelope':
-    case 'mismatch':
-      throw new Error(`a run has its own key, envelope and fundings: ${reason}`)
-  }
-}
-
-function finished(): Problem {
-  return new Problem('run_finished', 'The run has ended, or is ending.', { remedy: 'Start another run.' })
-}
-
-async function envelopeOf(trx: Trx, scope: Scope, runId: string): Promise<string> {
-  const row = await trx
-    .selectFrom('run')
-    .select('envelope_id')
-    .where('project_id', '=', scope.projectId)
-    .where('id', '=', runId)
-    .executeTakeFirstOrThrow()
-  return row.envelope_id
-}
-
-async function lockRun(
+/** Opens a paused run's gate. It waits on where it still has a question, and is queued where it has not begun. */
+async function goOn(
   trx: Trx,
   scope: Scope,
-  runId: string,
-): Promise<{ readonly state: RunState; readonly reason: string | null; readonly isEnding: boolean }> {
-  const row = await trx
-    .selectFrom('run')
-    .select(['state', 'reason', 'ending_at'])
-    .where('project_id', '=', scope.projectId)
-    .where('id', '=', runId)
-    .forNoKeyUpdate()
-    .executeTakeFirstOrThrow()
-  return { state: row.state, reason: row.reason, isEnding: row.ending_at !== null }
+  run: { readonly runId: string; readonly envelopeId: string; readonly reason: 'resumed' | 'topped_up' },
+): Promise<void> {
+  const { runId, envelopeId, reason } = run
+  await setGate(trx, scope, { envelopeId, gate: 'open', reason })
+  const [question] = await openQuestions(trx, scope, runId)
+  if (question) return pauseFor(trx, scope, { runId, why: waitsFor(question.text) })
+  const { hasBegun } = await lockPlace(trx, scope, runId)
+  await become(trx, scope, { runId, from: 'paused', to: hasBegun ? 'running' : 'queued', why: null })
+}
+
+/** A run's envelope and where it stands, both held until the commit: the envelopes first, as whoever pauses and ends does. */
+async function lockRun(trx: Trx, scope: Scope, runId: string) {
+  const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+  await lockEnvelopes(trx, scope, envelopeId)
+  return { envelopeId, ...(await lockPlace(trx, scope, runId)) }
+}
+
+/** A run below another one, at any depth. */
+interface Child {
+  readonly runId: string
+  readonly envelopeId: string
+}
+
+async function childrenOf(trx: Trx, scope: Scope, runId: string): Promise<readonly Child[]> {
+  const { rows } = await sql<Child>`
+    with recursive below as (
+      select id, envelope_id from run where parent_run_id = ${runId} and project_id = ${scope.projectId}
+      union all
+      select r.id, r.envelope_id from below b join run r on r.parent_run_id = b.id
+    ) select id as "runId", envelope_id as "envelopeId" from below order by id`.execute(trx)
+  return rows
+}
+
+/** Money enters pockets that the run has: its routes were checked against those. */
+async function checkPockets(
+  trx: Trx,
+  scope: Scope,
+  { envelopeId, pockets }: { readonly envelopeId: string; readonly pockets: Pockets },
+): Promise<void> {
+  const known = await pocketsOf(trx, scope, envelopeId)
+  for (const { balanceClass, amount, exchangeTo } of pockets) {
+    const currency = exchangeTo ?? amount.currency
+    if (known.some((pocket) => pocket.balanceClass === balanceClass && pocket.currency === currency)) continue
+    const names = known.map((pocket) => `${pocket.balanceClass} ${pocket.currency}`)
+    throw new Problem('no_pocket', `The envelope has no pocket for ${balanceClass} ${currency}.`, {
+      remedy: `Top up one of: ${names.join(', ')}; with exchangeTo, money in another currency is exchanged.`,
+      extra: { pockets: names },
+    })
+  }
 }

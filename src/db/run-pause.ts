@@ -49,7 +49,7 @@ export async function pauseForMoney(
 }
 
 /** A paused run is paused for another reason now. */
-async function pauseFor(
+export async function pauseFor(
   trx: Transaction<Database>,
   scope: Scope,
   { runId, why }: { readonly runId: string; readonly why: Why },
@@ -178,11 +178,15 @@ export async function askOwner(
       return { answer: otherwise }
     }
     if (state === 'running') {
-      const why: Why = { reason: 'input', detail: question.slice(0, MAX_DETAIL_LENGTH) }
-      await become(trx, scope, { runId, from: state, to: 'paused', why })
+      await become(trx, scope, { runId, from: state, to: 'paused', why: waitsFor(question) })
     }
     return {}
   })
+}
+
+/** Why a run is paused that waits for an answer. */
+export function waitsFor(question: string): Why {
+  return { reason: 'input', detail: question.slice(0, MAX_DETAIL_LENGTH) }
 }
 
 /**

@@ -1,10 +1,11 @@
 import type { RunSummary, RunView } from '#contracts/api-run.ts'
 import type { BalanceClass } from '#contracts/names.ts'
-import { choicesSchema, moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
+import { moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
 import { toAmount } from '#domain/money.ts'
 import type { RunState } from '#domain/run-states.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
+import { openQuestions } from './run-question.ts'
 import type { Database } from './schema.ts'
 
 const SUMMARY_COLUMNS = Object.freeze([
@@ -44,6 +45,7 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     .select(SUMMARY_COLUMNS)
     .select(['run.input', 'run.options', 'run.output', 'run.stop', 'run.envelope_id'])
     .select(['run.parent_run_id', 'run.source_run_id', 'run.priority', 'run.deadline_at', 'run.downgraded_at'])
+    .select(['run.schedule_id', 'run.admitted_at'])
     .select(['envelope.gate', 'envelope.gate_reason'])
     .where('run.project_id', '=', scope.projectId)
     .where('run.id', '=', runId)
@@ -62,7 +64,8 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     priority: row.priority,
     parentRunId: row.parent_run_id,
     sourceRunId: row.source_run_id,
-    scheduleId: null,
+    scheduleId: row.schedule_id,
+    queue: row.state === 'queued' && row.admitted_at === null ? await placeOf(db, scope, row) : null,
     deadlineAt: row.deadline_at?.toISOString() ?? null,
     downgradedAt: row.downgraded_at?.toISOString() ?? null,
     question: await openQuestion(db, scope, row.id),
@@ -80,20 +83,26 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
   }
 }
 
+/** Its place among the runs of its project that wait; null for a child, which needs none. */
+async function placeOf(
+  db: Kysely<Database>,
+  scope: Scope,
+  run: { readonly id: string; readonly priority: number; readonly parent_run_id: string | null },
+): Promise<RunView['queue']> {
+  if (run.parent_run_id !== null) return null
+  const { rows } = await sql<{ before: number }>`
+    select count(*)::integer as before from run
+    where project_id = ${scope.projectId} and admitted_at is null and finished_at is null and parent_run_id is null
+      and (priority, id) < (${run.priority}, ${run.id}::uuid)`.execute(db)
+  return { position: (rows[0]?.before ?? 0) + 1 }
+}
+
 /** What the run waits to be answered, the first one asked first. */
 async function openQuestion(db: Kysely<Database>, scope: Scope, runId: string): Promise<RunView['question']> {
-  const row = await db
-    .selectFrom('run_question')
-    .select(['path', 'question', 'choices', 'asked_at'])
-    .where('run_id', '=', runId)
-    .where('project_id', '=', scope.projectId)
-    .where('answered_at', 'is', null)
-    .orderBy('asked_at')
-    .limit(1)
-    .executeTakeFirst()
-  if (!row) return null
-  const { path, question, choices, asked_at: askedAt } = row
-  return { path, text: question, choices: choicesSchema.parse(choices), askedAt: askedAt.toISOString() }
+  const [first] = await openQuestions(db, scope, runId)
+  if (!first) return null
+  const { path, text, choices, askedAt } = first
+  return { path, text, choices: choices && [...choices], askedAt: askedAt.toISOString() }
 }
 
 interface PocketRow {

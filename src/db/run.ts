@@ -1,3 +1,4 @@
+import { placeOf, type RunPlace } from '#domain/run-actions.ts'
 import { isTerminal, type RunState } from '#domain/run-states.ts'
 import type { EndReason, MoneyStop, PauseReason, RunStanding } from '#contracts/activities.ts'
 import type { Tight } from '#contracts/call-choices.ts'
@@ -20,6 +21,10 @@ export interface RunFacts {
   readonly mayRepeat: number
   readonly tight: Tight
   readonly reuse: { readonly maxAgeMs: number } | undefined
+  /** The run whose stored answers are its own, up to where it was forked. */
+  readonly fork: { readonly sourceRunId: string } | undefined
+  /** The longest prompt of a call. */
+  readonly inputTokensPerCall: number | undefined
   /** What its calls may use: of the run, and of its key. */
   readonly bounds: readonly RouteBounds[]
   /** What they use in place of that once the run was downgraded. */
@@ -47,7 +52,7 @@ export async function runFacts(db: Kysely<Database>, runId: string): Promise<Run
     )
     .select('reserve.id as reserve_id')
     .executeTakeFirstOrThrow()
-  const { mayRepeat, constraints, tight, reuse, downgrade } = runOptionsSchema.parse(row.options)
+  const { mayRepeat, constraints, tight, reuse, downgrade, limits } = runOptionsSchema.parse(row.options)
   const ofKey = keyConstraintsSchema.parse(row.constraints)
   return {
     scope: { projectId: row.project_id },
@@ -58,6 +63,8 @@ export async function runFacts(db: Kysely<Database>, runId: string): Promise<Run
     mayRepeat,
     tight,
     reuse: reuse ? { maxAgeMs: reuse.maxAgeSeconds * 1_000 } : undefined,
+    fork: row.source_run_id !== null && row.reuse_before !== null ? { sourceRunId: row.source_run_id } : undefined,
+    inputTokensPerCall: limits?.inputTokensPerCall,
     bounds: constraintsOf(constraints, ofKey),
     downgrade: downgrade
       ? { model: downgrade.model, bounds: constraintsOf(downgrade.constraints ?? constraints, ofKey) }
@@ -111,7 +118,7 @@ export async function become(
     .set({
       state: change.to,
       ...(change.why !== undefined && whyColumns(change.why)),
-      ...(change.from === 'queued' && { started_at: sql<Date>`clock_timestamp()` }),
+      ...(change.from === 'queued' && change.to !== 'paused' && { started_at: sql<Date>`clock_timestamp()` }),
       ...(ends && { finished_at: sql<Date>`clock_timestamp()`, output: json(change.output ?? null) }),
     })
     .where('project_id', '=', scope.projectId)
@@ -136,6 +143,21 @@ export function standingAs(run: {
   if (run.gate === 'closing' || run.gate === 'closed') return 'closing'
   if (run.wrapping_up_at !== null) return 'wrapping_up'
   return run.state === 'paused' || run.gate === 'frozen' ? 'paused' : 'running'
+}
+
+/** Where a run stands for whoever acts on it; locked. Its envelope was locked before, so that its gate stays. */
+export async function lockPlace(
+  trx: Transaction<Database>,
+  scope: Scope,
+  runId: string,
+): Promise<{ readonly place: RunPlace; readonly state: RunState; readonly hasBegun: boolean }> {
+  await lockState(trx, scope, runId)
+  const run = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+  const { state, reason } = run
+  const standing = standingAs(run)
+  const isEnding = run.ending_at !== null || standing === 'closing'
+  const place = placeOf({ state, reason, isEnding, isWrappingUp: standing === 'wrapping_up' })
+  return { place, state, hasBegun: run.started_at !== null }
 }
 
 export async function lockState(trx: Transaction<Database>, scope: Scope, runId: string): Promise<RunState> {
@@ -168,6 +190,7 @@ export function runQuery(db: Kysely<Database>, scope: Scope, runId: string) {
       'run.downgraded_at',
       'run.wrapping_up_at',
       'run.priority',
+      'run.source_run_id',
       'envelope.gate',
     ])
     .where('run.project_id', '=', scope.projectId)

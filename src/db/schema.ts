@@ -6,14 +6,21 @@ import type { CorpusTables } from './corpus-tables.ts'
 import type { DatasetTables } from './dataset-tables.ts'
 import type { LimitTables } from './limit-tables.ts'
 import type { RouteTables } from './route-tables.ts'
+import type { ScheduleTables } from './schedule-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables {
+export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables {
   organisation: { id: string; name: string; created_at: Stamp }
-  project: { id: string; organisation_id: string; name: string; created_at: Stamp }
+  project: {
+    id: string
+    organisation_id: string
+    name: string
+    created_at: Stamp
+    max_running_runs: Generated<number>
+  }
   api_key: {
     id: string
     organisation_id: string
@@ -185,6 +192,8 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     deadline_at: Generated<Date | null>
     downgraded_at: Generated<Date | null>
     wrapping_up_at: Generated<Date | null>
+    admitted_at: Generated<Date | null>
+    schedule_id: Generated<string | null>
   }
   run_question: {
     run_id: string

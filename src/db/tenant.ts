@@ -14,6 +14,7 @@ const TABLES = Object.freeze({
   corpus: { table: 'corpus', tenant: 'project_id' },
   dataset: { table: 'dataset', tenant: 'project_id' },
   api_key: { table: 'api_key', tenant: 'project_id' },
+  schedule: { table: 'schedule', tenant: 'project_id' },
 })
 
 export type Noun = keyof typeof TABLES

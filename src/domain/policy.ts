@@ -80,6 +80,8 @@ export interface PolicyInput {
   readonly attempts: readonly PastAttempt[]
   /** How often a call may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
+  /** How often besides that, because a person who was asked has allowed it: then also on a route that would be left. */
+  readonly granted?: number
   /** Most attempts of one call, refused holds not counted. */
   readonly maxAttempts: number
   /** Longest time that requests take together before there is no other, in milliseconds. */
@@ -130,10 +132,16 @@ export function decide(input: PolicyInput): Decision {
 }
 
 /** What ends a call however its last attempt ended. */
-function boundReason({ attempts, maxAttempts, maxTotalMs, mayRepeat }: PolicyInput): StopReason | undefined {
+function boundReason({
+  attempts,
+  maxAttempts,
+  maxTotalMs,
+  mayRepeat,
+  granted = 0,
+}: PolicyInput): StopReason | undefined {
   const sent = attempts.filter((attempt) => attempt.outcome !== 'hold_refused')
   if (sent.length >= maxAttempts) return 'attempts_exhausted'
-  if (sent.filter((attempt) => mayHaveRun(attempt.outcome)).length > mayRepeat) return 'repeat_not_allowed'
+  if (sent.filter((attempt) => mayHaveRun(attempt.outcome)).length > mayRepeat + granted) return 'repeat_not_allowed'
   // Only of requests: a person may have paused the run between two of them, or there was no money, or no process.
   return sent.reduce((sum, { tookMs }) => sum + tookMs, 0) > maxTotalMs ? 'time_exhausted' : undefined
 }
@@ -149,7 +157,7 @@ function retryHere(input: PolicyInput, last: PastAttempt, rule: Rule): Decision 
   const state = input.routes.find(({ name }) => name === last.route)
   if (!state || (last.retryAfterMs ?? 0) > RETRY_AFTER_MAX_MS) return undefined
   const same = input.attempts.filter((attempt) => attempt.route === last.route && attempt.outcome === last.outcome)
-  if (same.length > rule.retriesHere) return undefined
+  if (same.length > rule.retriesHere + (rule.mayHaveRun ? (input.granted ?? 0) : 0)) return undefined
   const afterMs = Math.max(0, waitMs(input, last) - last.sinceMs)
   if (
     state.readyInMs > afterMs + BACKOFF_BASE_MS &&

@@ -47,6 +47,8 @@ export interface RouteFacts {
   readonly leastInputTokens: number
   /** Tokens that the prompt may have. */
   readonly mostInputTokens: number
+  /** The longest prompt that its run lets a call have. */
+  readonly promptCap?: number | undefined
 }
 
 /** What a run or a key may use. What is left out is not bound; an empty list allows nothing. */
@@ -76,6 +78,7 @@ export const SKIP_REASONS = Object.freeze([
   'lacks_streaming',
   'context_too_small',
   'token_limit_too_small',
+  'prompt_too_large',
   'no_price',
   'no_quote',
   'price_not_comparable',
@@ -143,6 +146,7 @@ function firstReason(model: ModelOffer<RouteOffer>, examined: Examined): SkipRea
     context_too_small: () => facts.leastInputTokens >= route.contextTokens,
     // Limits hold for what is taken of them, which is the worst case.
     token_limit_too_small: () => facts.mostInputTokens >= (limits.tokensPerMinute ?? Infinity),
+    prompt_too_large: () => facts.mostInputTokens > (facts.promptCap ?? Infinity),
     no_price: () => facts.prices === 'no_price',
     no_quote: () => facts.prices === 'no_quote',
     price_not_comparable: () => bounds.some(({ maxPrices }) => maxPrices && !maxPriceFor(route, maxPrices)),

@@ -2,9 +2,10 @@
 export type RunState = 'queued' | 'running' | 'paused' | 'completed' | 'partial' | 'cancelled' | 'failed'
 
 const transitions = {
-  queued: ['running', 'cancelled', 'failed'],
+  queued: ['running', 'paused', 'cancelled', 'failed'],
   running: ['paused', 'completed', 'partial', 'cancelled', 'failed'],
-  paused: ['running', 'partial', 'cancelled', 'failed'],
+  // Back to queued: it was paused before it began.
+  paused: ['queued', 'running', 'partial', 'cancelled', 'failed'],
   completed: [],
   partial: [],
   cancelled: [],

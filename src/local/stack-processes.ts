@@ -26,11 +26,17 @@ export interface StackSettings {
   readonly watch: Watch
 }
 
+/** The API's process, and where it listens. */
+export interface RunningServer {
+  readonly url: string
+  readonly process: RunningProcess
+}
+
 /** Starts the API and workers of a stack, configured by their environment only. */
 export interface StackProcesses {
-  /** Answers its URL. */
-  readonly startServer: () => Promise<string>
-  readonly startWorker: () => Promise<RunningProcess>
+  readonly startServer: () => Promise<RunningServer>
+  /** Its name is that of its log as well. */
+  readonly startWorker: (name?: string) => Promise<RunningProcess>
   /** Ends all of them at the same time, also those that are still starting. */
   readonly stop: () => Promise<void>
 }
@@ -66,16 +72,17 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
           PURSER_CATALOG: catalogFile,
           TEMPORAL_ADDRESS: settings.temporalAddress,
         })
-      const { ready } = await startAt(settings.apiPort).catch(async (error: unknown) => {
+      const running = await startAt(settings.apiPort).catch(async (error: unknown) => {
         if (await isPortFree(settings.apiPort)) throw error
         return startAt(0) // another process was faster
       })
+      const { ready } = running
       if (typeof ready !== 'object' || ready === null || !('url' in ready)) {
         throw new Error('The API process did not say where it listens.')
       }
-      return String(ready.url)
+      return { url: String(ready.url), process: running }
     },
-    startWorker: () => start('worker', WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
+    startWorker: (name = 'worker') => start(name, WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
     async stop() {
       const started = await Promise.allSettled(starting)
       await Promise.all(started.flatMap((each) => (each.status === 'fulfilled' ? [each.value.stop()] : [])))

@@ -14,6 +14,11 @@ export interface RunningSandbox {
   stop(): Promise<void>
 }
 
+/** The same, as one may end it that starts it again. */
+export interface OpenSandbox extends RunningSandbox {
+  kill(signal: NodeJS.Signals): void
+}
+
 const ENTRY = fileURLToPath(new URL('../sandbox/main.ts', import.meta.url))
 const KEY_BYTES = 18
 
@@ -23,14 +28,32 @@ export async function startSandboxProcess(options: {
   readonly logFile: string
 }): Promise<RunningSandbox> {
   const { env, dataDir, logFile } = options
-  const apiKey = makeKey()
-  const controlKey = makeKey()
   const requestLog = join(dataDir, 'logs', 'sandbox-requests.jsonl')
   await rm(requestLog, { force: true }) // the provider's own book, of one start each
+  return openSandbox({ env, logFile, requestLog, port: 0, apiKey: makeKey(), controlKey: makeKey() })
+}
+
+/** Starts a sandbox with what is given, such as what an earlier one had: its book goes on then. */
+export async function openSandbox(options: {
+  readonly env: NodeJS.ProcessEnv
+  readonly logFile: string
+  readonly requestLog: string
+  /** 0 for a free one. */
+  readonly port: number
+  readonly apiKey: string
+  readonly controlKey: string
+}): Promise<OpenSandbox> {
+  const { env, logFile, requestLog, port, apiKey, controlKey } = options
   const running = await startProcess({
     name: 'sandbox',
     entry: ENTRY,
-    env: { ...env, SANDBOX_KEY: apiKey, SANDBOX_CONTROL_KEY: controlKey, SANDBOX_LOG_FILE: requestLog },
+    env: {
+      ...env,
+      SANDBOX_PORT: String(port),
+      SANDBOX_KEY: apiKey,
+      SANDBOX_CONTROL_KEY: controlKey,
+      SANDBOX_LOG_FILE: requestLog,
+    },
     logFile,
   })
   const ready = running.ready
@@ -43,6 +66,7 @@ export async function startSandboxProcess(options: {
     apiKey,
     controlKey,
     exited: running.exited,
+    kill: (signal) => running.kill(signal),
     stop: () => running.stop(),
   }
 }

@@ -95,7 +95,7 @@ async function startParts(parts: Parts): Promise<Stack> {
     watch,
   })
   endings.add(processes.stop)
-  const [apiUrl, worker] = await withProgress('Starting the API and a worker', () =>
+  const [{ url: apiUrl }, worker] = await withProgress('Starting the API and a worker', () =>
     Promise.all([processes.startServer(), processes.startWorker()]),
   )
   const links = { apiUrl, docsUrl: `${apiUrl}/api/docs`, temporalUiUrl: temporal.uiUrl ?? null }
@@ -110,7 +110,7 @@ async function startParts(parts: Parts): Promise<Stack> {
     cable,
     worker,
     isOperatorKeyNew: operator.isNew,
-    startWorker: processes.startWorker,
+    startWorker: () => processes.startWorker(),
     unexpectedEnd: watch.unexpectedEnd,
     async stop() {
       watch.stop()

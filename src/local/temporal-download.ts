@@ -1,7 +1,8 @@
 import { mkdir, readdir, rename, stat } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import type { InstallRequest } from './temporal-program.ts'
+import type { InstallRequest } from './program-cache.ts'
+import { TEMPORAL_COMMAND } from './temporal-build.ts'
 import { runTool } from './tool-run.ts'
 
 const DOWNLOAD_TIMEOUT_MS = 10 * 60_000
@@ -14,8 +15,8 @@ const WATCH_MS = 1_000
  * to give up and writes to standard error, so it does it in a process of its own.
  */
 export async function downloadTemporal(request: InstallRequest): Promise<void> {
-  const { target, version, env, say } = request
-  const folder = join(dirname(target), 'download')
+  const { version, env, say } = request
+  const folder = join(request.folder, 'download')
   await mkdir(folder)
   say('downloading it')
   const stall = new AbortController()
@@ -46,7 +47,7 @@ export async function downloadTemporal(request: InstallRequest): Promise<void> {
   // The file counts, not the exit: the SDK renames it when it is complete, and only then tries to start it.
   const [program] = (await readdir(folder)).filter((name) => !name.endsWith('.downloading'))
   if (program === undefined) throw new Error('the SDK could not fetch it', { cause: failure })
-  await rename(join(folder, program), target)
+  await rename(join(folder, program), join(request.folder, TEMPORAL_COMMAND.program))
 }
 
 async function folderSize(folder: string): Promise<number> {

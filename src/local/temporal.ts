@@ -1,9 +1,7 @@
-import { connect } from 'node:net'
-import { setTimeout as delay } from 'node:timers/promises'
-import { Connection } from '@temporalio/client'
 import { type Child, type ExitStatus, spawnChild } from './child-process.ts'
 import { findFreePorts } from './free-port.ts'
 import { withProgress } from './progress.ts'
+import { waitUntilServing } from './temporal-health.ts'
 import { findTemporalProgram, type FindOptions } from './temporal-program.ts'
 
 export interface TemporalOptions extends FindOptions {
@@ -29,8 +27,6 @@ export interface Temporal {
 }
 
 const START_TIMEOUT_MS = 60_000
-const CHECK_TIMEOUT_MS = 2_000
-const POLL_MS = 50
 /** Its inner services take free ports of their own, which another process may win. */
 const START_ATTEMPTS = 3
 
@@ -60,7 +56,7 @@ export async function startTemporal(options: TemporalOptions): Promise<Temporal>
         env: withoutSettings(options.env),
         logFile: options.logFile,
       })
-      if (await waitUntilServing(address, START_TIMEOUT_MS, () => child.hasExited())) {
+      if (await waitUntilServing({ address, timeoutMs: START_TIMEOUT_MS, hasEnded: () => child.hasExited() })) {
         return describeTemporal(child, address, `http://127.0.0.1:${uiPort}`)
       }
       const log = (await child.readLog()).trimEnd().slice(-2_000)
@@ -72,7 +68,7 @@ export async function startTemporal(options: TemporalOptions): Promise<Temporal>
 
 async function useServer(address: string): Promise<Temporal> {
   const serves = await withProgress(`Waiting for Temporal at ${address}`, () =>
-    waitUntilServing(address, START_TIMEOUT_MS, () => false),
+    waitUntilServing({ address, timeoutMs: START_TIMEOUT_MS, hasEnded: () => false }),
   )
   if (!serves) throw new Error(`No Temporal server answers at ${address}: check TEMPORAL_ADDRESS.`)
   return {
@@ -87,7 +83,8 @@ async function useServer(address: string): Promise<Temporal> {
   }
 }
 
-function describeTemporal(child: Child, address: string, uiUrl: string): Temporal {
+/** A server that runs as a child of this process. */
+export function describeTemporal(child: Child, address: string, uiUrl: string | undefined): Temporal {
   return {
     address,
     uiUrl,
@@ -101,48 +98,8 @@ function describeTemporal(child: Child, address: string, uiUrl: string): Tempora
   }
 }
 
-/** The program reads `TEMPORAL_*` settings and a configuration file that are meant for clients. */
-function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+/** The programs read `TEMPORAL_*` settings and a configuration file that are meant for clients. */
+export function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
   const own = Object.entries(env).filter(([name]) => !name.startsWith('TEMPORAL_'))
   return { ...Object.fromEntries(own), TEMPORAL_CONFIG_FILE: '/dev/null' }
-}
-
-async function waitUntilServing(address: string, timeoutMs: number, hasEnded: () => boolean): Promise<boolean> {
-  const deadline = performance.now() + timeoutMs
-  while (performance.now() < deadline && !hasEnded()) {
-    if (await isServing(address)) return !hasEnded()
-    await delay(POLL_MS)
-  }
-  return false
-}
-
-/** Serving, and the namespace `default` is there: the dev server makes it a moment after it begins to listen. */
-async function isServing(address: string): Promise<boolean> {
-  if (!(await isListening(address))) return false // the client would back off for a second
-  const connection = Connection.lazy({ address })
-  try {
-    await connection.withDeadline(Date.now() + CHECK_TIMEOUT_MS, async () => {
-      await connection.healthService.check({ service: 'temporal.api.workflowservice.v1.WorkflowService' })
-      await connection.workflowService.describeNamespace({ namespace: 'default' })
-    })
-    return true
-  } catch {
-    return false // not listening yet, or not ready: the caller asks again until its deadline
-  } finally {
-    await connection.close()
-  }
-}
-
-function isListening(address: string): Promise<boolean> {
-  const { hostname, port } = new URL(`tcp://${address}`)
-  return new Promise((resolve) => {
-    const socket = connect({ host: hostname, port: Number(port), timeout: CHECK_TIMEOUT_MS })
-    const answer = (listening: boolean) => {
-      socket.destroy()
-      resolve(listening)
-    }
-    socket.once('connect', () => answer(true))
-    socket.once('timeout', () => answer(false))
-    socket.once('error', () => answer(false))
-  })
 }

@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process'
+import { setPriority } from 'node:os'
 import { createInterface } from 'node:readline'
 import { guardProcess } from './guard.ts'
 
@@ -11,13 +12,15 @@ export interface ToolOptions {
   /** Called with each line the tool writes to standard error, where tools tell what they do. */
   readonly onLine?: (line: string) => void
   readonly signal?: AbortSignal
+  /** How far it, and what it starts, steps back behind other processes: 0 to 19. */
+  readonly niceness?: number
 }
 
 const KEPT_LINES = 5
 
 /** Runs a tool to its end. @throws with its last lines when it fails, is aborted or takes too long. */
 export function runTool(options: ToolOptions): Promise<void> {
-  const { command, args, cwd, env, timeoutMs, onLine, signal } = options
+  const { command, args, cwd, env, timeoutMs, onLine, signal, niceness } = options
   const { promise, resolve, reject } = Promise.withResolvers<void>()
   const child = spawn(command, args, {
     cwd,
@@ -27,6 +30,7 @@ export function runTool(options: ToolOptions): Promise<void> {
     killSignal: 'SIGKILL',
     ...(signal === undefined ? {} : { signal }),
   })
+  if (child.pid !== undefined && niceness !== undefined) setPriority(child.pid, niceness)
   const guard = child.pid === undefined ? undefined : guardProcess(child.pid, 'TERM')
   const lines: string[] = []
   createInterface(child.stderr).on('line', (line) => {

@@ -1,11 +1,12 @@
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
+import { temporalSchedules } from '#api/temporal-schedules.ts'
 import { runRequestSchema } from '#contracts/api-run.ts'
 import { connectDatabase } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
 import { deposit } from '#db/ledger.ts'
 import { createProject } from '#db/project.ts'
-import { startRun } from '#db/run-commands.ts'
+import { startRun } from '#db/run-start.ts'
 import { createWallet } from '#db/wallet.ts'
 import { findFreePort } from '#local/free-port.ts'
 import { startCable } from '#local/tcp-cable.ts'
@@ -52,8 +53,14 @@ function useClient(address: string): Client {
 }
 
 function useDispatcher(api: { readonly db: Parameters<typeof startDispatcher>[0]['db'] }, client: Client) {
-  const orchestrator = temporalOrchestrator({ client, taskQueue: 'nobody-works-here' })
-  const dispatcher = startDispatcher({ db: api.db, orchestrator, log: quiet, monotonicMs: () => performance.now() })
+  const to = { client, taskQueue: 'nobody-works-here' }
+  const dispatcher = startDispatcher({
+    db: api.db,
+    orchestrator: temporalOrchestrator(to),
+    clock: temporalSchedules(to),
+    log: quiet,
+    monotonicMs: () => performance.now(),
+  })
   onTestFinished(() => dispatcher.stop())
   return dispatcher
 }

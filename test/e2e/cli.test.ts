@@ -2,7 +2,8 @@ import { randomBytes, randomInt } from 'node:crypto'
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { expect, inject, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
+import { postgresOfWorker } from '../support/postgres.ts'
 import pg from 'pg'
 import { z } from 'zod'
 import { runSchema } from '#contracts/api-run.ts'
@@ -104,7 +105,7 @@ test('verify names the first wrong row of a ledger that was tampered with, and e
 })
 
 test('the migration brings an empty database up to date, and says what its environment lacks', async () => {
-  const { adminUrl, ownerPassword, appPassword } = inject('postgres')
+  const { adminUrl, ownerPassword, appPassword } = postgresOfWorker()
   const name = `migrated_${randomBytes(6).toString('hex')}`
   const url = new URL(adminUrl)
   url.pathname = `/${name}`

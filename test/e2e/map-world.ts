@@ -1,6 +1,6 @@
 import { storeDataset } from '#api/dataset-upload.ts'
 import { runRequestSchema } from '#contracts/api-run.ts'
-import { startRun } from '#db/run-commands.ts'
+import { startRun } from '#db/run-start.ts'
 import type { DatasetFormat } from '#domain/dataset-file.ts'
 import type { RunStart } from '#workflows/kit.ts'
 import { makeKey } from '../support/world.ts'

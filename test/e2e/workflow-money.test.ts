@@ -92,6 +92,20 @@ test('a run that may not wait ends with the limit, with what it found until then
   await world.keepHistory(runId, 'cancelled-by-money')
 })
 
+test('research that is stopped answers from what it has read, out of its reserve', async () => {
+  const { question, year, facts } = inventFacts()
+  const world = await createWorkflowWorld(facts)
+  await world.startWorker()
+  const runId = await world.start(question, { direct: '0.0068', onExhausted: 'cancel', wrapUpPercent: 50 })
+  const run = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
+  expect(run).toMatchObject({
+    state: 'partial',
+    reason: 'money_exhausted',
+    output: { found: true, partial: true, answer: expect.stringContaining(year), citations: [{ n: 1 }, {}] },
+  })
+  await expectEachAnsweredOnce(world)
+})
+
 test('a pause that nobody ends before its deadline ends the run as partial', async () => {
   const { question, facts } = inventFacts()
   const world = await createWorkflowWorld(facts)

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
 import { inventFacts } from './invented-facts.ts'
+import { startWorkerProcess } from './worker-process.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
 /** Longer than any test: only an abort ends it. */
@@ -42,6 +43,24 @@ test('a cancel aborts the requests that are open, and the run ends within second
   expect(attempts.filter(({ state }) => state === 'sent')).toEqual([])
   expect(attempts.filter(({ outcome }) => outcome === 'aborted').length).toBeGreaterThanOrEqual(2)
   await world.keepHistory(runId, 'cancelled')
+})
+
+test('a cancel during a stream of a minute reaches the provider within two seconds, from whichever process', async () => {
+  const { question, facts } = inventFacts()
+  const world = await createWorkflowWorld(facts)
+  await startWorkerProcess(world)
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { delayPerChunkMs: 6_000 })
+  const runId = await world.start(question)
+  const begun = async () => (await world.sandbox.readLog()).some((each) => each.begun)
+  await pollUntil(begun, { what: 'a stream has begun' })
+  const cancelledAtMs = Date.now()
+  await world.cancel(runId)
+  const seen = await pollUntil(async () => (await world.sandbox.readLog()).find((each) => each.clientGoneAt), {
+    what: 'the abort at the provider',
+  })
+  expect(Date.parse(seen.clientGoneAt ?? '') - cancelledAtMs).toBeLessThan(2_000)
+  expect(await world.until(runId, ['cancelled', 'failed'])).toMatchObject({ state: 'cancelled' })
+  expect((await attemptsOf(world, runId)).filter(({ state }) => state === 'sent')).toEqual([])
 })
 
 test('a cancel in Temporal is a cancel like any other', async () => {

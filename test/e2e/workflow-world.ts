@@ -1,18 +1,24 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { runRequestSchema, type RunRequest } from '#contracts/api-run.ts'
 import { WAKE_SIGNAL } from '#contracts/activities.ts'
+import type { BalanceClass } from '#contracts/names.ts'
 import { addDocuments, createCorpus } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
-import { cancelRun, startRun, topUpRun } from '#db/run-commands.ts'
+import { cancelRun, topUpRun } from '#db/run-commands.ts'
+import { startRun } from '#db/run-start.ts'
 import type { RunState } from '#domain/run-states.ts'
 import { startWorker, type RunningWorker } from '#src/worker.ts'
+import * as testAgents from './agents/index.ts'
 import { Client, Connection } from '@temporalio/client'
 import { DefaultLogger, Runtime } from '@temporalio/worker'
 import { inject, onTestFinished } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
 import { writeHistory } from '../replay/history-file.ts'
 import { createWorld, makeKey, type World } from '../support/world.ts'
+
+const TEST_AGENTS = fileURLToPath(new URL('agents/index.ts', import.meta.url))
 
 Runtime.install({ logger: new DefaultLogger('ERROR') })
 
@@ -32,9 +38,11 @@ export interface WorkflowWorld extends World {
   /** Where a worker of one's own finds this world's runs. */
   readonly taskQueue: string
   readonly temporalAddress: string
-  startWorker(change?: { readonly drainTimeoutMs?: number }): Promise<RunningWorker>
+  /** @param change `isBuiltIn`: as in production, without the agents of tests */
+  startWorker(change?: { readonly drainTimeoutMs?: number; readonly isBuiltIn?: boolean }): Promise<RunningWorker>
   /** @param change `direct`: what its envelope holds, in USD */
-  start(question: string, change?: StartChange): Promise<string>
+  start(question: string, change?: StartChange & { readonly breadth?: number }): Promise<string>
+  startAgent(agent: string, input: Readonly<Record<string, unknown>>, change?: StartChange): Promise<string>
   /** In USD of direct money. */
   topUp(runId: string, amount: string): Promise<void>
   cancel(runId: string): Promise<void>
@@ -75,6 +83,14 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
     const { state, reason, detail, stop, output } = row
     return { state, reason, detail, stop, output }
   }
+  const startAgent: WorkflowWorld['startAgent'] = async (agent, input, change = {}) => {
+    const request = requestOf(agent, input, change)
+    const runId = await db
+      .transaction()
+      .execute((trx) => startRun(trx, scope, { request, input, keyId, nowMs: Date.now() }))
+    await client.workflow.start(agent, { workflowId: runId, taskQueue, args: [{ runId }] })
+    return runId
+  }
   const wake = (runId: string): Promise<void> => client.workflow.getHandle(runId).signal(WAKE_SIGNAL)
   return {
     ...world,
@@ -92,7 +108,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
       await writeHistory(join(folder, `${scenario}.json.gz`), await workflow.fetchHistory())
     },
     async startWorker(change = {}) {
-      const worker = await startWorker({
+      const config = {
         database: { url: database.appUrl, maxConnections: 8 },
         api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
         catalogFile: undefined,
@@ -102,26 +118,24 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         retention: { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
         worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000 },
         seals: { keyFile: undefined, anchorFile: undefined },
-      })
+      } as const
+      const agents = Object.values(testAgents).map((agent) => agent.manifest)
+      const worker = await startWorker(config, change.isBuiltIn ? {} : { workflowsPath: TEST_AGENTS, agents })
       workers.add(worker)
       return worker
     },
-    async start(question, change = {}) {
-      const request = requestOf({ question, corpusId }, change)
-      const { input } = request
-      const runId = await db
-        .transaction()
-        .execute((trx) => startRun(trx, scope, { request, input, keyId, nowMs: Date.now() }))
-      await client.workflow.start(request.agent, { workflowId: runId, taskQueue, args: [{ runId }] })
-      return runId
-    },
+    start: (question, { breadth = 4, ...change } = {}) =>
+      startAgent('research', { question, corpusId, breadth }, change),
+    startAgent,
     async topUp(runId, amount) {
       const pockets = [{ balanceClass: 'direct', amount: { amount, currency: 'USD' } } as const]
       await db.transaction().execute((trx) => topUpRun(trx, scope, { runId, pockets, nowMs: Date.now() }))
       await wake(runId)
     },
     async cancel(runId) {
-      await db.transaction().execute((trx) => cancelRun(trx, scope, { runId, reason: undefined, nowMs: Date.now() }))
+      await db
+        .transaction()
+        .execute((trx) => cancelRun(trx, scope, { runId, mode: 'now', reason: undefined, nowMs: Date.now() }))
       await wake(runId)
     },
     until: (runId, states) =>
@@ -135,19 +149,21 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
   }
 }
 
-export type StartChange = Partial<Omit<RunRequest, 'input' | 'envelope'>> & {
+export type StartChange = Partial<Omit<RunRequest, 'agent' | 'input' | 'envelope'>> & {
   readonly direct?: string
-  readonly breadth?: number
+  readonly credit?: string
   readonly wrapUpPercent?: number
 }
 
-function requestOf(input: Readonly<Record<string, unknown>>, change: StartChange): RunRequest {
-  const { direct = '1', breadth = 4, wrapUpPercent, ...rest } = change
+function requestOf(agent: string, input: Readonly<Record<string, unknown>>, change: StartChange): RunRequest {
+  const { direct = '1', credit, wrapUpPercent, ...rest } = change
+  const pocket = (balanceClass: BalanceClass, amount: string) => ({ balanceClass, amount: { amount, currency: 'USD' } })
+  const pockets = [pocket('direct', direct), ...(credit === undefined ? [] : [pocket('credit', credit)])]
   return runRequestSchema.parse({
-    agent: 'research',
+    agent,
     model: 'steady',
-    input: { ...input, breadth },
-    envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: direct, currency: 'USD' } }], wrapUpPercent },
+    input,
+    envelope: { pockets, wrapUpPercent },
     onExhausted: 'pause',
     pauseDeadlineSeconds: 60,
     ...rest,

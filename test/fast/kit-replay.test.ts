@@ -11,7 +11,7 @@ let workflowBundle: Awaited<ReturnType<typeof bundleWorkflowCode>>
 
 beforeAll(async () => {
   Runtime.install({ logger })
-  const workflowsPath = fileURLToPath(new URL('../../workflows/index.ts', import.meta.url))
+  const workflowsPath = fileURLToPath(new URL('../e2e/agents/index.ts', import.meta.url))
   workflowBundle = await bundleWorkflowCode({ workflowsPath, logger })
 })
 

@@ -104,6 +104,15 @@ test('a call is repeated after a possible execution only as often as its owner a
   expect(decide(input([...once, on('b', 'rate_limited')]))).toMatchObject({ kind: 'try', route: 'b' })
 })
 
+test('a repeat that a person has allowed goes to the same route when there is no other, and no further', () => {
+  const once = [on('a', 'malformed_answer')]
+  const one = { routes: [{ name: 'a', readyInMs: 0 }], mayRepeat: 0 }
+  expect(decide(input(once, one))).toEqual({ kind: 'stop', reason: 'repeat_not_allowed' })
+  expect(decide(input(once, { ...one, granted: 1 }))).toMatchObject({ kind: 'try', route: 'a', why: 'retry' })
+  const twice = [...once, on('a', 'malformed_answer')]
+  expect(decide(input(twice, { ...one, granted: 1 }))).toEqual({ kind: 'stop', reason: 'repeat_not_allowed' })
+})
+
 test('when every route was tried and money was missing for one, money is what stops the call', () => {
   const attempts = [on('a', 'hold_refused'), on('b', 'quota_gone'), on('c', 'authentication')]
   expect(decide(input(attempts))).toEqual({ kind: 'stop', reason: 'money_exhausted' })

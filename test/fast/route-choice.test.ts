@@ -90,6 +90,11 @@ const skipped: readonly (readonly [SkipReason, string, Case])[] = [
     'a prompt that may be more than a minute bears',
     { route: { limits: { tokensPerMinute: 100 } }, facts: { mostInputTokens: 100 } },
   ],
+  [
+    'prompt_too_large',
+    'a prompt that may be longer than the run lets it be',
+    { facts: { promptCap: 9, mostInputTokens: 10 } },
+  ],
   ['no_price', 'no price', { facts: { prices: 'no_price' } }],
   ['no_quote', 'a price in another currency, and no rate', { facts: { prices: 'no_quote' } }],
   ['price_not_comparable', 'a bound in another currency', { bounds: [{ maxPrices: [{ currency: 'CNY' }] }] }],

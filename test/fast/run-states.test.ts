@@ -8,9 +8,9 @@ test('a run can leave every state but the final ones', () => {
   }
 })
 
-test('a run that is not over can always be cancelled, and none becomes queued again', () => {
+test('a run that is not over can always be cancelled, and only one that was paused becomes queued again', () => {
   for (const state of RUN_STATES) {
     expect(mayBecome(state, 'cancelled')).toBe(!isTerminal(state))
-    expect(mayBecome(state, 'queued')).toBe(false)
+    expect(mayBecome(state, 'queued')).toBe(state === 'paused')
   }
 })

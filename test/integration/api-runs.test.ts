@@ -78,7 +78,7 @@ describe('starting', () => {
       [{ envelope: { pockets: [{ balanceClass: 'direct', amount: usd('10.000000001') }] } }, 402, 'wallet_short'],
       [{ input: { text: 'x', corpusId } }, 404, 'not_found'],
       [{ onExhausted: undefined }, 400, 'invalid_request'],
-      [{ mayRepeat: 0 }, 400, 'invalid_request'],
+      [{ mayRepeat: -1 }, 400, 'invalid_request'],
       [{ pauseDeadlineSeconds: 604_801 }, 400, 'invalid_request'],
       [{ colour: 'red' }, 400, 'invalid_request'],
     ] as const) {

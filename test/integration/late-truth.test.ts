@@ -8,7 +8,8 @@ import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
 import { debtOf, end, tell } from '../support/late-truth.ts'
 import { expectVerified, resolution } from '../support/open-attempt.ts'
-import { seeded, startProcess } from '../support/storm.ts'
+import { seeded } from '../support/seeded.ts'
+import { startProcess } from '../support/storm.ts'
 import { close, expectLotsTrue, freeOf, funding, grantLot } from '../support/wallets.ts'
 
 test('what an attempt left as a debt is paid off before its correction gives anything back', async () => {

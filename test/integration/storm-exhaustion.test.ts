@@ -1,7 +1,8 @@
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
-import { forever, holdOf, openCalls, pocketOf, seeded, settlementOf, startProcess } from '../support/storm.ts'
+import { seeded } from '../support/seeded.ts'
+import { forever, holdOf, openCalls, pocketOf, settlementOf, startProcess } from '../support/storm.ts'
 import { createWorld } from '../support/world.ts'
 
 const CALLERS = 1_000

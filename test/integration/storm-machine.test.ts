@@ -8,12 +8,12 @@ import { changeLimitCap, setLimit } from '#db/limit.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
+import { seeded } from '../support/seeded.ts'
 import {
   deadlocksOf,
   holdOf,
   openCalls,
   pocketOf,
-  seeded,
   settlementOf,
   startProcess,
   type Process,

@@ -4,7 +4,8 @@ import type { Database } from '#db/schema.ts'
 import { sql, type Kysely } from 'kysely'
 import { expect, onTestFinished, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
-import { holdOf, openCalls, pocketOf, registerForAnHour, seeded } from '../support/storm.ts'
+import { seeded } from '../support/seeded.ts'
+import { holdOf, openCalls, pocketOf, registerForAnHour } from '../support/storm.ts'
 import { createWorld } from '../support/world.ts'
 
 const WRITERS = 8

@@ -1,7 +1,8 @@
 import { chmod, mkdir, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { describe, expect, it } from 'vitest'
-import { findTemporalProgram, type Installer, TEMPORAL_VERSION } from '#local/temporal-program.ts'
+import type { Installer } from '#local/program-cache.ts'
+import { findTemporalProgram, TEMPORAL_VERSION } from '#local/temporal-program.ts'
 import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
 
@@ -119,7 +120,10 @@ describe('the Temporal program', () => {
   it('comes from the next way when one fails or makes something that does not run', async () => {
     const cacheDir = await useScratchFolder()
     const failing: Installer = { name: 'first', install: () => Promise.reject(new Error('no network')) }
-    const broken: Installer = { name: 'second', install: ({ target }) => writeProgram(target, 'half a prog') }
+    const broken: Installer = {
+      name: 'second',
+      install: ({ folder }) => writeProgram(join(folder, 'temporal'), 'half a prog'),
+    }
 
     const program = await findTemporalProgram({
       env: { PATH: '' },
@@ -153,9 +157,9 @@ function countingInstaller(): CountingInstaller {
     get runs() {
       return runs
     },
-    install: async ({ target }) => {
+    install: async ({ folder }) => {
       runs += 1
-      await writeProgram(target, PROGRAM)
+      await writeProgram(join(folder, 'temporal'), PROGRAM)
     },
   }
 }

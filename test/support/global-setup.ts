@@ -8,8 +8,9 @@ import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
 import { ensureTemporal, startTemporal } from '#local/temporal.ts'
 import { makeScratchFolder } from './scratch-folder.ts'
+import { INTEGRATION_WORKERS } from './workers.ts'
 
-/** The services that the global setup started, for `inject('postgres')` and `inject('temporal')`. */
+/** A cluster that the global setup started, of those of `inject('postgres')`. */
 export interface PostgresService {
   readonly adminUrl: string
   readonly ownerPassword: string
@@ -24,7 +25,8 @@ export interface TemporalService {
 
 declare module 'vitest' {
   interface ProvidedContext {
-    postgres: PostgresService
+    /** One for each worker that runs beside another: what is open in one cluster hides events of all its databases. */
+    postgres: readonly PostgresService[]
     temporal: TemporalService
   }
 }
@@ -45,14 +47,22 @@ export async function setup(project: TestProject): Promise<Stop> {
   }
   const stops: Stop[] = []
   const provided = project.vitest.getRootProject().getProvidedContext()
-  if (!('postgres' in provided)) stops.push(await providePostgres(project))
-  if (project.name === 'e2e') stops.push(await provideTemporal(project))
+  if (!('postgres' in provided)) {
+    const count = project.name === 'integration' ? INTEGRATION_WORKERS : 1
+    const servers = await Promise.all(Array.from({ length: count }, () => startTestPostgres()))
+    project.vitest.provide(
+      'postgres',
+      servers.map(({ service }) => service),
+    )
+    stops.push(...servers.map(({ stop }) => stop))
+  }
+  if (project.name === 'e2e' || project.name === 'long') stops.push(await provideTemporal(project))
   return async () => {
     for (const stop of stops.toReversed()) await stop()
   }
 }
 
-async function providePostgres(project: TestProject): Promise<Stop> {
+async function startTestPostgres(): Promise<{ readonly service: PostgresService; readonly stop: Stop }> {
   const folder = await makeScratchFolder('services')
   const server = await startPostgres({
     cacheDir: cacheFolder(env),
@@ -68,11 +78,11 @@ async function providePostgres(project: TestProject): Promise<Stop> {
   await runAsAdmin(server.adminUrl, `create database ${templateName}`)
   await migrate({ adminUrl: templateUrl.href, ownerPassword, appPassword })
   await runAsAdmin(server.adminUrl, `alter database ${templateName} with allow_connections false`)
-  project.vitest.provide('postgres', { adminUrl: server.adminUrl, ownerPassword, appPassword, templateName })
-  return async () => {
+  const stop = async () => {
     await server.stop()
     await rm(folder, { recursive: true, force: true })
   }
+  return { service: { adminUrl: server.adminUrl, ownerPassword, appPassword, templateName }, stop }
 }
 
 async function provideTemporal(project: TestProject): Promise<Stop> {

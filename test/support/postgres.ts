@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import pg from 'pg'
 import { inject } from 'vitest'
+import type { PostgresService } from './global-setup.ts'
 
 export interface TestDatabase {
   /** As the application's role: executes functions and reads. */
@@ -13,9 +14,17 @@ export interface TestDatabase {
   drop(): Promise<void>
 }
 
+/** The cluster of this worker: no other that runs now uses it. */
+export function postgresOfWorker(): PostgresService {
+  const services = inject('postgres')
+  const service = services[(Number(process.env['VITEST_POOL_ID'] ?? 1) - 1) % services.length]
+  if (!service) throw new Error('the global setup started no Postgres')
+  return service
+}
+
 /** A database of its own for one test or file: a clone of the migrated template, made in well under a second. */
 export function createTestDatabase(): Promise<TestDatabase> {
-  return createDatabase(inject('postgres').templateName)
+  return createDatabase(postgresOfWorker().templateName)
 }
 
 /** A database in which nothing is migrated yet. */
@@ -29,7 +38,7 @@ export async function createEmptyDatabase(): Promise<TestDatabase> {
 }
 
 async function createDatabase(templateName: string): Promise<TestDatabase> {
-  const { adminUrl, ownerPassword, appPassword } = inject('postgres')
+  const { adminUrl, ownerPassword, appPassword } = postgresOfWorker()
   const name = `test_${randomBytes(6).toString('hex')}`
   await runAll(adminUrl, [
     `create database ${name} template ${templateName}`,

@@ -7,6 +7,7 @@ import {
   sleep,
   startChild,
 } from '@temporalio/workflow'
+import { attributesOfChild } from './details.ts'
 import { childEnd, openChild } from './ports.ts'
 import type { RunControl } from './run-control.ts'
 import { ChildFailed } from './stop.ts'
@@ -31,7 +32,7 @@ export async function runChild(control: RunControl, request: ChildRequest): Prom
   const { path, agent } = request
   const opened = await openChild(request)
   if (opened.kind === 'refused') throw new ChildFailed(path, opened.reason, opened.detail)
-  const end = await childLife(control, { runId: opened.runId, agent })
+  const end = await childLife(control, { runId: opened.runId, agent, model: request.model })
   if (end.state === 'completed' || end.state === 'partial') {
     return { runId: opened.runId, state: end.state, output: end.output }
   }
@@ -40,13 +41,15 @@ export async function runChild(control: RunControl, request: ChildRequest): Prom
 
 async function childLife(
   control: RunControl,
-  { runId, agent }: { readonly runId: string; readonly agent: string },
+  started: { readonly runId: string; readonly agent: string; readonly model: string | undefined },
 ): Promise<ChildEnd> {
+  const { runId, agent } = started
   try {
     const child = await startChild(agent, {
       workflowId: runId,
       args: [{ runId }],
       staticSummary: `child of ${control.runId}`,
+      typedSearchAttributes: attributesOfChild(started),
       parentClosePolicy: ParentClosePolicy.REQUEST_CANCEL,
       cancellationType: ChildWorkflowCancellationType.WAIT_CANCELLATION_COMPLETED,
       workflowIdReusePolicy: 'REJECT_DUPLICATE',

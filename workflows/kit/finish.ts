@@ -2,6 +2,7 @@ import { MAX_VALUE_BYTES, type RunEnd } from '#contracts/activities.ts'
 import { invariant } from '#domain/invariant.ts'
 import { utf8Length } from '#domain/token-bound.ts'
 import { sleep } from '@temporalio/workflow'
+import { showState } from './details.ts'
 import { finishRun } from './ports.ts'
 import type { RunControl } from './run-control.ts'
 import { CallFailed, ChildFailed, Stop, ToolFailed } from './stop.ts'
@@ -47,7 +48,10 @@ export async function finish(
   for (let round = 0, waitMs = FIRST_WAIT_MS; ; round += 1) {
     invariant(round < MAX_ROUNDS, 'an attempt stays in flight, so the run cannot be closed')
     const { finished } = await finishRun({ runId, end, output })
-    if (finished) return end
+    if (finished) {
+      showState(end.state)
+      return end
+    }
     await sleep(waitMs)
     waitMs = Math.min(2 * waitMs, LAST_WAIT_MS)
   }

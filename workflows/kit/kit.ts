@@ -171,11 +171,12 @@ export class Kit {
    * answered before is answered again, at no cost. Call it where nothing is in flight, such as at the end of a round.
    *
    * @param state at most `MAX_VALUE_BYTES` as JSON: ids and counters
+   * @param options.longAfter in events; Temporal's own advice is followed besides
    */
-  async rollover(state: unknown): Promise<void> {
+  async rollover(state: unknown, { longAfter = LONG_HISTORY }: { readonly longAfter?: number } = {}): Promise<void> {
     invariant(fitsHistory(state), 'what a rollover carries is larger than a workflow history takes: carry ids')
     const { continueAsNewSuggested, historyLength } = workflowInfo()
-    if (!continueAsNewSuggested && historyLength < LONG_HISTORY) return
+    if (!continueAsNewSuggested && historyLength < longAfter) return
     this.#control.throwIfStopped()
     await this.#control.settled()
     this.#control.throwIfStopped()

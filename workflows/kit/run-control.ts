@@ -1,5 +1,6 @@
 import type { BegunRun, MoneyStop, RunEnd, RunStanding } from '#contracts/activities.ts'
 import { CancellationScope, condition, isCancellation, sleep } from '@temporalio/workflow'
+import { showState } from './details.ts'
 import * as ports from './ports.ts'
 import { Stop } from './stop.ts'
 import { inWords, messageOf } from './words.ts'
@@ -49,6 +50,7 @@ export class RunControl {
   begin(rules: RunRules): void {
     this.#rules = rules
     this.#downgraded = rules.downgraded ?? false
+    if (this.#phase === 'work') showState('running')
     if (this.#phase === 'work' && rules.deadlineInMs !== undefined) void this.#expireIn(rules.deadlineInMs)
     if (this.#version > 0) this.#watch()
   }
@@ -266,6 +268,7 @@ export class RunControl {
   #apply(standing: RunStanding): void {
     const isNew = this.#standing !== standing
     this.#standing = standing
+    if (isNew && standing !== 'finished') showState(standing)
     if (standing === 'closing' || standing === 'finished') this.cancel('The run was told to stop.')
     if (standing === 'wrapping_up' && this.#phase === 'work') {
       this.end({ state: 'cancelled', reason: 'cancelled', detail: 'The run was told to stop and to deliver.' })

@@ -1,0 +1,206 @@
+import { pageQuerySchema } from '#contracts/api-page.ts'
+import {
+  firingListSchema,
+  scheduleChangeSchema,
+  scheduleListSchema,
+  scheduleQuerySchema,
+  scheduleRequestSchema,
+  scheduleSchema,
+  type ScheduleView,
+} from '#contracts/api-schedule.ts'
+import { Problem } from '#contracts/codes.ts'
+import type { Scope } from '#db/database.ts'
+import { listFirings } from '#db/schedule-firing.ts'
+import { changeSchedule, createSchedule, endSchedule, getSchedule, listSchedules, lockSchedule } from '#db/schedule.ts'
+import type { Database } from '#db/schema.ts'
+import type { Kysely } from 'kysely'
+import { z } from 'zod'
+import { callerOfRequest, notFound, projectOf, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { answerPost } from './idempotency.ts'
+import { cursorId, pageOf } from './page.ts'
+import { makeRunCheck } from './run-request.ts'
+import { projectToList } from './run-read-routes.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Schedules']
+/** What a run may be refused for before any money moves. */
+const RUN_PROBLEMS = [
+  'invalid_amount',
+  'unknown_agent',
+  'unknown_model',
+  'no_price',
+  'no_route',
+  'no_quote',
+  'route_not_allowed',
+  'not_found',
+] as const
+
+/** Rows first: Temporal hears of them afterwards. */
+export function scheduleRoutes(app: Api, deps: ApiDeps): void {
+  const { db, nowMs, poke } = deps
+  const checkRun = makeRunCheck(deps.agents)
+
+  app.post(
+    '/schedules',
+    {
+      config: { access: 'project', problems: [...RUN_PROBLEMS, 'already_exists'] },
+      schema: {
+        tags,
+        summary: 'Start runs by the clock',
+        description:
+          'A time brings no run while the last one is not over, when the cap of the month would be exceeded, or when the ' +
+          'wallet is short; each time is listed with what became of it. What was missed is caught up within one interval.',
+        body: scheduleRequestSchema,
+        response: { 201: scheduleSchema },
+      },
+    },
+    async (request, reply) => {
+      const scope = projectOf(request)
+      const { body } = request
+      const schedule = await answerPost(db, { request, reply, schema: scheduleSchema }, async (trx) => {
+        const { keyId } = callerOfRequest(request)
+        const { input } = await checkRun(trx, scope, { request: body.run, keyId })
+        const id = await createSchedule(trx, scope, { request: body, input, keyId, nowMs: nowMs() })
+        if (id === undefined) throw nameTaken(body.name)
+        return { status: 201, body: await scheduleOf(trx, scope, id) }
+      })
+      poke()
+      return schedule
+    },
+  )
+}
+
+export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
+  const { db, poke } = deps
+  const checkRun = makeRunCheck(deps.agents)
+
+  app.patch(
+    '/schedules/:id',
+    {
+      config: { access: 'project', problems: [...RUN_PROBLEMS, 'already_exists'] },
+      schema: {
+        tags,
+        summary: 'Pause, resume or change a schedule',
+        params: idParams,
+        body: scheduleChangeSchema,
+        response: { 200: scheduleSchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const { body } = request
+      const changed = await db.transaction().execute(async (trx) => {
+        const scope = await tenantFor(trx, request, { noun: 'schedule', id })
+        const known = await lockSchedule(trx, scope, id)
+        if (!known) throw notFound('schedule', id)
+        if (known.isKeyRevoked) throw withoutPayer()
+        const { keyId } = known
+        const checked = body.run && (await checkRun(trx, scope, { request: body.run, keyId }))
+        const isChanged = await changeSchedule(trx, scope, { scheduleId: id, to: body, input: checked?.input })
+        if (!isChanged) throw nameTaken(body.name ?? '')
+        return scheduleOf(trx, scope, id)
+      })
+      poke()
+      return changed
+    },
+  )
+
+  app.delete(
+    '/schedules/:id',
+    {
+      config: { access: 'project' },
+      schema: {
+        tags,
+        summary: 'Remove a schedule',
+        description: 'Its runs go on, and stay.',
+        params: idParams,
+        response: { 204: z.undefined().describe('It starts nothing any more.') },
+      },
+    },
+    async (request, reply) => {
+      const { id } = request.params
+      await db.transaction().execute(async (trx) => {
+        const scope = await tenantFor(trx, request, { noun: 'schedule', id })
+        if (!(await lockSchedule(trx, scope, id))) throw notFound('schedule', id)
+        await endSchedule(trx, scope, { scheduleId: id, state: 'deleted', reason: null })
+      })
+      poke()
+      reply.code(204)
+    },
+  )
+}
+
+export function scheduleReadRoutes(app: Api, { db }: ApiDeps): void {
+  app.get(
+    '/schedules',
+    {
+      config: { access: 'any', problems: ['not_found'] },
+      schema: {
+        tags,
+        summary: 'Schedules, newest first',
+        querystring: scheduleQuerySchema,
+        response: { 200: scheduleListSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor, projectId } = request.query
+      const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
+      const { items, nextCursor } = pageOf(await listSchedules(db, scope, { limit, before: cursorId(cursor) }), limit)
+      return { schedules: items, nextCursor }
+    },
+  )
+
+  app.get(
+    '/schedules/:id',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'A schedule', params: idParams, response: { 200: scheduleSchema } },
+    },
+    async (request) => {
+      const { id } = request.params
+      return scheduleOf(db, await tenantFor(db, request, { noun: 'schedule', id }), id)
+    },
+  )
+
+  app.get(
+    '/schedules/:id/firings',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'What became of its times, newest first',
+        description: 'Also of a schedule that was removed.',
+        params: idParams,
+        querystring: pageQuerySchema,
+        response: { 200: firingListSchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const { limit, cursor } = request.query
+      const scope = await tenantFor(db, request, { noun: 'schedule', id })
+      const found = await listFirings(db, scope, { scheduleId: id, limit, before: cursorId(cursor) })
+      const { items, nextCursor } = pageOf(found, limit)
+      return { firings: items, nextCursor }
+    },
+  )
+}
+
+async function scheduleOf(db: Kysely<Database>, scope: Scope, id: string): Promise<ScheduleView> {
+  const schedule = await getSchedule(db, scope, id)
+  if (!schedule) throw notFound('schedule', id)
+  return schedule
+}
+
+function nameTaken(name: string): Problem {
+  return new Problem('already_exists', `There is a schedule named ${name} already.`, {
+    remedy: 'Give it another name, or change that one.',
+  })
+}
+
+function withoutPayer(): Problem {
+  return new Problem('forbidden', 'The key that made the schedule is revoked, and nobody else pays for it.', {
+    remedy: 'Remove it, and make it again with a key that is in force.',
+  })
+}

@@ -1,0 +1,26 @@
+/** Why a time of a schedule brought no run, as a closed set; a sentence for people stands beside it. */
+export const SKIP_REASONS = [
+  'paused',
+  'key_revoked',
+  'overlap',
+  'monthly_cap',
+  'wallet_short',
+  'debt_outstanding',
+  'no_quote',
+  'refused',
+] as const
+export type SkipReason = (typeof SKIP_REASONS)[number]
+
+/** What became of one time of a schedule. */
+export type Firing =
+  | { readonly kind: 'started'; readonly runId: string }
+  | { readonly kind: 'skipped'; readonly reason: SkipReason; readonly detail: string }
+
+/** What a schedule's workflow may ask for. Implemented in `activities/`. */
+export interface ScheduleActivities {
+  /** Once for each schedule and time: asked again it answers the same. `scheduledFor` is an instant, ISO 8601. */
+  fireSchedule(request: { readonly scheduleId: string; readonly scheduledFor: string }): Promise<Firing>
+}
+
+/** Type of the workflow that a schedule starts; it is no agent. */
+export const SCHEDULED_RUN = 'scheduledRun'

@@ -1,0 +1,103 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { runSchema, type RunView } from '#contracts/api-run.ts'
+import { ApiClient } from '#src/cli/api-client.ts'
+import { PatientClient } from './client.ts'
+import { Follower } from './follower.ts'
+import { RUN_KINDS, type RunKind } from './run-kinds.ts'
+import type { Tenant } from './tenant.ts'
+
+const QUESTIONS = [
+  'How does a run end when its money is used up?',
+  'What happens to an attempt whose process was killed?',
+  'How are balances of a wallet kept, and what is a lot?',
+  'What does verify prove, and what can it not detect?',
+  'Why are limits leased to envelopes?',
+  'Which faults can the sandbox provider show?',
+  'How is a backup of the ledger restored?',
+  'Which route is taken when a circuit is open?',
+] as const
+
+/** The last run starts when so much of the storm is over: it too should meet some of it. */
+const STARTED_BY = 0.8
+/** Kills delay, and leases lapse, but a run ends. */
+const END_DEADLINE_MS = 600_000
+
+export interface RunsOptions {
+  readonly apiUrl: string
+  readonly tenant: Tenant
+  readonly count: number
+  readonly durationMs: number
+  readonly random: (below: number) => number
+  readonly say: (what: string) => void
+  readonly signal: AbortSignal
+}
+
+export interface StartedRun {
+  readonly id: string
+  readonly kind: string
+}
+
+/** How a run stands, and why. */
+export type RunEnd = Pick<RunView, 'state' | 'reason' | 'detail'>
+
+export interface Runs {
+  readonly client: PatientClient
+  readonly started: readonly StartedRun[]
+  readonly followers: readonly Follower[]
+  /** When every owner has done what it does, which is after the end of its run where it waits for that. */
+  readonly owners: Promise<unknown>
+}
+
+/** Begins to start runs, spread over the storm; the first of each kind is followed. Answers when all are started. */
+export async function startRuns(options: RunsOptions): Promise<Runs> {
+  const { apiUrl, tenant, count, durationMs, random, say, signal } = options
+  const api = new ApiClient(apiUrl, tenant.key)
+  const client = new PatientClient(api)
+  const beganMs = performance.now()
+  const progress = () => (performance.now() - beganMs) / durationMs
+  const started: StartedRun[] = []
+  const followers: Follower[] = []
+  const owners: Promise<void>[] = []
+  const followed = new Set<string>()
+  const start = async (kind: RunKind, index: number): Promise<void> => {
+    await delay(((durationMs * STARTED_BY) / count) * index, undefined, { signal })
+    const question = QUESTIONS[random(QUESTIONS.length)] ?? QUESTIONS[0]
+    const body = kind.request({ question, corpusId: tenant.corpusId, random })
+    const { id } = await client.post('/runs', { body, schema: runSchema, idempotencyKey: `chaos-${index}` })
+    started.push({ id, kind: kind.name })
+    say(`run ${index + 1} of ${count}: ${kind.name}`)
+    if (!followed.has(kind.name)) followers.push(new Follower(api, id, signal))
+    followed.add(kind.name)
+    owners.push(kind.owner({ id, client, random, progress }))
+  }
+  await Promise.all(ordered(count, random).map(start))
+  return { client, started, followers, owners: Promise.all(owners) }
+}
+
+/** The kinds in the order in which they start: the first one first, because it waits longest; all others as it comes. */
+function ordered(count: number, random: (below: number) => number): readonly RunKind[] {
+  const [first, ...others] = Array.from({ length: Math.ceil(count / 20) }).flatMap(() =>
+    RUN_KINDS.flatMap((kind) => Array.from({ length: kind.count }, () => kind)),
+  )
+  for (let index = others.length - 1; index > 0; index -= 1) {
+    const other = random(index + 1)
+    const [one, two] = [others[index], others[other]]
+    if (one && two) [others[index], others[other]] = [two, one]
+  }
+  return first ? [first, ...others].slice(0, count) : []
+}
+
+/** Waits until each run says that it is over, or too long. */
+export async function awaitEnds(runs: Runs, isOver: (state: string) => boolean): Promise<ReadonlyMap<string, RunEnd>> {
+  const states = new Map<string, RunEnd>()
+  const deadline = performance.now() + END_DEADLINE_MS
+  while (performance.now() < deadline) {
+    for (const { id } of runs.started) {
+      const known = states.get(id)
+      if (known === undefined || !isOver(known.state)) states.set(id, await runs.client.get(`/runs/${id}`, runSchema))
+    }
+    if ([...states.values()].every(({ state }) => isOver(state))) break
+    await delay(1_000)
+  }
+  return states
+}

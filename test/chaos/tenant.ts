@@ -1,0 +1,41 @@
+import { randomUUID } from 'node:crypto'
+import { fileURLToPath } from 'node:url'
+import { newKeySchema, projectSchema } from '#contracts/api-project.ts'
+import { depositSchema, walletSchema } from '#contracts/api-wallet.ts'
+import { ApiClient } from '#src/cli/api-client.ts'
+import { uploadCorpus } from '#src/cli/corpus-upload.ts'
+import { collectFolder } from '#tools/sources.ts'
+
+export interface Tenant {
+  readonly projectId: string
+  readonly key: string
+  readonly corpusId: string
+}
+
+const DOCUMENTS = fileURLToPath(new URL('../../docs', import.meta.url))
+const AMOUNT = { direct: '5000', credit: '500' } as const
+
+/** A project with money, a key, and our own documentation to be asked about. Before any kill. */
+export async function makeTenant(apiUrl: string, operatorKey: string): Promise<Tenant> {
+  const operator = new ApiClient(apiUrl, operatorKey)
+  const project = await operator.post('/projects', { body: { name: `chaos ${randomUUID()}` }, schema: projectSchema })
+  const projectId = project.body.id
+  const key = await operator.post(`/projects/${projectId}/keys`, { body: { name: 'chaos' }, schema: newKeySchema })
+  const wallet = await operator.post(`/projects/${projectId}/wallet`, { schema: walletSchema })
+  for (const [balanceClass, amount] of Object.entries(AMOUNT)) {
+    await operator.post('/deposits', {
+      body: {
+        walletId: wallet.body.id,
+        balanceClass,
+        amount: { amount, currency: 'USD' },
+        reference: `chaos ${balanceClass}`,
+      },
+      schema: depositSchema,
+    })
+  }
+  const { secret } = key.body
+  if (secret === undefined) throw new Error('The API made a key and did not show its secret.')
+  const { documents } = await collectFolder(DOCUMENTS)
+  const { corpusId } = await uploadCorpus(new ApiClient(apiUrl, secret), documents)
+  return { projectId, key: secret, corpusId }
+}

@@ -1,0 +1,5 @@
+export * from '#workflows/index.ts'
+export { asker } from './asker.ts'
+export { family } from './family.ts'
+export { secondOpinion } from './second-opinion.ts'
+export { steps } from './steps.ts'

@@ -1,0 +1,26 @@
+import { cronProblem } from '#domain/cron.ts'
+import { describe, expect, test } from 'vitest'
+
+describe('a cron expression', () => {
+  test.each(['* * * * *', '0 3 * * 1-5', '*/15 8-18/2 1,15 JAN-mar Sun', '59 23 31 12 7', '  5  4 * * fri '])(
+    'is right: %s',
+    (text) => expect(cronProblem(text)).toBeUndefined(),
+  )
+
+  test.each([
+    '',
+    '* * * *',
+    '* * * * * *',
+    '60 * * * *',
+    '* 24 * * *',
+    '* * 0 * *',
+    '* * * 13 *',
+    '* * * * 8',
+    '5-1 * * * *',
+    '*/0 * * * *',
+    '*-5 * * * *',
+    '1,,2 * * * *',
+    '@daily',
+    '* * * * noday',
+  ])('is wrong: %s', (text) => expect(cronProblem(text)).toMatch(/^(is not|has no)/))
+})
