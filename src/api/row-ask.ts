@@ -1,13 +1,23 @@
 import type { DatasetView } from '#contracts/api-dataset.ts'
 import { Problem } from '#contracts/codes.ts'
 import { foreignSchemaFault } from '#contracts/json-schema.ts'
+import type { Scope } from '#db/database.ts'
+import { getDataset } from '#db/dataset.ts'
+import type { Database } from '#db/schema.ts'
 import { unknownPlaceholders, WHOLE_ROW } from '#domain/row-template.ts'
+import type { Kysely } from 'kysely'
+import { isId, notFound } from './access.ts'
 
 /** Columns that one answer names. */
 const MAX_NAMED = 50
 
-/** Refuses what every row of the dataset would fail at: a column that it does not have, a schema that is none. */
-export function checkRowAsk(dataset: DatasetView, input: object): void {
+/**
+ * Refuses what every row of the dataset would fail at: a column that it does not have, a schema that is none. By convention
+ * an agent that asks about rows takes the id of a dataset as `datasetId`, and its columns stand in `prompt` and `system`.
+ */
+export async function checkRowAsk(db: Kysely<Database>, scope: Scope, input: unknown): Promise<void> {
+  const dataset = await namedDataset(db, scope, input)
+  if (!dataset || typeof input !== 'object' || input === null) return
   const errors = [...columnFaults(dataset, input), ...schemaFaults(input)]
   if (errors.length === 0) return
   const columns = [...dataset.columns.slice(0, MAX_NAMED), WHOLE_ROW].map((name) => `{{${name}}}`)
@@ -15,6 +25,20 @@ export function checkRowAsk(dataset: DatasetView, input: object): void {
     remedy: `Of dataset ${dataset.name} there are ${columns.join(', ')}.`,
     extra: { errors },
   })
+}
+
+/** The dataset that the input of a run names; undefined when it names none. @throws Problem `not_found` */
+export async function namedDataset(
+  db: Kysely<Database>,
+  scope: Scope,
+  input: unknown,
+): Promise<DatasetView | undefined> {
+  if (typeof input !== 'object' || input === null || !('datasetId' in input)) return undefined
+  const { datasetId } = input
+  if (typeof datasetId !== 'string') return undefined
+  const dataset = isId(datasetId) ? await getDataset(db, scope, datasetId) : undefined
+  if (!dataset) throw notFound('dataset', datasetId)
+  return dataset
 }
 
 interface Fault {

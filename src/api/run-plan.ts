@@ -11,6 +11,7 @@ import type { Kysely } from 'kysely'
 import type { ApiDeps } from './api-deps.ts'
 import { priceView } from './catalog-routes.ts'
 import { routesFor, type AskedRun, type ModelRoutes } from './money-path.ts'
+import { namedDataset } from './row-ask.ts'
 import type { RunCheck } from './run-request.ts'
 
 /** Fewer runs than this say little about the next one. */
@@ -30,7 +31,8 @@ export async function planRun(
   const { input } = await asked.check(db, scope, asked)
   const funded = await tryFunding(db, (trx) => startRun(trx, scope, { request, input, keyId, nowMs: nowMs() }), scope)
   const { agent, model } = request
-  const steps = agents.find(({ name }) => name === agent)?.plan?.(input)
+  const dataset = await namedDataset(db, scope, input)
+  const steps = agents.find(({ name }) => name === agent)?.plan?.(input, { ...(dataset && { dataset }) })
   const names = [...new Set([model, ...(steps ?? []).flatMap((step) => step.model ?? [])])]
   const models = new Map<string, ModelRoutes>()
   for (const name of names) models.set(name, await routesFor(db, scope, asked, name))

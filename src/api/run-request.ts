@@ -1,7 +1,6 @@
 import type { AgentManifest } from '#contracts/agents.ts'
 import { Problem, type ProblemCode } from '#contracts/codes.ts'
 import { getCorpus } from '#db/corpus.ts'
-import { getDataset } from '#db/dataset.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
@@ -48,7 +47,7 @@ export function makeRunCheck(agents: readonly AgentManifest[]): RunCheck {
     if (!checked.success) throw problemOf(checked.error.issues, 'input')
     await checkMoneyPath(db, scope, asked)
     await checkCorpus(db, scope, checked.data)
-    await checkDataset(db, scope, checked.data)
+    await checkRowAsk(db, scope, checked.data)
     return { input: checked.data }
   }
 }
@@ -59,14 +58,4 @@ async function checkCorpus(db: Kysely<Database>, scope: Scope, input: unknown): 
   const { corpusId } = input
   if (typeof corpusId !== 'string') return
   if (!isId(corpusId) || !(await getCorpus(db, scope, corpusId))) throw notFound('corpus', corpusId)
-}
-
-/** And one that asks about rows takes the id of a dataset as `datasetId`, its columns standing in `prompt` and `system`. */
-async function checkDataset(db: Kysely<Database>, scope: Scope, input: unknown): Promise<void> {
-  if (typeof input !== 'object' || input === null || !('datasetId' in input)) return
-  const { datasetId } = input
-  if (typeof datasetId !== 'string') return
-  const dataset = isId(datasetId) ? await getDataset(db, scope, datasetId) : undefined
-  if (!dataset) throw notFound('dataset', datasetId)
-  checkRowAsk(dataset, input)
 }

@@ -2,6 +2,7 @@ import { storeDataset } from '#api/dataset-upload.ts'
 import { runRequestSchema } from '#contracts/api-run.ts'
 import { startRun } from '#db/run-start.ts'
 import type { DatasetFormat } from '#domain/dataset-file.ts'
+import type { RunStart } from '#workflows/kit.ts'
 import { makeKey } from '../support/world.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
@@ -9,7 +10,7 @@ import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 export interface MapWorld extends WorkflowWorld {
   upload(file: string, format?: DatasetFormat): Promise<string>
   /** @param change `direct`: what its envelope holds, in USD */
-  startMap(input: Readonly<Record<string, unknown>>, change?: MapChange): Promise<string>
+  startMap(input: Readonly<Record<string, unknown>>, change?: MapChange, carried?: RunStart['carried']): Promise<string>
   /** What became of each row of a run, in order. */
   rowsOf(runId: string): Promise<readonly RowSeen[]>
 }
@@ -37,7 +38,7 @@ export async function createMapWorld(): Promise<MapWorld> {
       const dataset = await storeDataset(db, scope, { file: { name: 'rows', format, content }, nowMs: Date.now() })
       return dataset.id
     },
-    async startMap(input, { direct = '50', ...change } = {}) {
+    async startMap(input, { direct = '50', ...change } = {}, carried = undefined) {
       const request = runRequestSchema.parse({
         agent: 'map',
         model: 'steady',
@@ -49,7 +50,8 @@ export async function createMapWorld(): Promise<MapWorld> {
       })
       const order = { request, input: request.input, keyId, nowMs: Date.now() }
       const runId = await db.transaction().execute((trx) => startRun(trx, scope, order))
-      await client.workflow.start('map', { workflowId: runId, taskQueue, args: [{ runId }] })
+      const run: RunStart = { runId, ...(carried && { carried }) }
+      await client.workflow.start('map', { workflowId: runId, taskQueue, args: [run] })
       return runId
     },
     rowsOf: (runId) =>

@@ -205,3 +205,12 @@ test('a run that asks about no rows has no results', async () => {
     expect((await api.ask('GET', `/api/v1/runs/${runId}/${path}`, { key: tenant.key })).status).toBe(404)
   }
 })
+
+test('a dry run knows how many rows there are', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const datasetId = await upload(api, tenant, `name\n${'a long name\n'.repeat(700)}`)
+  const body = { ...mapBody({ datasetId, prompt: 'Who is {{name}}?' }), dryRun: true }
+  const planned = await api.ask('POST', '/api/v1/runs', { key: tenant.key, body })
+  expect(planned).toMatchObject({ status: 200, body: { steps: [{ path: 'rows', calls: { least: 700, most: 700 } }] } })
+})

@@ -8,10 +8,13 @@ import { CallFailed } from './stop.ts'
 
 /** Times one batch may be put off (paused, frozen, told to wait). */
 const MAX_ROUNDS = 1_000
-/** Batches at once: while the last rows of one are on their way, the other keeps the provider busy. */
-const LANES = 2
-/** Fewer rows at once than this are one batch at a time. */
-const LEAST_FOR_LANES = 4
+/**
+ * Batches at once. While the last rows of one are on their way, and the next is being dispatched, the others keep the
+ * provider busy; the fewer rows at once each has, the smaller a part of its time that is.
+ */
+const MOST_LANES = 4
+/** Fewer rows at once are no lane of their own. */
+const ROWS_PER_LANE = 4
 const DEFAULT_CONCURRENCY = 16
 export const MAX_CONCURRENCY = 64
 
@@ -106,12 +109,12 @@ async function mapBatch(
   throw new CallFailed(path, 'put_off', `rows ${batch.from} to ${batch.to} were put off ${MAX_ROUNDS} times`)
 }
 
-function batchesOf(part: Batch): { readonly lanes: number; readonly batches: readonly Batch[] } {
-  const { from, to, concurrency } = part
-  const count = to - from + 1
-  if (count <= 0) return { lanes: 1, batches: [] }
-  const lanes = concurrency < LEAST_FOR_LANES ? 1 : LANES
-  const size = Math.min(MAX_MAP_ROWS, Math.ceil(count / lanes))
+/** Batches of one size, so that all lanes end at about the same time. */
+function batchesOf({ from, to, concurrency }: Batch): { readonly lanes: number; readonly batches: readonly Batch[] } {
+  const count = Math.max(0, to - from + 1)
+  const lanes = Math.max(1, Math.min(MOST_LANES, Math.floor(concurrency / ROWS_PER_LANE)))
+  const rounds = Math.max(1, Math.ceil(count / (lanes * MAX_MAP_ROWS)))
+  const size = Math.max(1, Math.ceil(count / (lanes * rounds)))
   const batches = Array.from({ length: Math.ceil(count / size) }, (_, index) => {
     const first = from + index * size
     return { from: first, to: Math.min(to, first + size - 1), concurrency: Math.floor(concurrency / lanes) }
