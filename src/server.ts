@@ -1,5 +1,5 @@
-import type { AgentManifest } from '#contracts/agents.ts'
 import { checkCatalog } from '#contracts/catalog-check.ts'
+import type { AgentManifest } from '#contracts/agents.ts'
 import { isKey } from '#api/access.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
@@ -95,8 +95,9 @@ async function importCatalogFile(db: Kysely<Database>, file: string): Promise<vo
   await importCatalog(db, checked.catalog)
 }
 
-async function main(): Promise<void> {
-  const server = await startServer(loadConfig(process.env))
+/** Runs an API process until it is told to stop: SIGTERM or SIGINT. */
+export async function serve(config: Config, options: ServerOptions = {}): Promise<void> {
+  const server = await startServer(config, options)
   const { url, operatorKey } = server
   process.stdout.write(`${JSON.stringify({ ready: { url, ...(operatorKey !== undefined && { operatorKey }) } })}\n`)
   const stopped = Promise.withResolvers<void>()
@@ -105,4 +106,4 @@ async function main(): Promise<void> {
   await server.stop()
 }
 
-if (import.meta.main) await main()
+if (import.meta.main) await serve(loadConfig(process.env))

@@ -100,12 +100,12 @@ export function tuningOf({ worker: { drainTimeoutMs } }: Pick<Config, 'worker'>)
   } satisfies Partial<Tuning>
 }
 
-/** SIGTERM and SIGINT begin the shutdown: Temporal's runtime listens for them. */
-async function main(): Promise<void> {
+/** Runs a worker process. SIGTERM and SIGINT begin its shutdown: Temporal's runtime listens for them. */
+export async function work(config: Config, options: WorkerOptions = {}): Promise<void> {
   Runtime.install({ logger: new DefaultLogger('WARN') })
-  const { ended } = await startWorker(loadConfig(process.env))
+  const { ended } = await startWorker(config, options)
   process.stdout.write(`${JSON.stringify({ ready: { pid: process.pid } })}\n`)
   await ended
 }
 
-if (import.meta.main) await main()
+if (import.meta.main) await work(loadConfig(process.env))
