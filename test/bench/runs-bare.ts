@@ -35,7 +35,7 @@ export function bareActivities(
       }),
     finishRun: () => Promise.resolve({ finished: true }),
     chat: (request) =>
-      withHeartbeat({ path: request.path }, async (signal) => {
+      withHeartbeat(() => ({ path: request.path }), async (signal) => {
         const text = await ask({ client, upstreamModel: model.upstreamModel }, request, signal)
         return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text }
       }),
