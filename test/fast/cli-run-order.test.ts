@@ -4,23 +4,11 @@ import { expect, test } from 'vitest'
 const ORDER = ['research', '--question', 'When?'] as const
 
 test('envelope options become what the API takes', () => {
-  const order = readOrder([
-    ...ORDER,
-    ...['--direct', '0.5', '--wrap-up', '10', '--on-exhausted', 'downgrade', '--downgrade-model', 'small'],
-    ...['--downgrade-balance', 'credit', '--after-downgrade', 'pause', '--max-calls', '9', '--max-tokens', '900'],
-    ...[
-      '--max-seconds',
-      '60',
-      '--max-prompt',
-      '500',
-      '--threshold',
-      '50, 80',
-      '--priority',
-      '1',
-      '--pause-deadline',
-      '5',
-    ],
-  ])
+  const options =
+    '--direct 0.5 --wrap-up 10 --on-exhausted downgrade --downgrade-model small --downgrade-balance credit ' +
+    '--after-downgrade pause --max-calls 9 --max-tokens 900 --max-seconds 60 --max-prompt 500 --threshold 50,80 ' +
+    '--priority 1 --pause-deadline 5'
+  const order = readOrder([...ORDER, ...options.split(' ')])
   expect(order).toMatchObject({
     envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: '0.5', currency: 'USD' } }], wrapUpPercent: 10 },
     onExhausted: 'downgrade',
