@@ -1,5 +1,8 @@
 import { openChildRun } from '#db/child-run.ts'
+import { deriveId } from '#db/ids.ts'
+import { putPayload } from '#db/payload.ts'
 import { readReport } from '#db/report.ts'
+import { forkedPayload } from '#db/run-source.ts'
 import { runFacts } from '#db/run.ts'
 import { expect, test } from 'vitest'
 import { makeTenant, startTestRun, text, usd, useApi } from '#test/support/api.ts'
@@ -92,4 +95,24 @@ test('the child of a fork is forked from the child at the same path, and a child
   expect(await requestsSeen(world.sandbox)).toHaveLength(1)
   const alone = await api.ask('POST', `/api/v1/runs/${child}/rerun`, { key: tenant.key })
   expect(alone).toMatchObject({ status: 400, body: { errors: [{ path: 'envelope' }] } })
+})
+
+test('what a tool gave before the fork is given again, to a fork alone and in its own project', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const scope = { projectId: tenant.projectId }
+  const idIn = (runId: string) => deriveId(runId, 'tool', 'search/0')
+  const first = await startTestRun(api, tenant)
+  const body = { value: { hits: [] } }
+  await putPayload(api.db, scope, { id: idIn(first), runId: first, kind: 'tool', body })
+  const again = async (how: 'fork' | 'rerun') =>
+    text(await api.make(`/api/v1/runs/${first}/${how}`, { key: tenant.key }), 'id')
+  const [fork, rerun] = [await again('fork'), await again('rerun')]
+  expect(await forkedPayload(api.db, scope, { runId: fork, idIn })).toEqual(body)
+  expect(await forkedPayload(api.db, scope, { runId: rerun, idIn })).toBeUndefined()
+  const foreign = { projectId: (await makeTenant(api)).projectId }
+  expect(await forkedPayload(api.db, foreign, { runId: fork, idIn })).toBeUndefined()
+  const later = (runId: string) => deriveId(runId, 'tool', 'search/1')
+  await putPayload(api.db, scope, { id: later(first), runId: first, kind: 'tool', body })
+  expect(await forkedPayload(api.db, scope, { runId: fork, idIn: later })).toBeUndefined()
 })
