@@ -95,7 +95,10 @@ test(
     const begun = [...(await world.providerAnswers()).values()].reduce((sum, times) => sum + times, 0)
     expect(countOf('answered')).toBe(ROWS)
     expect(countOf('lost')).toBeLessThanOrEqual(32)
-    expect(countOf('cut_stream')).toBe(Math.ceil(slips.length / faults.length))
+    // One that was cut as the worker was killed is lost to us.
+    const cut = Math.ceil(slips.length / faults.length)
+    expect(countOf('cut_stream')).toBeLessThanOrEqual(cut)
+    expect(countOf('cut_stream') + countOf('lost')).toBeGreaterThanOrEqual(cut)
     expect(begun).toBeLessThanOrEqual(ROWS + countOf('cut_stream') + countOf('lost'))
     expect(begun).toBeGreaterThanOrEqual(ROWS + countOf('cut_stream'))
     await expectBooksInOrder(world, runId)
