@@ -1,4 +1,5 @@
 import { checkCatalog } from '#contracts/catalog-check.ts'
+import type { AgentManifest } from '#contracts/agents.ts'
 import { isKey } from '#api/access.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
@@ -20,6 +21,12 @@ import { manifests } from '../workflows/manifests.ts'
 import { type Config, loadConfig } from './config.ts'
 
 const ORGANISATION = 'default'
+
+/** Other agents than the built-in ones, which a worker has as well. */
+interface ServerOptions {
+  readonly agents?: readonly AgentManifest[]
+}
+
 export interface RunningServer {
   readonly url: string
   /** The operator key that this start made: shown once. */
@@ -28,7 +35,7 @@ export interface RunningServer {
 }
 
 /** Starts everything an API process consists of. It listens when this returns. */
-export async function startServer(config: Config): Promise<RunningServer> {
+export async function startServer(config: Config, options: ServerOptions = {}): Promise<RunningServer> {
   if (config.api.operatorKey !== undefined && !isKey(config.api.operatorKey)) {
     throw new Error('PURSER_OPERATOR_KEY is not purser_op_ followed by 20 to 200 letters, digits, - or _.')
   }
@@ -41,7 +48,7 @@ export async function startServer(config: Config): Promise<RunningServer> {
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
   const app = await buildApi({
     db,
-    agents: manifests,
+    agents: options.agents ?? manifests,
     poke: () => dispatcher.poke(),
     isTemporalUp: () => orchestrator.isUp(),
     splitDocument,
@@ -88,8 +95,9 @@ async function importCatalogFile(db: Kysely<Database>, file: string): Promise<vo
   await importCatalog(db, checked.catalog)
 }
 
-async function main(): Promise<void> {
-  const server = await startServer(loadConfig(process.env))
+/** Runs an API process until it is told to stop: SIGTERM or SIGINT. */
+export async function serve(config: Config, options: ServerOptions = {}): Promise<void> {
+  const server = await startServer(config, options)
   const { url, operatorKey } = server
   process.stdout.write(`${JSON.stringify({ ready: { url, ...(operatorKey !== undefined && { operatorKey }) } })}\n`)
   const stopped = Promise.withResolvers<void>()
@@ -98,4 +106,4 @@ async function main(): Promise<void> {
   await server.stop()
 }
 
-if (import.meta.main) await main()
+if (import.meta.main) await serve(loadConfig(process.env))

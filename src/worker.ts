@@ -9,7 +9,7 @@ import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import { createProvider } from '#providers/create-provider.ts'
-import { DefaultLogger, NativeConnection, Runtime, Worker } from '@temporalio/worker'
+import { DefaultLogger, NativeConnection, Runtime, Worker, type WorkerOptions as Tuning } from '@temporalio/worker'
 import { fileURLToPath } from 'node:url'
 import { manifests } from '../workflows/manifests.ts'
 import { type Config, loadConfig } from './config.ts'
@@ -69,11 +69,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
       ...createRunActivities({ engine, agents: options.agents ?? manifests }),
       ...createScheduleActivities({ db, nowMs }),
     },
-    maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
-    activityTaskPollerBehavior: POLLERS,
-    workflowTaskPollerBehavior: POLLERS,
-    shutdownGraceTime: config.worker.drainTimeoutMs,
-    shutdownForceTime: config.worker.drainTimeoutMs + SETTLE_TIMEOUT_MS,
+    ...tuningOf(config),
   })
   const runToEnd = async (): Promise<void> => {
     try {
@@ -93,12 +89,23 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   }
 }
 
-/** SIGTERM and SIGINT begin the shutdown: Temporal's runtime listens for them. */
-async function main(): Promise<void> {
+/** How a worker polls, what it bears at once, and how it ends: the same for whatever is measured beside it. */
+export function tuningOf({ worker: { drainTimeoutMs } }: Pick<Config, 'worker'>) {
+  return {
+    maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
+    activityTaskPollerBehavior: POLLERS,
+    workflowTaskPollerBehavior: POLLERS,
+    shutdownGraceTime: drainTimeoutMs,
+    shutdownForceTime: drainTimeoutMs + SETTLE_TIMEOUT_MS,
+  } satisfies Partial<Tuning>
+}
+
+/** Runs a worker process. SIGTERM and SIGINT begin its shutdown: Temporal's runtime listens for them. */
+export async function work(config: Config, options: WorkerOptions = {}): Promise<void> {
   Runtime.install({ logger: new DefaultLogger('WARN') })
-  const { ended } = await startWorker(loadConfig(process.env))
+  const { ended } = await startWorker(config, options)
   process.stdout.write(`${JSON.stringify({ ready: { pid: process.pid } })}\n`)
   await ended
 }
 
-if (import.meta.main) await main()
+if (import.meta.main) await work(loadConfig(process.env))

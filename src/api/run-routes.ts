@@ -1,5 +1,5 @@
 import { runPlanSchema } from '#contracts/api-plan.ts'
-import { runRequestSchema, runSchema } from '#contracts/api-run.ts'
+import { startRequestSchema, runSchema } from '#contracts/api-run.ts'
 import { getRun } from '#db/run-read.ts'
 import { startRun } from '#db/run-start.ts'
 import { callerOfRequest, projectOf } from './access.ts'
@@ -18,27 +18,21 @@ export function runStartRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/runs',
     {
-      config: {
-        access: 'project',
-        problems: START_PROBLEMS,
-      },
+      config: { access: 'project', problems: START_PROBLEMS },
       schema: {
         tags,
         summary: 'Start a run in an envelope of its own',
         description:
           'The money is set aside at once. The workflow starts as soon as Temporal can be reached. With `dryRun` it is asked what would be done: what would be refused is refused.',
-        body: runRequestSchema,
+        body: startRequestSchema,
         response: { 200: runPlanSchema, 201: runSchema },
       },
     },
     async (request, reply) => {
       const scope = projectOf(request)
-      if (request.body.dryRun) {
-        const { keyId } = callerOfRequest(request)
-        return planRun(deps, scope, { request: request.body, keyId, check: checkRun })
-      }
+      const { keyId } = callerOfRequest(request)
+      if (request.body.dryRun) return planRun(deps, scope, { request: request.body, keyId, check: checkRun })
       const run = await answerPost(db, { request, reply, schema: runSchema }, async (trx) => {
-        const { keyId } = callerOfRequest(request)
         const { input } = await checkRun(trx, scope, { request: request.body, keyId })
         const runId = await startRun(trx, scope, { request: request.body, input, keyId, nowMs: nowMs() })
         return { status: 201, body: await getRun(trx, scope, runId) }

@@ -25,6 +25,25 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     load: async () => (await import('./map.ts')).map,
   },
   report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
+  pause: {
+    summary: 'pause a run: what is in flight finishes, nothing begins',
+    load: async () => (await import('./run-actions.ts')).pause,
+  },
+  resume: { summary: 'let a paused run go on', load: async () => (await import('./run-actions.ts')).resume },
+  'top-up': {
+    summary: "move more money into a run's envelope",
+    load: async () => (await import('./run-actions.ts')).topUp,
+  },
+  cancel: {
+    summary: 'end a run now, or let it deliver first',
+    load: async () => (await import('./run-actions.ts')).cancel,
+  },
+  answer: { summary: "answer a run's question", load: async () => (await import('./run-actions.ts')).answer },
+  rerun: { summary: 'start a run of the same request', load: async () => (await import('./run-actions.ts')).rerun },
+  fork: {
+    summary: 'start a run of the same request that uses stored answers again',
+    load: async () => (await import('./run-actions.ts')).fork,
+  },
   reconcile: {
     summary: 'resolve what dead processes left open, or take a lost cost back',
     load: async () => (await import('./reconcile.ts')).reconcile,

@@ -4,7 +4,16 @@ import { amountSchema, pocketsSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
-import { BALANCE_CLASSES, CANCEL_MODES, CERTAINTIES, GATES, ON_EXHAUSTED, TRANSFER_CODES, USES } from './names.ts'
+import {
+  BALANCE_CLASSES,
+  CANCEL_MODES,
+  CERTAINTIES,
+  GATES,
+  ON_EXHAUSTED,
+  TRANSFER_CODES,
+  USES,
+  type OnExhausted,
+} from './names.ts'
 import { downgradeSchema, runLimitsSchema, thresholdsSchema } from './run-options.ts'
 import { storableText } from './storable-text.ts'
 
@@ -61,14 +70,26 @@ const runRequestShape = {
   limits: choices.limits.optional(),
   thresholds: choices.thresholds.default([]),
   priority: choices.priority.default(3),
-  dryRun: z.literal(true).optional().describe('Answers with the plan: nothing is stored, and no money moves.'),
 }
 
-export const runRequestSchema = z.strictObject(runRequestShape).superRefine((run, context) => {
+export const runRequestSchema = z.strictObject(runRequestShape).superRefine(checkDowngrade)
+
+/** What starts a run, or asks what it would do. */
+export const startRequestSchema = z
+  .strictObject({
+    ...runRequestShape,
+    dryRun: z.literal(true).optional().describe('Answers with the plan: nothing is stored, and no money moves.'),
+  })
+  .superRefine(checkDowngrade)
+
+function checkDowngrade(
+  run: { readonly onExhausted: OnExhausted; readonly downgrade?: unknown },
+  context: z.RefinementCtx,
+): void {
   if ((run.onExhausted === 'downgrade') === (run.downgrade !== undefined)) return
   const message = run.downgrade ? 'goes with `onExhausted: downgrade` only' : 'is missing: the run is to be downgraded'
   context.addIssue({ code: 'custom', path: ['downgrade'], message })
-})
+}
 
 const overrides = z.strictObject({ model, envelope: envelopeSchema, ...choices }).partial()
 

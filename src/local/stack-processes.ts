@@ -24,6 +24,8 @@ export interface StackSettings {
   readonly apiPort: number
   /** Is told of each process. */
   readonly watch: Watch
+  /** Files to start in place of Purser's own. */
+  readonly entries?: { readonly server: string; readonly worker: string }
 }
 
 /** The API's process, and where it listens. */
@@ -47,7 +49,7 @@ const WORKER = fileURLToPath(new URL('../worker.ts', import.meta.url))
 const READY_TIMEOUT_MS = 90_000
 
 export async function stackProcesses(settings: StackSettings): Promise<StackProcesses> {
-  const { dataDir, provider } = settings
+  const { dataDir, provider, entries = { server: SERVER, worker: WORKER } } = settings
   const catalogFile = join(dataDir, 'catalog.json')
   await writePrivateFile(catalogFile, JSON.stringify(provider.catalog, undefined, 2))
   await ensureSealKey(dataDir)
@@ -64,7 +66,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   return {
     async startServer() {
       const startAt = (port: number): Promise<RunningProcess> =>
-        start('api', SERVER, {
+        start('api', entries.server, {
           ...shared,
           PURSER_API_HOST: '127.0.0.1',
           PURSER_API_PORT: String(port),
@@ -82,7 +84,8 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
       }
       return { url: String(ready.url), process: running }
     },
-    startWorker: (name = 'worker') => start(name, WORKER, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
+    startWorker: (name = 'worker') =>
+      start(name, entries.worker, { ...shared, TEMPORAL_ADDRESS: settings.cableAddress }),
     async stop() {
       const started = await Promise.allSettled(starting)
       await Promise.all(started.flatMap((each) => (each.status === 'fulfilled' ? [each.value.stop()] : [])))

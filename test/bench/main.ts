@@ -3,10 +3,11 @@ import { callsBench } from './calls.ts'
 import type { Bench, Size } from './frame.ts'
 import { ledgerGrowthBench } from './ledger-growth.ts'
 import { ledgerBench } from './ledger.ts'
+import { runsBench } from './runs.ts'
 import { tableOf } from './table.ts'
 import { verifyBench } from './verify.ts'
 
-const BENCHES: readonly Bench[] = [ledgerBench, ledgerGrowthBench, verifyBench, callsBench]
+const BENCHES: readonly Bench[] = [ledgerBench, ledgerGrowthBench, verifyBench, callsBench, runsBench]
 
 const USAGE = `npm run bench -- NAME [--json] [--quick | --full]
 

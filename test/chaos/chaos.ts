@@ -12,6 +12,7 @@ import {
   nothingHeld,
   reportsRight,
   requestsKnown,
+  rowsOnce,
   runsEnded,
   verified,
 } from './claims.ts'
@@ -102,6 +103,7 @@ async function examine({ topology, options, runs, kills, states }: Scene): Promi
       ...(await runsEnded(aftermath)),
       ...(await requestsKnown(aftermath)),
       ...(await callsAnsweredOnce(aftermath)),
+      ...(await rowsOnce(aftermath)),
       ...(await lostWithKills(aftermath)),
       ...(await nothingHeld(aftermath)),
       ...(await reportsRight(aftermath)),

@@ -36,16 +36,24 @@ export async function runsEnded({ db, runs, states }: Aftermath): Promise<readon
   const over = [...states.values()].filter(({ state }) => isOver(state)).length
   const kinds = Map.groupBy(states.values(), ({ state, reason }) => (reason === null ? state : `${state} (${reason})`))
   const list = Array.from(kinds, ([state, those]) => `${those.length} ${state}`).join(', ')
-  const { rows } = await sql<{ runs: number; commands: number; undelivered: number }>`
+  const { rows } = await sql<{
+    runs: number
+    children: number
+    alive: number
+    commands: number
+    undelivered: number
+  }>`
     select (select count(*)::int from run where parent_run_id is null) as runs,
+      (select count(*)::int from run where parent_run_id is not null) as children,
+      (select count(*)::int from run where finished_at is null) as alive,
       (select count(*)::int from command) as commands,
       (select count(*)::int from command where delivered_at is null) as undelivered`.execute(db)
   const [stored] = rows
   return [
     {
       claim: 'every run is over',
-      numbers: `${over} of ${runs.started.length}: ${list}`,
-      ok: over === runs.started.length,
+      numbers: `${over} of ${runs.started.length}: ${list}; ${stored?.children} children; ${stored?.alive} not over`,
+      ok: over === runs.started.length && stored?.alive === 0,
     },
     {
       claim: 'every start had its effect once',
@@ -105,6 +113,7 @@ export async function requestsKnown({ db, requests }: Aftermath): Promise<readon
 
 interface Answered {
   readonly id: string
+  /** By itself, and because its owner was asked. */
   readonly mayRepeat: number
   readonly useful: number
 }
@@ -112,7 +121,8 @@ interface Answered {
 /** A call is repeated no more often than its owner has allowed, and paid as useful once at most. */
 export async function callsAnsweredOnce({ db, requests }: Aftermath): Promise<readonly Claim[]> {
   const { rows } = await sql<Answered>`
-    select c.id, (r.options ->> 'mayRepeat')::int as "mayRepeat",
+    select c.id, (r.options ->> 'mayRepeat')::int
+        + (select count(*)::int from command k where k.run_id = r.id and k.kind = 'answer') as "mayRepeat",
       (select count(*)::int from transfer t
         where t.call_id = c.id and t.use = 'useful' and t.code = 'capture') as useful
     from call c join run r on r.id = c.run_id`.execute(db)
@@ -180,6 +190,26 @@ export async function nothingHeld({ db }: Aftermath): Promise<readonly Claim[]> 
   ]
 }
 
+/** A map has one outcome for each row that it has come to, and for all when it has completed. */
+export async function rowsOnce({ db, states }: Aftermath): Promise<readonly Claim[]> {
+  const { rows } = await sql<{ id: string; rows: number; outcomes: number; open: number }>`
+    select r.id, (select count(*)::int from dataset_row d where d.dataset_id = (r.input ->> 'datasetId')::uuid) as rows,
+      (select count(*)::int from run_map_row m where m.run_id = r.id) as outcomes,
+      (select count(*)::int from run_map_row m where m.run_id = r.id and m.outcome not in ('answered', 'failed')) as open
+    from run r where r.agent = 'map'`.execute(db)
+  const completed = rows.filter(({ id }) => states.get(id)?.state === 'completed')
+  const wrong = rows.filter((map) => map.outcomes > map.rows).length
+  const short = completed.filter((map) => map.outcomes !== map.rows || map.open > 0).length
+  const outcomes = rows.reduce((sum, map) => sum + map.outcomes, 0)
+  return [
+    {
+      claim: 'every row of a map has its outcome once',
+      numbers: `${rows.length} maps, ${completed.length} completed, ${outcomes} rows; ${wrong + short} maps wrong`,
+      ok: wrong + short === 0,
+    },
+  ]
+}
+
 /** Every report, as the API tells it, against the journal and the provider's own bill. */
 export async function reportsRight({ db, runs, requests }: Aftermath): Promise<readonly Claim[]> {
   const bill = new Map(requests.map(({ callKey, attempt, billed }) => [`${callKey}:${attempt}`, readNano(billed)]))
@@ -187,7 +217,8 @@ export async function reportsRight({ db, runs, requests }: Aftermath): Promise<r
   let different = 0
   let billed = 0
   let wronglyBilled = 0
-  for (const { id } of runs.started) {
+  const all = await db.selectFrom('run').select('id').execute()
+  for (const { id } of all) {
     const report = await runs.client.get(`/runs/${id}/report`, reportSchema)
     const spent = report.totals.reduce((sum, each) => sum + readNano(each.spent.amount), 0n)
     if (spent !== (await spentOf(db, id))) different += 1
@@ -203,8 +234,8 @@ export async function reportsRight({ db, runs, requests }: Aftermath): Promise<r
   return [
     {
       claim: 'every report equals the ledger to the nano',
-      numbers: `${runs.started.length} reports, ${different} differ; ${formatNano(total)} USD`,
-      ok: different === 0 && runs.started.length > 0,
+      numbers: `${all.length} reports, ${different} differ; ${formatNano(total)} USD`,
+      ok: different === 0 && all.length > 0,
     },
     {
       claim: "what is labelled billed is what the provider's own book says",

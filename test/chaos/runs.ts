@@ -44,6 +44,8 @@ export interface Runs {
   readonly client: PatientClient
   readonly started: readonly StartedRun[]
   readonly followers: readonly Follower[]
+  /** How many owners have something to do still: other runs may come of it. */
+  readonly waits: { readonly count: number }
   /** When every owner has done what it does, which is after the end of its run where it waits for that. */
   readonly owners: Promise<unknown>
 }
@@ -62,16 +64,22 @@ export async function startRuns(options: RunsOptions): Promise<Runs> {
   const start = async (kind: RunKind, index: number): Promise<void> => {
     await delay(((durationMs * STARTED_BY) / count) * index, undefined, { signal })
     const question = QUESTIONS[random(QUESTIONS.length)] ?? QUESTIONS[0]
-    const body = kind.request({ question, corpusId: tenant.corpusId, random })
+    const body = kind.request({ ...tenant, question, random })
     const { id } = await client.post('/runs', { body, schema: runSchema, idempotencyKey: `chaos-${index}` })
     started.push({ id, kind: kind.name })
     say(`run ${index + 1} of ${count}: ${kind.name}`)
     if (!followed.has(kind.name)) followers.push(new Follower(api, id, signal))
     followed.add(kind.name)
-    owners.push(kind.owner({ id, client, random, progress }))
+    const began = (other: string): void => {
+      started.push({ id: other, kind: `of ${kind.name}` })
+      followers.push(new Follower(api, other, signal))
+    }
+    owners.push(kind.owner({ id, client, random, progress, began }))
   }
   await Promise.all(ordered(count, random).map(start))
-  return { client, started, followers, owners: Promise.all(owners) }
+  const waits = { count: owners.length }
+  for (const owner of owners) void owner.finally(() => (waits.count -= 1)).catch(() => undefined)
+  return { client, started, followers, waits, owners: Promise.all(owners) }
 }
 
 /** The kinds in the order in which they start: the first one first, because it waits longest; all others as it comes. */
@@ -96,7 +104,8 @@ export async function awaitEnds(runs: Runs, isOver: (state: string) => boolean):
       const known = states.get(id)
       if (known === undefined || !isOver(known.state)) states.set(id, await runs.client.get(`/runs/${id}`, runSchema))
     }
-    if ([...states.values()].every(({ state }) => isOver(state))) break
+    const isQuiet = runs.waits.count === 0 && states.size === runs.started.length
+    if (isQuiet && [...states.values()].every(({ state }) => isOver(state))) break
     await delay(1_000)
   }
   return states

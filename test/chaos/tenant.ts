@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
 import { newKeySchema, projectSchema } from '#contracts/api-project.ts'
+import { datasetSchema } from '#contracts/api-dataset.ts'
 import { depositSchema, walletSchema } from '#contracts/api-wallet.ts'
 import { ApiClient } from '#src/cli/api-client.ts'
 import { uploadCorpus } from '#src/cli/corpus-upload.ts'
@@ -10,7 +11,11 @@ export interface Tenant {
   readonly projectId: string
   readonly key: string
   readonly corpusId: string
+  readonly datasetId: string
 }
+
+/** Of the dataset that maps go over. */
+const ROWS = 40
 
 const DOCUMENTS = fileURLToPath(new URL('../../docs', import.meta.url))
 const AMOUNT = { direct: '5000', credit: '500' } as const
@@ -37,5 +42,15 @@ export async function makeTenant(apiUrl: string, operatorKey: string): Promise<T
   if (secret === undefined) throw new Error('The API made a key and did not show its secret.')
   const { documents } = await collectFolder(DOCUMENTS)
   const { corpusId } = await uploadCorpus(new ApiClient(apiUrl, secret), documents)
-  return { projectId, key: secret, corpusId }
+  return { projectId, key: secret, corpusId, datasetId: await uploadRows(apiUrl, secret) }
+}
+
+async function uploadRows(apiUrl: string, key: string): Promise<string> {
+  const lines = Array.from({ length: ROWS }, (_, index) => `${index + 1},The budget of item ${index + 1} is spent.`)
+  const response = await fetch(`${apiUrl}/api/v1/datasets?name=chaos`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'text/csv' },
+    body: ['number,text', ...lines].join('\n'),
+  })
+  return datasetSchema.parse(await response.json()).id
 }

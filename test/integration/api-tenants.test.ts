@@ -4,99 +4,14 @@ import { describe, expect, test } from 'vitest'
 import {
   makeOperator,
   makeTenant,
+  runBody,
   startTestRun,
   text,
   uploadDataset,
-  usd,
   useApi,
   type TestApi,
 } from '#test/support/api.ts'
-
-interface Ids {
-  readonly project: string
-  readonly key: string
-  readonly wallet: string
-  readonly account: string
-  readonly month: string
-  readonly deposit: string
-  readonly run: string
-  readonly call: string
-  readonly attempt: string
-  readonly corpus: string
-  readonly passage: string
-  readonly limit: string
-  readonly dataset: string
-}
-
-const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
-
-/** Every address with an id in it, by who may call it. A route that is missing here fails the last test. */
-const routes = {
-  operator: (ids: Ids) =>
-    [
-      ['GET', `/projects/${ids.project}`],
-      ['POST', `/projects/${ids.project}/keys`, { name: 'x' }],
-      ['GET', `/projects/${ids.project}/keys`],
-      ['DELETE', `/keys/${ids.key}`],
-      ['POST', `/projects/${ids.project}/wallet`, {}],
-      ['GET', `/projects/${ids.project}/wallet`],
-      ['POST', `/deposits/${ids.deposit}/reversal`],
-      ['POST', `/wallets/${ids.wallet}/refunds`, { amount: usd('1'), reference: newId(Date.now()) }],
-      [
-        'POST',
-        '/deposits',
-        { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
-      ],
-      ['GET', `/runs?projectId=${ids.project}`],
-      ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
-      ...limits(ids),
-      ...reads(ids),
-    ] as const,
-  project: (ids: Ids) =>
-    [
-      ['GET', `/projects/${ids.project}`],
-      ['GET', `/projects/${ids.project}/wallet`],
-      ['GET', `/runs?projectId=${ids.project}`],
-      ...limits(ids),
-      ...reads(ids),
-      ['POST', `/runs/${ids.run}/top-up`, { pockets }],
-      ['POST', `/runs/${ids.run}/cancel`, {}],
-      ['POST', `/corpora/${ids.corpus}/documents`, { documents: [{ source: 'a.md', text: 'x' }] }],
-    ] as const,
-}
-
-function limits(ids: Ids) {
-  return [
-    ['POST', '/limits', { scope: 'run', subjectId: ids.run, measure: 'calls', period: 'day', cap: 1 }],
-    ['GET', `/limits?projectId=${ids.project}`],
-    ['PATCH', `/limits/${ids.limit}`, { cap: 7 }],
-    ['DELETE', `/limits/${ids.limit}`],
-  ] as const
-}
-
-function reads(ids: Ids) {
-  return [
-    ['GET', `/limits/${ids.limit}`],
-    ['GET', `/wallets/${ids.wallet}/lots`],
-    ['GET', `/wallets/${ids.wallet}/balances`],
-    ['GET', `/wallets/${ids.wallet}/statements/${ids.month}`],
-    ['GET', `/accounts/${ids.account}/balance`],
-    ['GET', `/runs/${ids.run}`],
-    ['GET', `/runs/${ids.run}/calls`],
-    ['GET', `/runs/${ids.run}/report`],
-    ['GET', `/runs/${ids.run}/ledger`],
-    ['GET', `/runs/${ids.run}/events?format=json`],
-    ['GET', `/runs/${ids.run}/events`],
-    ['GET', `/calls/${ids.call}`],
-    ['GET', `/corpora/${ids.corpus}`],
-    ['GET', `/corpora/${ids.corpus}/passages/${ids.passage}`],
-    ['GET', `/runs/${ids.run}/rows`],
-    ['GET', `/runs/${ids.run}/row-counts`],
-    ['GET', `/datasets/${ids.dataset}`],
-    ['GET', `/datasets/${ids.dataset}/rows`],
-    ['GET', `/datasets?projectId=${ids.project}`],
-  ] as const
-}
+import { pockets, reads, routes, type Ids } from '#test/support/addresses.ts'
 
 async function makeEverything(api: TestApi): Promise<Ids> {
   const tenant = await makeTenant(api)
@@ -116,6 +31,10 @@ async function makeEverything(api: TestApi): Promise<Ids> {
   const limit = await api.make('/api/v1/limits', {
     key: tenant.key,
     body: { scope: 'run', subjectId: run, measure: 'calls', period: 'day', cap: 5 },
+  })
+  const schedule = await api.make('/api/v1/schedules', {
+    key: tenant.key,
+    body: { name: 'hourly', every: 3_600, run: runBody() },
   })
   const call = newId(Date.now())
   await api.db
@@ -152,6 +71,7 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     corpus,
     passage: passage.id,
     limit: text(limit, 'id'),
+    schedule: text(schedule, 'id'),
     dataset,
   }
 }
@@ -170,6 +90,7 @@ function unknownIds(): Ids {
     passage: id(),
     limit: id(),
     dataset: id(),
+    schedule: id(),
   }
   return { ...ids, attempt: '1', month: thisMonth() }
 }
@@ -273,6 +194,7 @@ test('the walk above knows every address that has an id in it', async () => {
     passage: '{passageId}',
     limit: '{id}',
     dataset: '{id}',
+    schedule: '{id}',
   }
   const walked = new Set(
     [...routes.operator(named), ...routes.project(named)].map(

@@ -1,0 +1,53 @@
+import { startProcess } from '#local/child-process.ts'
+import { randomBytes } from 'node:crypto'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { z } from 'zod'
+import { UPSTREAM_MODEL, type ProviderPlace } from './calls-load.ts'
+
+const SANDBOX = fileURLToPath(new URL('../../src/sandbox/main.ts', import.meta.url))
+const readySchema = z.object({ url: z.string(), controlUrl: z.string() })
+const logSchema = z.array(z.object({ at: z.iso.datetime() }))
+
+/** A provider in a process of its own whose latency can be set, and whose book can be read. */
+export interface BenchProvider extends ProviderPlace {
+  delay(delayFirstByteMs: number): Promise<void>
+  /** When each request since the last look arrived, in milliseconds of this machine's clock. */
+  arrivals(): Promise<readonly number[]>
+  stop(): Promise<void>
+}
+
+export async function startBenchProvider(folder: string): Promise<BenchProvider> {
+  const apiKey = randomBytes(12).toString('hex')
+  const controlKey = randomBytes(12).toString('hex')
+  const running = await startProcess({
+    name: 'sandbox',
+    entry: SANDBOX,
+    env: { ...process.env, SANDBOX_KEY: apiKey, SANDBOX_CONTROL_KEY: controlKey },
+    logFile: join(folder, 'sandbox.log'),
+  })
+  const { url, controlUrl } = readySchema.parse(running.ready)
+
+  async function control(method: 'GET' | 'PUT' | 'DELETE', path: string, body?: unknown): Promise<string> {
+    const response = await fetch(`${controlUrl}${path}`, {
+      method,
+      headers: { 'x-sandbox-control': controlKey, 'content-type': 'application/json' },
+      ...(body !== undefined && { body: JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    if (!response.ok) throw new Error(`${method} ${path} of the sandbox answered ${response.status}: ${text}`)
+    return text
+  }
+
+  return {
+    url,
+    apiKey,
+    delay: async (delayFirstByteMs) => void (await control('PUT', `/settings/${UPSTREAM_MODEL}`, { delayFirstByteMs })),
+    async arrivals() {
+      const log = logSchema.parse(JSON.parse(await control('GET', '/log')))
+      await control('DELETE', '/log')
+      return log.map(({ at }) => Date.parse(at))
+    },
+    stop: () => running.stop(),
+  }
+}

@@ -1,0 +1,89 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { runSchema, type RunView } from '#contracts/api-run.ts'
+import { isTerminal } from '#domain/run-states.ts'
+import { ApiProblem } from '#src/cli/api-client.ts'
+import type { PatientClient } from './client.ts'
+
+/** A run that was started, as its owner sees it. */
+export interface LiveRun {
+  readonly id: string
+  readonly client: PatientClient
+  readonly random: (below: number) => number
+  /** How much of the storm is over, from 0 to 1. */
+  readonly progress: () => number
+  /** Another run came of it. */
+  readonly began: (id: string) => void
+}
+
+export type RunOwner = (run: LiveRun) => Promise<void>
+
+const POLL_MS = 700
+/** A top-up that is not enough is followed by another, but not for ever. */
+const MAX_TOP_UPS = 60
+/** What a run may no longer be asked when it was faster than its owner, or when another kill has repeated the request. */
+const TOO_LATE: ReadonlySet<string> = new Set(['run_finished', 'not_paused', 'no_question'])
+
+/** Puts money in when the run waits for it, if it has any for it, and answers what it is asked, until the run is over. */
+export function attend(means: {
+  readonly topUp?: string
+  /** From which part of the storm on it puts money in. */
+  readonly from?: number
+  readonly answer?: string
+}): RunOwner {
+  const { topUp, from = 0, answer } = means
+  return async (live) => {
+    for (let topUps = 0; topUps < MAX_TOP_UPS; await delay(POLL_MS)) {
+      const run = await live.client.get(`/runs/${live.id}`, runSchema)
+      if (isTerminal(run.state)) return
+      if (topUp !== undefined && isShort(run) && live.progress() >= from) {
+        topUps += 1
+        const pockets = [{ balanceClass: 'direct', amount: { amount: topUp, currency: 'USD' } }]
+        await act(live, 'top-up', { body: { pockets }, key: `top-up-${topUps}` })
+      }
+      const { question } = run
+      if (answer !== undefined && question) {
+        const body = { path: question.path, answer }
+        await act(live, 'answer', { body, key: `answer-${question.path}-${question.askedAt}` })
+      }
+    }
+  }
+}
+
+function isShort({ state, reason }: RunView): boolean {
+  return state === 'paused' && reason === 'money_exhausted'
+}
+
+export function cancelAfter(choice: { readonly withinMs: number; readonly mode: 'now' | 'wrap_up' }): RunOwner {
+  return async (live) => {
+    await delay(1_000 + live.random(choice.withinMs))
+    await act(live, 'cancel', { body: { reason: 'the owner has seen enough', mode: choice.mode }, key: 'cancel' })
+  }
+}
+
+export function pauseForAWhile(choice: { readonly withinMs: number; readonly forMs: number }): RunOwner {
+  return async (live) => {
+    await delay(1_000 + live.random(choice.withinMs))
+    await act(live, 'pause', { key: 'pause' })
+    await delay(choice.forMs)
+    await act(live, 'resume', { key: 'resume' })
+  }
+}
+
+/** Has all answers used again that are stored. */
+export async function forkOnceOver(live: LiveRun): Promise<void> {
+  while (!isTerminal((await live.client.get(`/runs/${live.id}`, runSchema)).state)) await delay(POLL_MS)
+  const fork = await live.client.post(`/runs/${live.id}/fork`, { schema: runSchema, idempotencyKey: `${live.id}-fork` })
+  live.began(fork.id)
+}
+
+/** Asks for something once, however often it has to be sent. */
+async function act(
+  { id, client }: LiveRun,
+  action: string,
+  { body, key }: { readonly body?: unknown; readonly key: string },
+): Promise<void> {
+  const request = { ...(body !== undefined && { body }), schema: runSchema, idempotencyKey: `${id}-${key}` }
+  await client.post(`/runs/${id}/${action}`, request).catch((error: unknown) => {
+    if (!(error instanceof ApiProblem) || !TOO_LATE.has(error.problem.code)) throw error
+  })
+}

@@ -1,0 +1,58 @@
+import { askOwner } from '#db/run-pause.ts'
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+import { beginRun } from '#db/run-begin.ts'
+import { expect, test } from 'vitest'
+import { makeTenant, startTestRun, useApi, usd } from '#test/support/api.ts'
+import { useScratchFolder } from '#test/support/scratch.ts'
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+
+const run = promisify(execFile)
+
+async function usePurser() {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const address = await api.app.listen({ host: '127.0.0.1', port: 0 })
+  const env = { ...process.env, PURSER_URL: address, PURSER_KEY: tenant.key }
+  const purser = async (...args: readonly string[]): Promise<string> =>
+    (await run(process.execPath, ['src/cli/main.ts', ...args], { env })).stdout.trim()
+  return { api, tenant, purser }
+}
+
+test('people act on a run from the command line, and are told how it stands', async () => {
+  const { api, tenant, purser } = await usePurser()
+  const scope = { projectId: tenant.projectId }
+  const runId = await startTestRun(api, tenant)
+  await beginRun(api.db, scope, runId)
+  expect(await purser('pause', runId)).toBe(`Run ${runId}: paused, Paused by its owner.`)
+  expect(await purser('resume', runId)).toBe(`Run ${runId}: running`)
+  await purser('top-up', runId, '--direct', '0.5')
+  const { body } = await api.ask('GET', `/api/v1/runs/${runId}`, { key: tenant.key })
+  expect(body['envelope']).toMatchObject({ pockets: [{ funded: usd('1.500000') }] })
+  await askOwner(api.db, scope, { runId, path: 'ask', question: 'Go on?', choices: ['yes', 'no'] })
+  expect(await purser('answer', runId, 'yes', '--path', 'ask')).toBe(`Run ${runId}: running`)
+  await expect(purser('fork', runId, '--from', 'read')).rejects.toThrow('The run made no call at read.')
+  expect(await purser('cancel', runId, '--wrap-up', '--reason', 'Enough.')).toBe(`Run ${runId}: running, Enough.`)
+}, 240_000)
+
+test('a dry run prints the plan, and every envelope option reaches the API', async () => {
+  const { api, purser } = await usePurser()
+  const folder = await useScratchFolder()
+  await writeFile(join(folder, 'mill.md'), '# The mill\n\nThe mill was built in 1711.\n')
+  const options = ['run', 'research', '--question', 'When?', '--sources', folder, '--dry-run']
+  const printed = await purser(...options)
+  expect(printed).toMatch(/steady +direct USD +0\.400000/)
+  expect(printed).toMatch(/read +0 to 4 /)
+  expect(printed).toContain('when direct pays')
+  const refused = ['--on-exhausted', 'downgrade', '--downgrade-model', 'x', '--downgrade-balance', 'credit']
+  const limits = ['--wrap-up', '60', '--max-calls', '5', '--threshold', '50,500', '--priority', '9']
+  await expect(purser(...options, ...refused, ...limits)).rejects.toThrow(
+    /envelope\.wrapUpPercent.*thresholds\.1.*priority/,
+  )
+  const plan = JSON.parse(
+    await purser(...options, ...refused, '--after-downgrade', 'pause', '--max-seconds', '60', '--json'),
+  )
+  expect(plan).toMatchObject({ agent: 'research', coversHigh: true })
+  expect(await api.db.selectFrom('run').select('id').execute()).toEqual([])
+}, 240_000)

@@ -1,0 +1,102 @@
+import { newId } from '#db/ids.ts'
+import { usd } from './api.ts'
+
+/** Whatever an address can name. */
+export interface Ids {
+  readonly project: string
+  readonly key: string
+  readonly wallet: string
+  readonly account: string
+  readonly month: string
+  readonly deposit: string
+  readonly run: string
+  readonly call: string
+  readonly attempt: string
+  readonly corpus: string
+  readonly passage: string
+  readonly limit: string
+  readonly dataset: string
+  readonly schedule: string
+}
+
+export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
+
+/** Every address with an id in it, by who may call it. A route that is missing here fails the last test. */
+export const routes = {
+  operator: (ids: Ids) =>
+    [
+      ['GET', `/projects/${ids.project}`],
+      ['PATCH', `/projects/${ids.project}`, { maxRunningRuns: 7 }],
+      ['POST', `/projects/${ids.project}/keys`, { name: 'x' }],
+      ['GET', `/projects/${ids.project}/keys`],
+      ['DELETE', `/keys/${ids.key}`],
+      ['POST', `/projects/${ids.project}/wallet`, {}],
+      ['GET', `/projects/${ids.project}/wallet`],
+      ['POST', `/deposits/${ids.deposit}/reversal`],
+      ['POST', `/wallets/${ids.wallet}/refunds`, { amount: usd('1'), reference: newId(Date.now()) }],
+      [
+        'POST',
+        '/deposits',
+        { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
+      ],
+      ['GET', `/runs?projectId=${ids.project}`],
+      ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
+      ...limits(ids),
+      ...reads(ids),
+    ] as const,
+  project: (ids: Ids) =>
+    [
+      ['GET', `/projects/${ids.project}`],
+      ['GET', `/projects/${ids.project}/wallet`],
+      ['GET', `/runs?projectId=${ids.project}`],
+      ...limits(ids),
+      ...reads(ids),
+      ['POST', `/runs/${ids.run}/top-up`, { pockets }],
+      ['POST', `/runs/${ids.run}/pause`],
+      ['POST', `/runs/${ids.run}/resume`],
+      ['POST', `/runs/${ids.run}/answer`, { answer: 'yes' }],
+      ['POST', `/runs/${ids.run}/rerun`],
+      ['POST', `/runs/${ids.run}/fork`],
+      ['POST', `/runs/${ids.run}/cancel`, {}],
+      ['PATCH', `/schedules/${ids.schedule}`, { state: 'paused' }],
+      ['DELETE', `/schedules/${ids.schedule}`],
+      ['POST', `/corpora/${ids.corpus}/documents`, { documents: [{ source: 'a.md', text: 'x' }] }],
+    ] as const,
+}
+
+function limits(ids: Ids) {
+  return [
+    ['POST', '/limits', { scope: 'run', subjectId: ids.run, measure: 'calls', period: 'day', cap: 1 }],
+    ['GET', `/limits?projectId=${ids.project}`],
+    ['PATCH', `/limits/${ids.limit}`, { cap: 7 }],
+    ['DELETE', `/limits/${ids.limit}`],
+  ] as const
+}
+
+/** What both may read. */
+export function reads(ids: Ids) {
+  return [
+    ['GET', `/limits/${ids.limit}`],
+    ['GET', `/wallets/${ids.wallet}/lots`],
+    ['GET', `/wallets/${ids.wallet}/balances`],
+    ['GET', `/wallets/${ids.wallet}/statements/${ids.month}`],
+    ['GET', `/accounts/${ids.account}/balance`],
+    ['GET', `/runs/${ids.run}`],
+    ['GET', `/runs/${ids.run}/calls`],
+    ['GET', `/runs/${ids.run}/report`],
+    ['GET', `/runs/${ids.run}/ledger`],
+    ['GET', `/runs/${ids.run}/events?format=json`],
+    ['GET', `/runs/${ids.run}/events`],
+    ['GET', `/calls/${ids.call}`],
+    ['GET', `/corpora/${ids.corpus}`],
+    ['GET', `/corpora/${ids.corpus}/passages/${ids.passage}`],
+    ['GET', `/runs/${ids.run}/rows`],
+    ['GET', `/runs/${ids.run}/row-counts`],
+    ['GET', `/datasets/${ids.dataset}`],
+    ['GET', `/datasets/${ids.dataset}/rows`],
+    ['GET', `/datasets?projectId=${ids.project}`],
+    ['GET', `/schedules/${ids.schedule}`],
+    ['GET', `/schedules/${ids.schedule}/firings`],
+    ['GET', `/schedules?projectId=${ids.project}`],
+  ] as const
+}
