@@ -35,10 +35,13 @@ export function bareActivities(
       }),
     finishRun: () => Promise.resolve({ finished: true }),
     chat: (request) =>
-      withHeartbeat(() => ({ path: request.path }), async (signal) => {
-        const text = await ask({ client, upstreamModel: model.upstreamModel }, request, signal)
-        return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text }
-      }),
+      withHeartbeat(
+        () => ({ path: request.path }),
+        async (signal) => {
+          const text = await ask({ client, upstreamModel: model.upstreamModel }, request, signal)
+          return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text }
+        },
+      ),
   }
 }
 

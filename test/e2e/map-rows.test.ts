@@ -71,7 +71,8 @@ test(
     )
     const datasetId = await world.upload(`id,text\n${lines.join('\n')}`)
     const first = await startWorkerProcess(world)
-    const runId = await world.startMap({ datasetId, prompt: PROMPT, concurrency: 32 })
+    // A row that slipped may be lost with the worker as well.
+    const runId = await world.startMap({ datasetId, prompt: PROMPT, concurrency: 32 }, { mayRepeat: 3 })
     await pollUntil(async () => (await doneOf(world, runId)) > ROWS / 3, { what: 'a third', deadlineMs: 300_000 })
     first.kill('SIGKILL')
     await first.exited
@@ -95,7 +96,10 @@ test(
     const begun = [...(await world.providerAnswers()).values()].reduce((sum, times) => sum + times, 0)
     expect(countOf('answered')).toBe(ROWS)
     expect(countOf('lost')).toBeLessThanOrEqual(32)
-    expect(countOf('cut_stream')).toBe(Math.ceil(slips.length / faults.length))
+    // One that was cut as the worker was killed is lost to us.
+    const cut = Math.ceil(slips.length / faults.length)
+    expect(countOf('cut_stream')).toBeLessThanOrEqual(cut)
+    expect(countOf('cut_stream') + countOf('lost')).toBeGreaterThanOrEqual(cut)
     expect(begun).toBeLessThanOrEqual(ROWS + countOf('cut_stream') + countOf('lost'))
     expect(begun).toBeGreaterThanOrEqual(ROWS + countOf('cut_stream'))
     await expectBooksInOrder(world, runId)

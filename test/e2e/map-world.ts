@@ -38,7 +38,7 @@ export async function createMapWorld(): Promise<MapWorld> {
       const dataset = await storeDataset(db, scope, { file: { name: 'rows', format, content }, nowMs: Date.now() })
       return dataset.id
     },
-    async startMap(input, { direct = '50', ...change } = {}, carried = undefined) {
+    async startMap(input, { direct = '50', ...change } = {}, carried) {
       const request = runRequestSchema.parse({
         agent: 'map',
         model: 'steady',
