@@ -7,6 +7,7 @@ import { checkJsonSchema } from '#contracts/json-schema.ts'
 import { readBudget } from '#db/budget.ts'
 import { childEnd, openChildRun } from '#db/child-run.ts'
 import { beginRun } from '#db/run-begin.ts'
+import { retireRunLimits } from '#db/run-limit.ts'
 import { beginClosing, finishRun } from '#db/run-end.ts'
 import { askOwner, downgradeRun, pauseForMoney } from '#db/run-pause.ts'
 import { standingOf, tenantOfRun } from '#db/run.ts'
@@ -40,7 +41,9 @@ export function createRunActivities({ engine, agents }: RunDependencies): RunAct
     finishRun: (request) =>
       inScope(request.runId, async (scope) => {
         await resolveAbandoned(engine, scope, request.runId)
-        return finishRun(db, scope, request)
+        const ended = await finishRun(db, scope, request)
+        if (ended.finished) await retireRunLimits(db, scope, request.runId)
+        return ended
       }),
   }
 }

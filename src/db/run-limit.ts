@@ -3,11 +3,11 @@ import { Problem } from '#contracts/codes.ts'
 import type { LimitMeasure } from '#contracts/names.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount, type Nano } from '#domain/money.ts'
-import { sql, type Transaction } from 'kysely'
+import { sql, type Kysely, type Transaction } from 'kysely'
 import { balancesOf } from './call.ts'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
-import { limitsSeen, setLimit, type Limit } from './limit.ts'
+import { limitsSeen, retireLimit, setLimit, type Limit } from './limit.ts'
 import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
@@ -37,6 +37,20 @@ export async function setRunLimits(
   for (const limit of [...ofRun, ...ofSteps]) {
     const verdict = await setLimit(trx, caller, { id: newId(nowMs), ...life, ...limit })
     invariant(verdict === 'set', `a limit that the schema has checked is ${verdict}`)
+  }
+}
+
+/** The limits of a run that is over bind nothing any more, and are not listed. Safe to repeat. */
+export async function retireRunLimits(db: Kysely<Database>, scope: Scope, runId: string): Promise<void> {
+  const rows = await db
+    .selectFrom('usage_limit')
+    .select(['id', 'organisation_id', 'set_by'])
+    .where('subject_id', '=', runId)
+    .where('project_id', '=', scope.projectId)
+    .where('retired_at', 'is', null)
+    .execute()
+  for (const { id, organisation_id: organisationId, set_by: keyId } of rows) {
+    if (keyId !== null) await retireLimit(db, { keyId, organisationId, projectId: scope.projectId }, id)
   }
 }
 

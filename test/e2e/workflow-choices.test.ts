@@ -97,7 +97,7 @@ test('the time of a run ends it, aborts what is in flight, and gives back what i
     matching: 'step 0002',
     delayFirstByteMs: 120_000,
   })
-  const runId = await world.startAgent('steps', { count: 10 }, { limits: { seconds: 4 } })
+  const runId = await world.startAgent('steps', { count: 10 }, { limits: { seconds: 4, calls: 100 } })
   expect(await world.until(runId, ['partial', 'completed', 'failed'])).toMatchObject({
     state: 'partial',
     reason: 'deadline',
@@ -105,6 +105,8 @@ test('the time of a run ends it, aborts what is in flight, and gives back what i
   })
   const attempts = await world.db.selectFrom('attempt').select(['outcome', 'state']).execute()
   expect(attempts.map(({ outcome }) => outcome)).toEqual(['answered', 'answered', 'aborted'])
+  const limits = await world.db.selectFrom('usage_limit').select('retired_at').where('subject_id', '=', runId).execute()
+  expect(limits.map(({ retired_at: at }) => at !== null)).toEqual([true])
   await expectClean(world)
   await world.keepHistory(runId, 'out-of-time')
 })
