@@ -3,9 +3,10 @@ import { BALANCE_CLASSES, ON_EXHAUSTED, type OnExhausted } from '#contracts/name
 import { parseDecimal } from '#domain/money.ts'
 import { readArguments, UsageError } from './arguments.ts'
 
-export const USAGE = `Usage: purser run AGENT --question TEXT [OPTIONS]
+export const USAGE = `Usage: purser run AGENT (--question TEXT | --input JSON) [OPTIONS]
 
-  --question TEXT              what to find out
+  --question TEXT              research: what to find out
+  --input JSON                 any agent: its input, or @FILE that has it; GET /agents says what each takes
   --sources FOLDER             documents to answer from (*.md, *.mdx, *.txt); without it the documentation of the
                                packages that are installed in this checkout
   --model NAME                 catalog model (default: research)
@@ -31,7 +32,7 @@ export const USAGE = `Usage: purser run AGENT --question TEXT [OPTIONS]
   --dry-run                    say what would be done and what it would cost, and start nothing
   --json                       print one JSON document: the run and its report
 
-The only agent so far is research. Ctrl-C cancels the run. Ends with 0 when the run completed, 3 when it is paused, and
+Rows are asked with purser map. Ctrl-C cancels the run. Ends with 0 when the run completed, 3 when it is paused, and
 1 otherwise.`
 
 const CURRENCY = 'USD'
@@ -40,7 +41,8 @@ const DEFAULT_BUDGET = '0.05'
 /** What the command line asks for. */
 export interface Order {
   readonly agent: string
-  readonly question: string
+  /** Of an agent that answers from documents, or the whole input of any other. */
+  readonly ask: { readonly question: string } | { readonly input: string }
   readonly sources: string | undefined
   readonly model: string
   readonly envelope: { readonly pockets: Pockets; readonly wrapUpPercent?: number }
@@ -56,6 +58,7 @@ export function readOrder(args: readonly string[]): Order | 'help' {
   const { values, positionals } = readArguments(args, {
     options: {
       question: text,
+      input: text,
       sources: text,
       model: text,
       budget: text,
@@ -85,14 +88,13 @@ export function readOrder(args: readonly string[]): Order | 'help' {
   if (values.help) return 'help'
   const [agent] = positionals
   if (agent === undefined) throw new UsageError('the name of an agent is missing, such as research.', USAGE)
-  if (!values.question?.trim()) throw new UsageError('--question is missing.', USAGE)
   const onExhausted = ON_EXHAUSTED.find((choice) => choice === (values['on-exhausted'] ?? 'cancel'))
   if (!onExhausted) throw new UsageError(`--on-exhausted is one of ${ON_EXHAUSTED.join(', ')}.`, USAGE)
   const wrapUpPercent = readCount('--wrap-up', values['wrap-up'])
   return {
     agent,
     onExhausted,
-    question: values.question,
+    ask: readAsk(values),
     sources: values.sources,
     model: values.model ?? 'research',
     envelope: { pockets: readPockets(values), ...(wrapUpPercent !== undefined && { wrapUpPercent }) },
@@ -100,6 +102,15 @@ export function readOrder(args: readonly string[]): Order | 'help' {
     isDryRun: values['dry-run'] === true,
     isJson: values.json === true,
   }
+}
+
+function readAsk({ question, input, sources }: Values): Order['ask'] {
+  if (typeof input === 'string') {
+    if (question === undefined && sources === undefined) return { input }
+    throw new UsageError('--input is the whole input: leave out --question and --sources.', USAGE)
+  }
+  if (typeof question === 'string' && question.trim() !== '') return { question }
+  throw new UsageError('--question is missing, or --input for an agent of another kind.', USAGE)
 }
 
 type Values = Readonly<Partial<Record<string, string | boolean>>>

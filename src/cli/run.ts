@@ -14,6 +14,7 @@ import { printOutput } from './print-answer.ts'
 import { printPlan } from './print-plan.ts'
 import { printReport } from './print-report.ts'
 import { readOrder, USAGE, type Order } from './run-order.ts'
+import { readJson } from './json-file.ts'
 import { followRun } from './run-progress.ts'
 import type { Outputs, Screen } from './screen.ts'
 
@@ -29,9 +30,9 @@ export async function run(args: readonly string[], outputs: Outputs): Promise<nu
   const api = await connectToApi(process.env)
   await checkNames(api, order)
   const progress = order.isJson ? outputs.err : outputs.out
-  const corpusId = await provideDocuments(api, order, progress)
-  const { agent, model, onExhausted, question, envelope, choices } = order
-  const request = { agent, model, onExhausted, input: { question, corpusId }, envelope, ...choices }
+  const { agent, model, onExhausted, envelope, choices } = order
+  const input = await provideInput(api, order, progress)
+  const request = { agent, model, onExhausted, input, envelope, ...choices }
   if (order.isDryRun) return dryRun(api, request, { order, outputs })
   const { body: started } = await api.post('/runs', { body: request, schema: runSchema })
   progress.line(`Run ${started.id}, envelope ${describePockets(envelope.pockets)}; when it is empty: ${onExhausted}`)
@@ -59,6 +60,17 @@ async function checkNames(api: ApiClient, { agent, model }: Order): Promise<void
     throw new Error(`There is no agent ${agent}. Agents: ${nameAll(agents)}.`)
   if (!models.some(({ name }) => name === model))
     throw new Error(`There is no catalog model ${model}. Models: ${nameAll(models)}.`)
+}
+
+async function provideInput(api: ApiClient, order: Order, progress: Screen): Promise<unknown> {
+  const { ask } = order
+  if ('question' in ask) return { question: ask.question, corpusId: await provideDocuments(api, order, progress) }
+  if (ask.input.startsWith('@')) return readJson(ask.input.slice(1))
+  try {
+    return JSON.parse(ask.input)
+  } catch (cause) {
+    throw new Error(`--input is not JSON: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+  }
 }
 
 async function provideDocuments(api: ApiClient, { sources }: Order, progress: Screen): Promise<string> {

@@ -23,6 +23,13 @@ test('envelope options become what the API takes', () => {
   expect(readOrder(ORDER)).toMatchObject({ onExhausted: 'cancel', choices: {}, isDryRun: false })
 })
 
+test('an agent of another kind is given its whole input', () => {
+  expect(readOrder(['steps', '--input', '{"count":3}'])).toMatchObject({ ask: { input: '{"count":3}' } })
+  expect(readOrder(ORDER)).toMatchObject({ ask: { question: 'When?' } })
+  expect(() => readOrder([...ORDER, '--input', '{}'])).toThrow('--input is the whole input')
+  expect(() => readOrder(['steps'])).toThrow('--question is missing, or --input')
+})
+
 test('what cannot be meant is said before anything is asked', () => {
   for (const [args, message] of [
     [['--max-calls', '0'], '--max-calls is a whole number'],
