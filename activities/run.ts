@@ -10,7 +10,7 @@ import { beginRun } from '#db/run-begin.ts'
 import { retireRunLimits } from '#db/run-limit.ts'
 import { beginClosing, finishRun } from '#db/run-end.ts'
 import { askOwner, downgradeRun, pauseForMoney } from '#db/run-pause.ts'
-import { standingOf, tenantOfRun } from '#db/run.ts'
+import { standingOf } from '#db/run.ts'
 import { asActivity } from './failure.ts'
 
 interface RunDependencies {
@@ -23,7 +23,8 @@ interface RunDependencies {
 export function createRunActivities({ engine, agents }: RunDependencies): RunActivities {
   const { db } = engine
   const inScope = <Result>(runId: string, work: (scope: Scope) => Promise<Result>): Promise<Result> =>
-    asActivity(async () => work(await tenantOfRun(db, runId)))
+    // The first call of a run needs these facts anyway: read once, they spare each of its activities a query.
+    asActivity(async () => work((await engine.shelf.run(runId)).scope))
   return {
     beginRun: ({ runId }) => inScope(runId, (scope) => beginRun(db, scope, runId)),
     pauseForMoney: (request) => inScope(request.runId, (scope) => pauseForMoney(db, scope, request)),
