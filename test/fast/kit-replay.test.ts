@@ -18,13 +18,26 @@ beforeAll(async () => {
 test('every scenario has a recorded history', () => {
   expect(histories.map((path) => basename(path, '.json.gz')).toSorted()).toEqual([
     'answered',
+    'asked-and-answered',
+    'asked-in-vain',
     'cancelled',
     'cancelled-by-money',
+    'cancelled-gracefully',
     'cancelled-in-temporal',
+    'cancelled-while-wrapping-up',
+    'children',
+    'children-cancelled',
+    'downgraded',
+    'exhausted-at-a-step',
     'failed',
+    'map-cancelled',
+    'map-paused-and-topped-up',
     'not-found',
+    'out-of-time',
     'pause-expired',
     'paused-and-topped-up',
+    'rolled-over',
+    'wrapped-up',
   ])
 })
 
