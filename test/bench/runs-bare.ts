@@ -39,7 +39,8 @@ export function bareActivities(
         () => ({ path: request.path }),
         async (signal) => {
           const text = await ask({ client, upstreamModel: model.upstreamModel }, request, signal)
-          return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text }
+          const served = { route: 'steady', held: '0.000100 USD' }
+        return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text, ...served }
         },
       ),
   }
