@@ -40,7 +40,7 @@ export function bareActivities(
         async (signal) => {
           const text = await ask({ client, upstreamModel: model.upstreamModel }, request, signal)
           const served = { route: 'steady', held: '0.000100 USD' }
-        return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text, ...served }
+          return { kind: 'answered', callId: newId(Date.now()), ref: newId(Date.now()), text, ...served }
         },
       ),
   }
