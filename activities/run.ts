@@ -7,7 +7,6 @@ import { checkJsonSchema } from '#contracts/json-schema.ts'
 import { readBudget } from '#db/budget.ts'
 import { childEnd, openChildRun } from '#db/child-run.ts'
 import { beginRun } from '#db/run-begin.ts'
-import { retireRunLimits } from '#db/run-limit.ts'
 import { beginClosing, finishRun } from '#db/run-end.ts'
 import { askOwner, downgradeRun, pauseForMoney } from '#db/run-pause.ts'
 import { standingOf } from '#db/run.ts'
@@ -42,9 +41,7 @@ export function createRunActivities({ engine, agents }: RunDependencies): RunAct
     finishRun: (request) =>
       inScope(request.runId, async (scope) => {
         await resolveAbandoned(engine, scope, request.runId)
-        const ended = await finishRun(db, scope, request)
-        if (ended.finished) await retireRunLimits(db, scope, request.runId)
-        return ended
+        return finishRun(db, scope, request)
       }),
   }
 }

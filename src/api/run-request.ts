@@ -46,9 +46,24 @@ export function makeRunCheck(agents: readonly AgentManifest[]): RunCheck {
     const checked = schema.safeParse(request.input)
     if (!checked.success) throw problemOf(checked.error.issues, 'input')
     await checkMoneyPath(db, scope, asked)
+    await checkDowngrade(db, scope, asked)
     await checkCorpus(db, scope, checked.data)
     await checkRowAsk(db, scope, checked.data)
     return { input: checked.data }
+  }
+}
+
+/** What a run goes on with when its money has ended has to be there, priced and payable, too. */
+async function checkDowngrade(db: Kysely<Database>, scope: Scope, { request, ...asked }: AskedRun): Promise<void> {
+  const { downgrade, model, constraints } = request
+  if (!downgrade) return
+  const downgraded = { ...request, model: downgrade.model ?? model, constraints: downgrade.constraints ?? constraints }
+  try {
+    await checkMoneyPath(db, scope, { ...asked, request: downgraded })
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error
+    const { code, message, remedy, extra } = error
+    throw new Problem(code, `Once it is downgraded: ${message}`, { ...(remedy !== undefined && { remedy }), extra })
   }
 }
 

@@ -1,9 +1,11 @@
 import type { ClosingRequest, FinishRequest, RunStanding } from '#contracts/activities.ts'
+import { runOptionsSchema } from '#contracts/stored.ts'
 import { isTerminal, mayBecome } from '#domain/run-states.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { closeTree } from './envelope.ts'
 import { setGate } from './ledger.ts'
+import { retireRunLimits } from './run-limit.ts'
 import { become, lockState, markEnding, runQuery, standingAs, standingOf } from './run.ts'
 import type { Database } from './schema.ts'
 
@@ -58,8 +60,9 @@ async function reserveOf(trx: Transaction<Database>, scope: Scope, envelopeId: s
 }
 
 /**
- * Closes the envelope, what is below it first, and writes the final state in one transaction, unless a hold is open. The
- * gate is set in a transaction of its own before: closing locks the wallet first, and the gate the envelope.
+ * Closes the envelope, what is below it first, and writes the final state in one transaction, unless a hold is open: then
+ * the gate is closing from here on, in a transaction of its own, because closing locks the wallet first and the gate the
+ * envelope.
  */
 export async function finishRun(
   db: Kysely<Database>,
@@ -68,18 +71,23 @@ export async function finishRun(
 ): Promise<{ readonly finished: boolean }> {
   const { runId, end } = request
   const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
-  if (isTerminal(row.state)) return { finished: true }
+  if (isTerminal(row.state)) {
+    await retireRunLimits(db, scope, runId)
+    return { finished: true }
+  }
   const envelope = { envelopeId: row.envelope_id, reason: end.reason }
-  await setGate(db, scope, { ...envelope, gate: 'closing' })
-  return db.transaction().execute(async (trx) => {
+  const finished = await db.transaction().execute(async (trx) => {
     const verdict = await closeTree(trx, scope, envelope)
-    if (verdict !== 'closed') return { finished: false }
+    if (verdict !== 'closed') return false
     const from = await lockState(trx, scope, runId)
-    if (isTerminal(from)) return { finished: true }
+    if (isTerminal(from)) return true
     if (end.state !== 'completed') await markEnding(trx, scope, { runId, why: end })
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
     await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
-    return { finished: true }
+    return true
   })
+  if (!finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
+  else if (runOptionsSchema.parse(row.options).limits) await retireRunLimits(db, scope, runId)
+  return { finished }
 }

@@ -80,6 +80,19 @@ describe('starting', () => {
       [{ onExhausted: undefined }, 400, 'invalid_request'],
       [{ mayRepeat: -1 }, 400, 'invalid_request'],
       [{ pauseDeadlineSeconds: 604_801 }, 400, 'invalid_request'],
+      [{ onExhausted: 'downgrade' }, 400, 'invalid_request'],
+      [{ onExhausted: 'pause', downgrade: { model: 'nothing', then: 'cancel' } }, 400, 'invalid_request'],
+      [{ onExhausted: 'downgrade', downgrade: { then: 'cancel' } }, 400, 'invalid_request'],
+      [{ onExhausted: 'downgrade', downgrade: { model: 'nothing', then: 'cancel' } }, 422, 'unknown_model'],
+      [
+        { onExhausted: 'downgrade', downgrade: { constraints: { balanceClasses: ['credit'] }, then: 'cancel' } },
+        422,
+        'route_not_allowed',
+      ],
+      [{ thresholds: [50, 50] }, 400, 'invalid_request'],
+      [{ limits: { seconds: 0 } }, 400, 'invalid_request'],
+      [{ limits: { steps: [{ step: '../x', calls: 1 }] } }, 400, 'invalid_request'],
+      [{ priority: 6 }, 400, 'invalid_request'],
       [{ colour: 'red' }, 400, 'invalid_request'],
     ] as const) {
       const answer = await api.ask('POST', '/api/v1/runs', { key: tenant.key, body: runBody(change) })
