@@ -67,17 +67,20 @@ async function chat(
   return told.kind === 'answered' ? { ...told, ...shownOf(shown) } : told
 }
 
+type SpendingRequest = Pick<ChatRequest, 'model' | 'downgraded' | 'wrapUp' | 'repeats' | 'again'>
+
 /** Which money a call spends, and on what: what the run was started with, unless it was downgraded or is wrapping up. */
 export function spendingOf(
   facts: RunFacts,
-  { model, downgraded, wrapUp, repeats = 0 }: Pick<ChatRequest, 'model' | 'downgraded' | 'wrapUp' | 'repeats'>,
-): Pick<CallRequest, 'model' | 'envelopeId' | 'bounds' | 'granted'> {
+  { model, downgraded, wrapUp, repeats = 0, again }: SpendingRequest,
+): Pick<CallRequest, 'model' | 'envelopeId' | 'bounds' | 'granted' | 'again'> {
   const down = downgraded ? facts.downgrade : undefined
   return {
     model: down?.model ?? model,
     bounds: down?.bounds ?? facts.bounds,
     envelopeId: (wrapUp ? facts.wrapUpEnvelopeId : undefined) ?? facts.envelopeId,
     granted: repeats,
+    again: again === true,
   }
 }
 

@@ -27,6 +27,6 @@ export function answered(callId: string, story: CallStory): CallResult {
   return { kind: 'answered', callId, answerId: story.answerId, answer }
 }
 
-export function failed(callId: string, reason: string, detail: string): CallResult {
+export function failed(callId: string, reason: string, detail: string): Extract<CallResult, { kind: 'failed' }> {
   return { kind: 'failed', callId, reason, detail }
 }

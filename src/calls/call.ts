@@ -29,6 +29,8 @@ export interface CallRequest {
   readonly bounds?: readonly RouteBounds[] | undefined
   /** How often it may be sent again after an attempt that may have been executed. */
   readonly mayRepeat: number
+  /** A new pass over the routes: what was away or busy in an earlier one is asked again. */
+  readonly again?: boolean
   /** How often besides that, because a person who was asked has allowed it. */
   readonly granted?: number
   /** Left out: refuse. */
@@ -76,4 +78,11 @@ export type CallResult =
   | { readonly kind: 'exhausted'; readonly callId: string; readonly refusal: HoldRefusal }
   | { readonly kind: 'gate'; readonly callId: string; readonly gate: 'frozen' | 'closing' | 'closed' }
   | { readonly kind: 'waiting'; readonly callId: string; readonly untilMs: number }
-  | { readonly kind: 'failed'; readonly callId: string; readonly reason: string; readonly detail: string }
+  | {
+      readonly kind: 'failed'
+      readonly callId: string
+      readonly reason: string
+      readonly detail: string
+      /** The last route was away or busy, and nothing was executed there: asked `again` later, it may be answered. */
+      readonly isPassing?: true
+    }

@@ -2,7 +2,7 @@ import type { Route } from '#contracts/catalog.ts'
 import { attemptDetailSchema, planSchema } from '#contracts/stored.ts'
 import { loadCall, noteStop, type Step } from '#db/call.ts'
 import { invariant } from '#domain/invariant.ts'
-import { decide, type Decision, type PastAttempt, type StopReason } from '#domain/policy.ts'
+import { decide, isPassing, type Decision, type PastAttempt, type StopReason } from '#domain/policy.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallResult } from './call.ts'
 import { answered, exhausted, failed } from './call-result.ts'
@@ -42,7 +42,7 @@ export async function attemptFirst(execution: Execution): Promise<Turn> {
 }
 
 async function step(execution: Execution, steps: readonly Step[]): Promise<CallResult | undefined> {
-  const relevant = steps.filter((each) => each.outcome !== 'hold_refused' || each.number > execution.passedNumber)
+  const relevant = steps.filter((each) => each.number > execution.passedNumber || !isOfItsPass(execution, each))
   const decision = decideOn(execution, relevant)
   if (decision.kind === 'stop') return stop(execution, decision.reason, relevant)
   const waited = (await waitFor(execution, decision.afterMs)) ?? unreadiness(execution, decision.route)
@@ -50,6 +50,11 @@ async function step(execution: Execution, steps: readonly Step[]): Promise<CallR
   const number = (steps.at(-1)?.number ?? 0) + 1
   const turn = await tryRoute(execution, decision, { number, last: relevant.at(-1), opens: undefined })
   return turn.kind === 'done' ? turn.result : undefined
+}
+
+/** What says nothing any more in a later pass: the money may be back, and so may a provider. */
+function isOfItsPass({ request }: Execution, { outcome }: Step): boolean {
+  return outcome === 'hold_refused' || (request.again === true && isPassing(outcome))
 }
 
 function decideOn(execution: Execution, steps: readonly Step[]): Decision {
@@ -131,7 +136,8 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   const refused = steps.findLast((each) => each.kind === 'refusal')
   if (reason === 'money_exhausted' && refused) return throttled(execution, steps) ?? exhausted(callId, refused)
   if (reason === 'aborted' && !request.signal.aborted) return { kind: 'gate', callId, gate: 'closing' }
-  return failed(callId, noted, detail)
+  const mayPass = reason === 'routes_unavailable' || (reason === 'routes_exhausted' && last && isPassing(last.outcome))
+  return { ...failed(callId, noted, detail), ...(mayPass && { isPassing: true }) }
 }
 
 /** Why no route may serve the call at all: nothing is sent, and nothing is held. */

@@ -26,6 +26,8 @@ export interface ChatRequest {
   readonly downgraded?: true
   /** It is paid from the wrap-up reserve. */
   readonly wrapUp?: true
+  /** A new pass over its routes, after a wait for a provider that was away. */
+  readonly again?: true
   /** How often its owner allowed it to be sent again, besides what the run was started with. */
   readonly repeats?: number
 }
@@ -56,7 +58,14 @@ export type ChatResult =
   | { readonly kind: 'gate'; readonly gate: 'frozen' | 'closing' | 'closed' }
   /** The next attempt is due in `waitMs`; the workflow sleeps on a timer and asks again. */
   | { readonly kind: 'waiting'; readonly waitMs: number }
-  | { readonly kind: 'failed'; readonly callId?: string; readonly reason: string; readonly detail: string }
+  | {
+      readonly kind: 'failed'
+      readonly callId?: string
+      readonly reason: string
+      readonly detail: string
+      /** Its provider was away or busy, and nothing was executed: it may be asked again. */
+      readonly isPassing?: true
+    }
 
 /** What a map asks about each row: `{{column}}` in its texts is the row's value. */
 export interface RowMapRequest extends Pick<

@@ -121,6 +121,13 @@ export function mayHaveRun(outcome: Outcome): boolean {
   return rules[outcome].mayHaveRun
 }
 
+const PASSING: ReadonlySet<Outcome> = new Set(['not_sent', 'rate_limited', 'overloaded', 'network_before_send'])
+
+/** Whether a provider that ended an attempt so was away or busy: nothing was executed, and it may be there again soon. */
+export function isPassing(outcome: Outcome): boolean {
+  return PASSING.has(outcome)
+}
+
 /** Given the attempts so far, what to do next. Pure: the same input gives the same decision. */
 export function decide(input: PolicyInput): Decision {
   const last = input.attempts.at(-1)

@@ -133,6 +133,18 @@ test('a reading that fails for good leaves a gap, and the rest goes on', async (
   })
 })
 
+test('a provider that is away for a while is waited for: the run goes on where it was', async () => {
+  const world = await createWorkflowWorld([])
+  await world.startWorker()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: 'step 0002', overloaded: true, times: 5 })
+  const runId = await world.startAgent('steps', { count: 4 })
+  expect(await world.until(runId, ['completed', 'failed'])).toMatchObject({ state: 'completed', output: { done: 4 } })
+  const outcomes = (await attemptsOf(world, runId)).map(({ outcome }) => outcome)
+  expect(outcomes.filter((outcome) => outcome === 'overloaded')).toHaveLength(5)
+  expect(outcomes.filter((outcome) => outcome === 'answered')).toHaveLength(4)
+  expect([...(await world.providerAnswers()).values()]).toEqual([1, 1, 1, 1])
+})
+
 test('a run in which no reading succeeds fails, and says why', async () => {
   const { question, facts } = inventFacts()
   const world = await createWorkflowWorld(facts)

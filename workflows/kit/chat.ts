@@ -8,6 +8,8 @@ import { CallFailed } from './stop.ts'
 
 /** Times one call may be put off (paused, frozen, told to wait). Each is some ten events of a history of 51,200. */
 const MAX_ROUNDS = 1_000
+/** How long a call waits for a provider that is away, in milliseconds, before each new pass over its routes. */
+const OUTAGE_WAITS_MS = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000] as const
 const REPEAT = 'repeat'
 const GIVE_UP = 'give up'
 
@@ -21,11 +23,13 @@ type NotAnswered = Exclude<ChatResult, Answered>
 export async function answerOf(control: RunControl, request: ChatRequest): Promise<Answered> {
   const summary = `${request.path} · ${request.model}`
   let repeats = 0
+  let passes = 0
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     const asked: ChatRequest = {
       ...request,
       ...(control.downgraded && { downgraded: true }),
       ...(repeats > 0 && { repeats }),
+      ...(passes > 0 && { again: true }),
     }
     const result = await chat.executeWithOptions({ summary }, [asked])
     if (result.kind === 'answered') {
@@ -33,7 +37,11 @@ export async function answerOf(control: RunControl, request: ChatRequest): Promi
       return result
     }
     control.throwIfStopped()
-    if (mayAsk(control, result)) {
+    const outageMs = result.kind === 'failed' && result.isPassing ? OUTAGE_WAITS_MS[passes] : undefined
+    if (outageMs !== undefined) {
+      await sleep(outageMs)
+      passes += 1
+    } else if (mayAsk(control, result)) {
       await askToRepeat(control, request, { round: repeats, detail: result.detail })
       repeats += 1
     } else {
