@@ -46,8 +46,12 @@ export async function prepareAsking(
   return { engine, ...asking, contentOf, check: ask.schema && jsonSchemaCheck(ask.schema.schema) }
 }
 
-/** One row, one call under its own path. Whatever becomes of it is an outcome, unless it stops the run. */
-export async function askRow(asking: Asking, { number, row }: NumberedRow): Promise<AskedRow> {
+/**
+ * One row, one call under its own path. Whatever becomes of it is an outcome, unless it stops the run.
+ *
+ * @param onReceived told as soon as the provider has answered
+ */
+export async function askRow(asking: Asking, { number, row }: NumberedRow, onReceived: () => void): Promise<AskedRow> {
   const { engine, facts, map, request, signal } = asking
   const body = bodyFor(asking, row)
   if (!body.ok) {
@@ -62,6 +66,7 @@ export async function askRow(asking: Asking, { number, row }: NumberedRow): Prom
     body: body.body,
     signal,
     deadlineMs: engine.nowMs() + CALL_TIMEOUT_MS,
+    onReceived,
   }
   return outcomeOf(asking, number, await executeCall(engine, call))
 }

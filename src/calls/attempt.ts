@@ -50,6 +50,7 @@ export interface Performed {
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
 export async function performAttempt(engine: Engine, request: CallRequest, granted: Ticketed): Promise<Performed> {
   const seen = await send(engine, request, granted)
+  if (seen.outcome === 'answered') request.onReceived?.()
   const result = afterDrain(seen, request.signal)
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
   tellRoute(granted, seen, item)

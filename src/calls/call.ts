@@ -45,6 +45,8 @@ export interface CallRequest {
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
   /** Told what an attempt holds, and on which route, before it is sent. */
   readonly onHeld?: ((held: HeldMoney) => void) | undefined
+  /** Told that the provider has answered, before that is settled: it may be asked something else meanwhile. */
+  readonly onReceived?: (() => void) | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */
