@@ -184,7 +184,10 @@ test(
     const cancelled = await startPurser(poor, { env, cwd: folder }).ended
     expect(cancelled).toMatchObject({ code: 1, out: expect.stringContaining('cancelled, direct pocket') })
     const paused = await startPurser([...poor, '--on-exhausted', 'pause'], { env, cwd: folder }).ended
-    expect(paused).toMatchObject({ code: 3, err: expect.stringMatching(/waits for money: purser top-up \S+ --direct AMOUNT/) })
+    expect(paused).toMatchObject({
+      code: 3,
+      err: expect.stringMatching(/waits for money: purser top-up \S+ --direct AMOUNT/),
+    })
     await showMap(folder, env)
     const unknown = await startPurser(['run', 'research', '--question', 'Why?', '--model', 'gold'], { env }).ended
     expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('There is no catalog model gold.') })
