@@ -4,6 +4,7 @@ import { Stream } from '@anthropic-ai/sdk/streaming'
 import { AnswerCollector } from './answer-collector.ts'
 import { MessageReader, problemOf } from './anthropic-answer.ts'
 import { toMessageRequest, type AnthropicFeatures } from './anthropic-request.ts'
+import { following } from './attempt-clock.ts'
 import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
 import { exchange } from './exchange.ts'
@@ -54,7 +55,7 @@ function chat(client: Anthropic, options: AnthropicOptions, request: ProviderCha
           .asResponse(),
       ...(request.streaming !== false && {
         // With the client, whose silence is wanted here too.
-        events: (response, controller) => Stream.fromSSEResponse(response, controller, client),
+        events: (response, signal) => Stream.fromSSEResponse(response, following(signal), client),
       }),
       addEvent: (event) => reader.addEvent(event),
       addWhole: (whole) => reader.addWhole(whole),

@@ -11,7 +11,7 @@ export interface Dialect {
   /** Sends the request: once, whatever happens. */
   send(signal: AbortSignal): Promise<Response>
   /** The events of a streamed answer; left out where there are none. */
-  events?(response: Response, controller: AbortController): AsyncIterable<unknown>
+  events?(response: Response, signal: AbortSignal): AsyncIterable<unknown>
   /** Takes one event of a stream; false when it is none of this dialect. */
   addEvent?(event: unknown): boolean
   /** Takes an answer that came in one piece; false when it is none of this dialect. */
@@ -68,7 +68,7 @@ async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<End
       clock.noteFirstByte()
       return { isResponding, isOfDialect: dialect.addWhole(await response.json()) }
     }
-    for await (const event of dialect.events(response, clock.controller)) {
+    for await (const event of dialect.events(response, clock.controller.signal)) {
       clock.noteFirstByte()
       if (dialect.addEvent?.(event)) isOfDialect = true
     }

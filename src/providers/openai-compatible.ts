@@ -2,6 +2,7 @@ import { CLIENT_REQUEST_ID_HEADER, type MaxTokensField } from '#contracts/names.
 import OpenAI, { APIConnectionError, APIError, APIUserAbortError } from 'openai'
 import { Stream } from 'openai/streaming'
 import { AnswerCollector } from './answer-collector.ts'
+import { following } from './attempt-clock.ts'
 import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
 import { exchange } from './exchange.ts'
@@ -77,7 +78,7 @@ function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatReque
       },
       ...(request.streaming !== false && {
         // With the client, whose silence is wanted here too.
-        events: (response, controller) => Stream.fromSSEResponse(response, controller, client),
+        events: (response, signal) => Stream.fromSSEResponse(response, following(signal), client),
       }),
       addEvent: (event) => addCompletion(event, answer),
       addWhole: (whole) => addCompletion(whole, answer),

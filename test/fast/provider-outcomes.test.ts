@@ -1,9 +1,11 @@
+import { subscribe, unsubscribe } from 'node:diagnostics_channel'
 import { createServer } from 'node:http'
 import { createServer as createTcpServer, type AddressInfo, type Server } from 'node:net'
 import { createOpenAiCompatible } from '#providers/openai-compatible.ts'
 import { retryAfterMs } from '#providers/retry-after.ts'
 import type { ProviderChatRequest } from '#providers/provider.ts'
 import { findFreePort } from '#local/free-port.ts'
+import { setTimeout as delay } from 'node:timers/promises'
 import { expect, onTestFinished, test } from 'vitest'
 import { useSandbox } from '../support/sandbox.ts'
 
@@ -152,4 +154,49 @@ test.each([
   [{}, null],
 ])('the headers %j ask to wait %d ms', (headers, expected) => {
   expect(retryAfterMs(new Headers(Object.entries(headers)), NOW_MS)).toBe(expected)
+})
+
+/** Resolved with the next message of a diagnostics channel. */
+function once(name: string): Promise<void> {
+  return new Promise((resolve) => {
+    const hear = (): void => {
+      unsubscribe(name, hear)
+      resolve()
+    }
+    subscribe(name, hear)
+  })
+}
+
+test('a connection serves the next request when the stream ends a moment after its answer', async () => {
+  let connections = 0
+  const server = createServer((request, response) => {
+    request.resume()
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const choices = [{ index: 0, delta: { content: 'Yes.' }, finish_reason: 'stop' }]
+    response.write(`data: ${JSON.stringify({ id: '1', choices })}\n\ndata: [DONE]\n\n`)
+    void delay(20).then(() => response.end())
+  })
+  server.on('connection', () => (connections += 1))
+  const provider = providerAt(await listen(server))
+  const ids = ['call:1', 'call:2', 'call:3', 'call:4', 'call:5', 'call:6']
+  for (const clientRequestId of ids) {
+    const isOver = once('undici:request:trailers')
+    expect(await provider.chat(ask({ clientRequestId }))).toMatchObject({ outcome: 'answered' })
+    await isOver
+  }
+  // One that is just being freed when the next request comes may leave that to another.
+  expect(connections).toBeLessThan(ids.length)
+})
+
+test('an upstream that does not end its stream after the answer is left', async () => {
+  const closed = Promise.withResolvers<void>()
+  const server = createServer((request, response) => {
+    request.resume()
+    response.on('close', () => closed.resolve())
+    response.writeHead(200, { 'content-type': 'text/event-stream' })
+    const choices = [{ index: 0, delta: { content: 'Yes.' }, finish_reason: 'stop' }]
+    response.write(`data: ${JSON.stringify({ id: '1', choices })}\n\ndata: [DONE]\n\n`)
+  })
+  expect(await providerAt(await listen(server)).chat(ask())).toMatchObject({ outcome: 'answered' })
+  await closed.promise
 })
