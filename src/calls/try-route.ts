@@ -57,7 +57,7 @@ export async function tryRoute(
   const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
   invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
   const tokens = candidate.prompt.tokens + outputOn(candidate, execution.request.body)
-  const taken = await engine.routes.take(candidate.route, tokens, waitSignal(execution))
+  const taken = await patiently(execution, (signal) => engine.routes.take(candidate.route, tokens, signal))
   if (!taken.ok) {
     execution.closed.set(candidate.route.name, engine.nowMs() + taken.waitMs)
     return { kind: place.opens ? 'known' : 'look' }
@@ -93,8 +93,10 @@ async function tryWith(
     opens: place.opens,
   }
   const pocket = { projectId: request.scope.projectId, accountId: candidate.pocket.accountId }
-  const until = { signal: waitSignal(execution), deadlineMs: request.deadlineMs - RETURN_MARGIN_MS }
-  const answer = await reservePatiently(engine, { pocket, item }, until)
+  const deadlineMs = request.deadlineMs - RETURN_MARGIN_MS
+  const answer = await patiently(execution, (signal) =>
+    reservePatiently(engine, { pocket, item }, { signal, deadlineMs }),
+  )
   if (answer.verdict === 'granted') return perform(execution, { key, pocket, plan, held: amount }, ticket)
   return refused(execution, answer)
 }
@@ -203,7 +205,24 @@ async function answeredNow(
   return { kind: 'answered', callId: call.id, answerId, answer }
 }
 
-function waitSignal({ engine, request }: Execution): AbortSignal {
-  const left = request.deadlineMs - RETURN_MARGIN_MS - engine.nowMs()
-  return AbortSignal.any([request.signal, AbortSignal.timeout(Math.max(1, Math.min(MAX_WAIT_MS, left)))])
+/**
+ * Waits for something at most so long, and only while the caller is there. The timer and listener end with the wait:
+ * `AbortSignal.timeout` would live on until it fires.
+ */
+async function patiently<Result>(
+  { engine, request }: Execution,
+  wait: (signal: AbortSignal) => Promise<Result>,
+): Promise<Result> {
+  const controller = new AbortController()
+  const giveUp = () => controller.abort()
+  const leftMs = request.deadlineMs - RETURN_MARGIN_MS - engine.nowMs()
+  const timer = setTimeout(giveUp, Math.max(1, Math.min(MAX_WAIT_MS, leftMs)))
+  request.signal.addEventListener('abort', giveUp, { once: true })
+  if (request.signal.aborted) giveUp()
+  try {
+    return await wait(controller.signal)
+  } finally {
+    clearTimeout(timer)
+    request.signal.removeEventListener('abort', giveUp)
+  }
 }

@@ -1,4 +1,17 @@
-import { createHash, randomBytes } from 'node:crypto'
+import { hash, randomFillSync } from 'node:crypto'
+
+/** Random bytes are drawn for many ids at once: drawing costs more than an id does. */
+const drawn = Buffer.alloc(4_096)
+let drawnUpTo = drawn.length
+
+function randomBytes(count: number): Buffer {
+  if (drawnUpTo + count > drawn.length) {
+    randomFillSync(drawn)
+    drawnUpTo = 0
+  }
+  drawnUpTo += count
+  return Buffer.from(drawn.subarray(drawnUpTo - count, drawnUpTo))
+}
 
 /** A new UUIDv7 (RFC 9562): time first, so that index pages stay hot. */
 export function newId(nowMs: number): string {
@@ -12,15 +25,13 @@ export function newId(nowMs: number): string {
  * parts. The same parts give the same id, so a repeated write meets its own row.
  */
 export function deriveId(anchor: string, ...parts: readonly string[]): string {
-  const digest = createHash('sha256')
-    .update([anchor, ...parts].map((part) => `${part.length}:${part}`).join(''))
-    .digest()
+  const digest = sha256([anchor, ...parts].map((part) => `${part.length}:${part}`).join(''))
   const bytes = Buffer.concat([Buffer.from(anchor.replaceAll('-', ''), 'hex').subarray(0, 6), digest.subarray(0, 10)])
   return format(bytes, 0x80)
 }
 
 export function sha256(text: string): Buffer {
-  return createHash('sha256').update(text).digest()
+  return hash('sha256', text, 'buffer')
 }
 
 function format(bytes: Buffer, version: number): string {
