@@ -11,6 +11,7 @@ import type { RunFacts } from '#db/run.ts'
 import { parseObject } from '#domain/json-answer.ts'
 import { fillTemplate } from '#domain/row-template.ts'
 import { spendingOf, toChatResult } from './chat.ts'
+import type { InTurn } from '#calls/places.ts'
 import { loadContents } from './prompt-contents.ts'
 import { renderMessages } from './render.ts'
 
@@ -46,12 +47,8 @@ export async function prepareAsking(
   return { engine, ...asking, contentOf, check: ask.schema && jsonSchemaCheck(ask.schema.schema) }
 }
 
-/**
- * One row, one call under its own path. Whatever becomes of it is an outcome, unless it stops the run.
- *
- * @param onReceived told as soon as the provider has answered
- */
-export async function askRow(asking: Asking, { number, row }: NumberedRow, onReceived: () => void): Promise<AskedRow> {
+/** One row, one call under its own path. Whatever becomes of it is an outcome, unless it stops the run. */
+export async function askRow(asking: Asking, { number, row }: NumberedRow, inTurn?: InTurn): Promise<AskedRow> {
   const { engine, facts, map, request, signal } = asking
   const body = bodyFor(asking, row)
   if (!body.ok) {
@@ -66,7 +63,7 @@ export async function askRow(asking: Asking, { number, row }: NumberedRow, onRec
     body: body.body,
     signal,
     deadlineMs: engine.nowMs() + CALL_TIMEOUT_MS,
-    onReceived,
+    inTurn,
   }
   return outcomeOf(asking, number, await executeCall(engine, call))
 }

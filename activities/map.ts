@@ -15,12 +15,11 @@ import { unknownPlaceholders } from '#domain/row-template.ts'
 import { asActivity, workerShutdown } from './failure.ts'
 import { withHeartbeat } from './heartbeat.ts'
 import { askRow, withoutAnswers, prepareAsking, type Asking, type AskedRow, type RowStop } from './map-row.ts'
+import { createPlaces, type InTurn } from '#calls/places.ts'
 import { createRowRecorder, type RowRecorder } from './map-recorder.ts'
 
 /** After so long it begins no row more: with the longest call, it is over before the activity's timeout of 15 minutes. */
 const TAKE_ROWS_MS = 5 * 60_000
-/** Rows that are held, at the provider or being settled, for each that may be at the provider. */
-const OPEN_PER_PLACE = 2
 
 interface MapDependencies {
   /** The process's one call engine. */
@@ -111,42 +110,21 @@ async function mapRows(
   return { ...batch.counts, left, ...(left > 0 && batch.stop && { stopped: batch.stop }) }
 }
 
-/**
- * What one row does stops no other; what stops the run lets those that have begun finish. A row leaves its place at the
- * provider when it is answered: the next one begins while that answer is settled.
- */
+/** What one row does stops no other; what stops the run lets those that have begun finish. */
 async function askAll(batch: Batch, rows: readonly NumberedRow[]): Promise<void> {
-  const queue = rows.values()
-  const open = new Set<Promise<void>>()
-  const mostOpen = OPEN_PER_PLACE * batch.concurrency
-  async function lane(): Promise<void> {
-    while (mayBegin(batch)) {
-      const next = queue.next()
-      if (next.done) return
-      await untilReceived(batch, next.value, open)
-      while (open.size >= mostOpen) await Promise.race(open)
-    }
-  }
-  await Promise.all(Array.from({ length: Math.max(1, Math.min(batch.concurrency, rows.length)) }, lane))
-  await Promise.all(open)
+  const places = createPlaces(batch.concurrency)
+  await Promise.all(rows.map((row) => places.run((inTurn) => ask(batch, row, inTurn))))
   await batch.recorder.flush()
   if (batch.failure) throw batch.failure.error
 }
 
-/** Begins a row, and returns when its provider has answered, or when it is over. Until then it is among the open ones. */
-function untilReceived(batch: Batch, row: NumberedRow, open: Set<Promise<void>>): Promise<void> {
-  const received = Promise.withResolvers<void>()
-  const work = askRow(batch.asking, row, received.resolve)
-    .then((asked) => take(batch, asked))
-    .catch((error: unknown) => {
-      batch.failure ??= { error }
-    })
-    .finally(() => {
-      open.delete(work)
-      received.resolve()
-    })
-  open.add(work)
-  return received.promise
+async function ask(batch: Batch, row: NumberedRow, inTurn: InTurn): Promise<void> {
+  if (!mayBegin(batch)) return
+  try {
+    take(batch, await askRow(batch.asking, row, inTurn))
+  } catch (error) {
+    batch.failure ??= { error }
+  }
 }
 
 function mayBegin({ deps, asking, stop, failure, takeUntilMs }: Batch): boolean {

@@ -50,7 +50,6 @@ export interface Performed {
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
 export async function performAttempt(engine: Engine, request: CallRequest, granted: Ticketed): Promise<Performed> {
   const seen = await send(engine, request, granted)
-  if (seen.outcome === 'answered') request.onReceived?.()
   const result = afterDrain(seen, request.signal)
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
   tellRoute(granted, seen, item)
@@ -130,36 +129,43 @@ async function settleBySize({ db, queue }: Engine, pocket: PocketKey, item: Sett
   return (await (isLarge ? settle(db, pocket, { item, mode: 'owner' }) : queue.settle(pocket, item))).verdict
 }
 
+/** Whoever waits for a turn is watched too: a gate that closes meanwhile must be seen before anything is sent. */
 async function send(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<ProviderResult> {
-  const { plan, key } = granted
-  const provider = engine.providers.get(plan.provider)
-  if (!provider) return notSent(`no provider is called ${plan.provider} in this process`)
-  const { body } = request
   const watch = engine.gates.watch(request.envelopeId)
+  const signal = AbortSignal.any([request.signal, watch.signal])
+  const go = (): Promise<ProviderResult> => dispatch(engine, { ...request, signal }, granted)
   try {
-    if (!engine.instance.isFresh()) return notSent('the lease of this process ran out before the request was sent')
-    const sending = {
-      upstreamModel: plan.upstreamModel,
-      clientRequestId: `${key.callId}:${key.number}`,
-      timeoutMs: Math.max(1, Math.min(plan.timeoutMs, request.deadlineMs - engine.nowMs())),
-      signal: AbortSignal.any([request.signal, watch.signal]),
-    }
-    if (isEmbedding(body)) {
-      if (!provider.embed) return notSent(`${plan.provider} has no embeddings`)
-      return await provider.embed({ ...sending, body })
-    }
-    return await provider.chat({
-      ...sending,
-      body,
-      maxOutputTokens: plan.maxOutputTokens,
-      streaming: plan.streaming ?? true,
-      firstByteTimeoutMs: plan.firstByteTimeoutMs,
-      onDelta: request.onDelta,
-      onRequestId: provider.lookUp && ((id) => noteRequestId(engine, granted, id)),
-    })
+    return await (request.inTurn ? request.inTurn(go) : go())
   } finally {
     watch.release()
   }
+}
+
+async function dispatch(engine: Engine, request: CallRequest, granted: GrantedAttempt): Promise<ProviderResult> {
+  const { plan, key } = granted
+  const { body, signal } = request
+  const provider = engine.providers.get(plan.provider)
+  if (!provider) return notSent(`no provider is called ${plan.provider} in this process`)
+  if (!engine.instance.isFresh()) return notSent('the lease of this process ran out before the request was sent')
+  const sending = {
+    upstreamModel: plan.upstreamModel,
+    clientRequestId: `${key.callId}:${key.number}`,
+    timeoutMs: Math.max(1, Math.min(plan.timeoutMs, request.deadlineMs - engine.nowMs())),
+    signal,
+  }
+  if (isEmbedding(body)) {
+    if (!provider.embed) return notSent(`${plan.provider} has no embeddings`)
+    return provider.embed({ ...sending, body })
+  }
+  return provider.chat({
+    ...sending,
+    body,
+    maxOutputTokens: plan.maxOutputTokens,
+    streaming: plan.streaming ?? true,
+    firstByteTimeoutMs: plan.firstByteTimeoutMs,
+    onDelta: request.onDelta,
+    onRequestId: provider.lookUp && ((id) => noteRequestId(engine, granted, id)),
+  })
 }
 
 /** Where the provider can tell later: should this process die, whoever finds the attempt can ask. */

@@ -3,6 +3,7 @@ import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
+import type { InTurn } from './places.ts'
 
 /** What an attempt was granted: in nano of its pocket's currency. */
 export interface HeldMoney {
@@ -45,8 +46,8 @@ export interface CallRequest {
   readonly onDelta?: ((delta: AnswerDelta) => void) | undefined
   /** Told what an attempt holds, and on which route, before it is sent. */
   readonly onHeld?: ((held: HeldMoney) => void) | undefined
-  /** Told that the provider has answered, before that is settled: it may be asked something else meanwhile. */
-  readonly onReceived?: (() => void) | undefined
+  /** Sends an attempt that is held when there is a place for it: while it waits there, others may be held and settled. */
+  readonly inTurn?: InTurn | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */

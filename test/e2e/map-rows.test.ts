@@ -95,7 +95,8 @@ test(
     const countOf = (outcome: string): number => attempts.filter((attempt) => attempt.outcome === outcome).length
     const begun = [...(await world.providerAnswers()).values()].reduce((sum, times) => sum + times, 0)
     expect(countOf('answered')).toBe(ROWS)
-    expect(countOf('lost')).toBeLessThanOrEqual(32)
+    // Those at the provider, held for a place there, or being settled.
+    expect(countOf('lost')).toBeLessThanOrEqual(64)
     // One that was cut as the worker was killed is lost to us.
     const cut = Math.ceil(slips.length / faults.length)
     expect(countOf('cut_stream')).toBeLessThanOrEqual(cut)
@@ -180,12 +181,13 @@ test('a cancel in the middle aborts what is in flight, begins nothing more, and 
   const lines = Array.from({ length: 500 }, (_, index) => `Row ${index} ${index % 125 < 10 ? 'ends' : 'is endless'}.`)
   const datasetId = await world.upload(`text\n${lines.join('\n')}`)
   const runId = await world.startMap({ datasetId, prompt: PROMPT, concurrency: 16 })
-  // Four batches of 125 rows: ten rows of each end, four hang.
+  // Four batches of 125 rows: ten rows of each end, four hang, and a few are held for when there is a place.
   const isBusy = async () => {
     const attempts = await attemptsOf(world, runId)
-    return attempts.length === 56 && attempts.filter(({ state }) => state === 'sent').length === 16
+    const answered = attempts.filter(({ outcome }) => outcome === 'answered').length
+    return answered === 40 && (await world.sandbox.readLog()).length === 56
   }
-  await pollUntil(isBusy, { what: 'all lanes are at endless rows', deadlineMs: 30_000 })
+  await pollUntil(isBusy, { what: 'all places are taken by endless rows', deadlineMs: 30_000 })
   await world.cancel(runId)
   const run = await pollUntil(
     async () => {
@@ -196,10 +198,15 @@ test('a cancel in the middle aborts what is in flight, begins nothing more, and 
   )
   const attempts = await attemptsOf(world, runId)
   expect(run).toMatchObject({ reason: 'cancelled', output: { rows: 500, failed: 0 } })
-  expect(attempts.filter(({ outcome }) => outcome === 'aborted')).toHaveLength(16)
+  const aborted = attempts.length - 40
+  expect(attempts.filter(({ outcome }) => outcome === 'aborted')).toHaveLength(aborted)
+  expect(aborted).toBeLessThanOrEqual(32)
+  expect(await world.sandbox.readLog()).toHaveLength(56)
   const rows = await world.rowsOf(runId)
-  expect(rows.filter(({ outcome }) => outcome === 'open')).toHaveLength(16)
-  expect(run.output).toMatchObject({ answered: rows.length - 16 })
+  // Those that were about to begin when the gate closed may have a call, but no attempt.
+  expect(rows.filter(({ outcome }) => outcome === 'open').length).toBeGreaterThanOrEqual(aborted)
+  expect(rows.filter(({ outcome }) => outcome === 'answered')).toHaveLength(40)
+  expect(run.output).toMatchObject({ answered: 40 })
   await expectBooksInOrder(world, runId)
   await world.keepHistory(runId, 'map-cancelled')
 })

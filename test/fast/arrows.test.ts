@@ -50,7 +50,7 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
   },
   'src/calls': {
     folders: ['src/domain', 'src/contracts', 'src/db', 'src/providers'],
-    packages: ['gpt-tokenizer', 'lru-cache', 'node'],
+    packages: ['gpt-tokenizer', 'lru-cache', 'p-limit', 'node'],
     types: ['kysely'],
     why: 'queries are functions of src/db, configuration is an argument',
   },

@@ -29,7 +29,7 @@ test('a row whose record died with its worker is not asked again by another mode
   const { open } = await rowsStanding(world.db, world.scope, { map, range: request })
   const [first] = open
   invariant(first, 'there are rows')
-  expect(await askRow(before, first, () => {})).toMatchObject({ outcome: { number: 1, outcome: 'answered' } })
+  expect(await askRow(before, first)).toMatchObject({ outcome: { number: 1, outcome: 'answered' } })
   expect((await withoutAnswers(before, open)).rows).toHaveLength(3)
   const downgraded = await prepareAsking(engine, { facts, map, request: { ...request, downgraded: true }, signal })
   const { rows, found } = await withoutAnswers(downgraded, open)
