@@ -1,5 +1,5 @@
 import { defineConfig } from 'vitest/config'
-import { INTEGRATION_WORKERS } from './test/support/workers.ts'
+import { E2E_WORKERS, INTEGRATION_WORKERS } from './test/support/workers.ts'
 
 /**
  * The suites differ in what they need: `fast` nothing, `local` starts and kills services of its own, `integration` a
@@ -43,7 +43,7 @@ export default defineConfig({
           globalSetup: ['test/support/global-setup.ts'],
           testTimeout: 120_000,
           hookTimeout: 120_000,
-          fileParallelism: false,
+          maxWorkers: E2E_WORKERS,
           sequence: { groupOrder: 3 },
         },
       },

@@ -21,6 +21,8 @@ const MAX_ACTIVITIES = 64
  * there is little to do, more with the load.
  */
 const POLLERS = { type: 'autoscaling', initial: 1, minimum: 1, maximum: 20 } as const
+/** A workflow whose worker was killed is offered to the others after so long; Temporal's own default is ten seconds. */
+const STICKY_TIMEOUT_MS = 5_000
 /** After the drain, aborted calls are settled and reported; beyond this the process ends as if it were killed. */
 const SETTLE_TIMEOUT_MS = 10_000
 
@@ -95,6 +97,7 @@ export function tuningOf({ worker: { drainTimeoutMs } }: Pick<Config, 'worker'>)
     maxConcurrentActivityTaskExecutions: MAX_ACTIVITIES,
     activityTaskPollerBehavior: POLLERS,
     workflowTaskPollerBehavior: POLLERS,
+    stickyQueueScheduleToStartTimeout: STICKY_TIMEOUT_MS,
     shutdownGraceTime: drainTimeoutMs,
     shutdownForceTime: drainTimeoutMs + SETTLE_TIMEOUT_MS,
   } satisfies Partial<Tuning>

@@ -22,7 +22,7 @@ interface Work {
   inputs(side: Side, repetition: string): Promise<readonly object[]>
 }
 
-const USUAL: Amounts = { repetitions: 7, workflows: 16, steps: 20, rows: 800 }
+const USUAL: Amounts = { repetitions: 7, workflows: 16, steps: 20, rows: 1_600 }
 const QUICK: Amounts = { repetitions: 1, workflows: 4, steps: 3, rows: 40 }
 const FULL: Amounts = { repetitions: 7, workflows: 50, steps: 20, rows: 2_000 }
 const MAP_CONCURRENCY = 32

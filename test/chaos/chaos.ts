@@ -1,6 +1,4 @@
-import { Connection, WorkflowClient } from '@temporalio/client'
 import { connectDatabase } from '#db/database.ts'
-import { pollUntil } from '../support/poll.ts'
 import { seeded } from '../support/seeded.ts'
 import {
   type Aftermath,
@@ -22,6 +20,7 @@ import { awaitEnds, type RunEnd, type Runs, startRuns } from './runs.ts'
 import { storm } from './storm.ts'
 import { makeTenant } from './tenant.ts'
 import { startTopology, type TemporalKind, type Topology } from './topology.ts'
+import { connectWorkflows, type Workflows } from './workflows.ts'
 
 export interface ChaosOptions {
   readonly folder: string
@@ -39,8 +38,6 @@ export interface ChaosResult {
 
 /** Streams end with their runs; a while after that nothing comes any more. */
 const STREAMS_DEADLINE_MS = 30_000
-/** What is over tells Temporal last. */
-const WORKFLOWS_DEADLINE_MS = 120_000
 
 /** Starts everything, lets runs proceed through a storm of kills, and looks at what is left. */
 export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
@@ -48,25 +45,33 @@ export async function runChaos(options: ChaosOptions): Promise<ChaosResult> {
   say('starting Postgres, Temporal, the provider, the API and two workers')
   const topology = await startTopology(options)
   const over = new AbortController()
+  const workflows = await connectWorkflows(topology.temporalAddress)
   try {
-    const { runs, kills } = await weather(topology, options, over.signal)
+    const { runs, kills } = await weather({ topology, workflows, options }, over.signal)
     say(`the storm is over after ${kills.length} kills; waiting until every run is`)
     await Promise.all(topology.parts.map((part) => part.up()))
     const states = await awaitEnds(runs, isOver)
     if ([...states.values()].every(({ state }) => isOver(state))) await runs.owners
     for (const { state, detail } of states.values()) if (state === 'failed') say(`a run failed: ${detail}`)
     await awaitStreams(runs)
-    return { kills, claims: await examine({ topology, options, runs, kills, states }) }
+    return { kills, claims: await examine({ topology, workflows, options, runs, kills, states }) }
   } finally {
     over.abort()
+    await workflows.close()
     await topology.stop()
   }
 }
 
-async function weather(topology: Topology, options: ChaosOptions, signal: AbortSignal) {
+interface Stage {
+  readonly topology: Topology
+  readonly workflows: Workflows
+  readonly options: ChaosOptions
+}
+
+async function weather({ topology, workflows, options }: Stage, signal: AbortSignal) {
   const { durationMs, say } = options
   const tenant = await makeTenant(topology.apiUrl, topology.operatorKey)
-  const place = { apiUrl: topology.apiUrl, tenant, count: options.runs, durationMs, say, signal }
+  const place = { apiUrl: topology.apiUrl, workflows, tenant, count: options.runs, durationMs, say, signal }
   const [runs, kills] = await Promise.all([
     startRuns({ ...place, random: seeded(options.seed) }),
     storm({
@@ -86,15 +91,13 @@ async function awaitStreams({ followers }: Runs): Promise<void> {
   await Promise.race([Promise.all(followers.map(({ done }) => done)), late])
 }
 
-interface Scene {
-  readonly topology: Topology
-  readonly options: ChaosOptions
+interface Scene extends Stage {
   readonly runs: Runs
   readonly kills: readonly Kill[]
   readonly states: ReadonlyMap<string, RunEnd>
 }
 
-async function examine({ topology, options, runs, kills, states }: Scene): Promise<readonly Claim[]> {
+async function examine({ topology, workflows, options, runs, kills, states }: Scene): Promise<readonly Claim[]> {
   const db = connectDatabase({ url: topology.databaseUrl, maxConnections: 2, patience: 'unlimited' })
   try {
     const requests = await readRequests(topology.requestLog)
@@ -109,32 +112,11 @@ async function examine({ topology, options, runs, kills, states }: Scene): Promi
       ...(await reportsRight(aftermath)),
       ...(await verified(topology.databaseUrl, options.folder)),
       await eventsHeardOnce(aftermath, runs.followers),
-      await workflowsOver(topology.temporalAddress),
+      await workflows.over(),
       endedOnlyWhenKilled(topology.parts, kills),
     ]
   } finally {
     await db.destroy()
-  }
-}
-
-/** Temporal's own list follows a moment later. */
-async function workflowsOver(address: string): Promise<Claim> {
-  const connection = await Connection.connect({ address })
-  try {
-    const client = new WorkflowClient({ connection })
-    const count = async (query: string) => (await client.count(query)).count
-    const running = await pollUntil(
-      async () => ((await count('ExecutionStatus = "Running"')) === 0 ? { left: 0 } : undefined),
-      { what: 'no workflow runs', deadlineMs: WORKFLOWS_DEADLINE_MS, intervalMs: 500 },
-    ).catch(async () => ({ left: await count('ExecutionStatus = "Running"') }))
-    const all = await count('')
-    return {
-      claim: 'no workflow is left in Temporal',
-      numbers: `${all} workflows, ${running.left} running`,
-      ok: running.left === 0 && all > 0,
-    }
-  } finally {
-    await connection.close()
   }
 }
 

@@ -1,4 +1,4 @@
-import { attend, cancelAfter, forkOnceOver, pauseForAWhile, type RunOwner } from './run-owners.ts'
+import { againOnceOver, attend, cancelAfter, pauseForAWhile, terminateAfter, type RunOwner } from './run-owners.ts'
 
 /** What a run is made of here. */
 export interface Place {
@@ -42,7 +42,7 @@ export const RUN_KINDS: readonly RunKind[] = [
   },
   {
     name: 'topped up',
-    count: 2,
+    count: 1,
     request: (place) => research(place, '0.003', { onExhausted: 'pause' }),
     owner: attend({ topUp: '0.003' }),
   },
@@ -104,7 +104,7 @@ export const RUN_KINDS: readonly RunKind[] = [
   },
   {
     name: 'repeats nothing unasked',
-    count: 2,
+    count: 1,
     request: (place) => research(place, AMPLE, { onExhausted: 'cancel', mayRepeat: 0 }),
     owner: attend({ answer: 'repeat' }),
   },
@@ -112,7 +112,19 @@ export const RUN_KINDS: readonly RunKind[] = [
     name: 'forked once it is over',
     count: 1,
     request: (place) => research(place, AMPLE, { onExhausted: 'cancel', ...UNFAIR }),
-    owner: forkOnceOver,
+    owner: againOnceOver('fork'),
+  },
+  {
+    name: 'done anew once it is over',
+    count: 1,
+    request: (place) => research(place, AMPLE, { onExhausted: 'cancel', ...UNFAIR }),
+    owner: againOnceOver('rerun'),
+  },
+  {
+    name: 'terminated in Temporal',
+    count: 1,
+    request: (place) => research(place, AMPLE, { onExhausted: 'pause' }),
+    owner: terminateAfter({ withinMs: 9_000 }),
   },
   {
     name: 'rows',

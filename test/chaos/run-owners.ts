@@ -11,6 +11,8 @@ export interface LiveRun {
   readonly random: (below: number) => number
   /** How much of the storm is over, from 0 to 1. */
   readonly progress: () => number
+  /** Ends its workflow from outside, as an operator can in Temporal's own page. */
+  readonly terminate: () => Promise<void>
   /** Another run came of it. */
   readonly began: (id: string) => void
 }
@@ -69,11 +71,21 @@ export function pauseForAWhile(choice: { readonly withinMs: number; readonly for
   }
 }
 
-/** Has all answers used again that are stored. */
-export async function forkOnceOver(live: LiveRun): Promise<void> {
-  while (!isTerminal((await live.client.get(`/runs/${live.id}`, runSchema)).state)) await delay(POLL_MS)
-  const fork = await live.client.post(`/runs/${live.id}/fork`, { schema: runSchema, idempotencyKey: `${live.id}-fork` })
-  live.began(fork.id)
+/** Terminates its workflow: nobody tells the run, and it must be closed all the same. */
+export function terminateAfter(choice: { readonly withinMs: number }): RunOwner {
+  return async (live) => {
+    await delay(1_000 + live.random(choice.withinMs))
+    await live.terminate()
+  }
+}
+
+/** Has all answers used again that are stored (`fork`), or has everything asked anew (`rerun`). */
+export function againOnceOver(action: 'fork' | 'rerun'): RunOwner {
+  return async ({ id, client, began }) => {
+    while (!isTerminal((await client.get(`/runs/${id}`, runSchema)).state)) await delay(POLL_MS)
+    const next = await client.post(`/runs/${id}/${action}`, { schema: runSchema, idempotencyKey: `${id}-${action}` })
+    began(next.id)
+  }
 }
 
 /** Asks for something once, however often it has to be sent. */

@@ -5,6 +5,7 @@ import { PatientClient } from './client.ts'
 import { Follower } from './follower.ts'
 import { RUN_KINDS, type RunKind } from './run-kinds.ts'
 import type { Tenant } from './tenant.ts'
+import type { Workflows } from './workflows.ts'
 
 const QUESTIONS = [
   'How does a run end when its money is used up?',
@@ -24,6 +25,7 @@ const END_DEADLINE_MS = 600_000
 
 export interface RunsOptions {
   readonly apiUrl: string
+  readonly workflows: Workflows
   readonly tenant: Tenant
   readonly count: number
   readonly durationMs: number
@@ -52,7 +54,7 @@ export interface Runs {
 
 /** Begins to start runs, spread over the storm; the first of each kind is followed. Answers when all are started. */
 export async function startRuns(options: RunsOptions): Promise<Runs> {
-  const { apiUrl, tenant, count, durationMs, random, say, signal } = options
+  const { apiUrl, workflows, tenant, count, durationMs, random, say, signal } = options
   const api = new ApiClient(apiUrl, tenant.key)
   const client = new PatientClient(api)
   const beganMs = performance.now()
@@ -74,7 +76,8 @@ export async function startRuns(options: RunsOptions): Promise<Runs> {
       started.push({ id: other, kind: `of ${kind.name}` })
       followers.push(new Follower(api, other, signal))
     }
-    owners.push(kind.owner({ id, client, random, progress, began }))
+    const terminate = (): Promise<void> => workflows.terminate(id)
+    owners.push(kind.owner({ id, client, random, progress, terminate, began }))
   }
   await Promise.all(ordered(count, random).map(start))
   const waits = { count: owners.length }

@@ -8,7 +8,7 @@ import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
 import { ensureTemporal, startTemporal } from '#local/temporal.ts'
 import { makeScratchFolder } from './scratch-folder.ts'
-import { INTEGRATION_WORKERS } from './workers.ts'
+import { E2E_WORKERS, INTEGRATION_WORKERS } from './workers.ts'
 
 /** A cluster that the global setup started, of those of `inject('postgres')`. */
 export interface PostgresService {
@@ -48,7 +48,7 @@ export async function setup(project: TestProject): Promise<Stop> {
   const stops: Stop[] = []
   const provided = project.vitest.getRootProject().getProvidedContext()
   if (!('postgres' in provided)) {
-    const count = project.name === 'integration' ? INTEGRATION_WORKERS : 1
+    const count = project.name === 'long' ? 1 : Math.max(INTEGRATION_WORKERS, E2E_WORKERS)
     const servers = await Promise.all(Array.from({ length: count }, () => startTestPostgres()))
     project.vitest.provide(
       'postgres',

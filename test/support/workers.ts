@@ -1,2 +1,3 @@
-/** Files of the integration suite at the same time, each with a cluster to itself. */
+/** Files of a suite at the same time, each with a cluster to itself. */
 export const INTEGRATION_WORKERS = 2
+export const E2E_WORKERS = 2
