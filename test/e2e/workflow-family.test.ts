@@ -146,6 +146,22 @@ test('a child without money waits for the top-up of the tree, and goes on where 
   await expectClean(world)
 })
 
+test('children that share the last money pause one after the other, and wait for none of them', async () => {
+  const world = await createWorkflowWorld([])
+  await world.startWorker()
+  const runId = await world.startAgent('family', { children: 4, steps: 6, generations: 2 }, { direct: '0.0008' })
+  const paused = async () => {
+    const rows = await world.db.selectFrom('run').select(['state', 'reason']).where('agent', '=', 'steps').execute()
+    return rows.length === 16 && rows.every(({ state }) => state !== 'running' && state !== 'queued') && rows
+  }
+  const rows = await pollUntil(paused, { what: 'nobody waits for money that nobody spends', deadlineMs: 60_000 })
+  expect(new Set(rows.map(({ state, reason }) => `${state} ${reason}`))).toContain('paused money_exhausted')
+  await world.topUp(runId, '0.5')
+  expect(await world.until(runId, ['completed', 'failed'])).toMatchObject({ state: 'completed' })
+  expect([...(await world.providerAnswers()).values()]).toEqual(Array.from({ length: 96 }, () => 1))
+  await expectClean(world)
+})
+
 function endsOf(output: unknown): readonly object[] {
   if (typeof output !== 'object' || output === null || !('ends' in output) || !Array.isArray(output.ends)) return []
   return output.ends
