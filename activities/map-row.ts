@@ -20,11 +20,13 @@ const CALL_TIMEOUT_MS = 9 * 60_000
 const MAX_DETAIL_LENGTH = 500
 
 /** Why no further row begins. */
-export type RowStop = NonNullable<MapRowsResult['stopped']>
+export type RowStop = Exclude<NonNullable<MapRowsResult['stopped']>, { kind: 'away' }>
 
 export interface AskedRow {
   readonly outcome?: RowOutcome | undefined
   readonly stop?: RowStop | undefined
+  /** Its provider was away, and nothing was executed. */
+  readonly isAway?: true
 }
 
 /** What all rows of a batch are asked with. */
@@ -119,6 +121,7 @@ function outcomeOf(asking: Asking, number: number, result: CallResult): AskedRow
   const { callId } = result
   const open: RowOutcome = { number, outcome: 'open', callId }
   if (result.kind === 'answered') return { outcome: answeredRow(asking, { ...result, number }) }
+  if (result.kind === 'failed' && result.isPassing && asking.request.waits) return { outcome: open, isAway: true }
   if (result.kind === 'failed' && result.reason !== 'aborted') {
     return { outcome: failedRow({ number, callId, reason: result.reason, detail: result.detail }) }
   }

@@ -72,6 +72,8 @@ interface Batch {
   readonly progress: { done: number }
   readonly takeUntilMs: number
   readonly counts: { answered: number; failed: number }
+  /** Rows that found their provider away, and how many of them since it was last heard of. */
+  readonly away: { rows: number; inARow: number }
   stop: RowStop | undefined
   failure: { readonly error: unknown } | undefined
 }
@@ -97,6 +99,7 @@ async function mapRows(
     progress,
     takeUntilMs: engine.nowMs() + TAKE_ROWS_MS,
     counts: { answered, failed },
+    away: { rows: 0, inARow: 0 },
     stop: undefined,
     failure: undefined,
   }
@@ -107,7 +110,8 @@ async function mapRows(
   const left = answered + failed + open.length - batch.counts.answered - batch.counts.failed
   const isHandedOver = signal.reason instanceof Draining || (deps.isEnding() && !batch.stop)
   if (left > 0 && isHandedOver) throw workerShutdown()
-  return { ...batch.counts, left, ...(left > 0 && batch.stop && { stopped: batch.stop }) }
+  const stopped = batch.stop ?? (batch.away.rows > 0 ? ({ kind: 'away' } as const) : undefined)
+  return { ...batch.counts, left, ...(left > 0 && stopped && { stopped }) }
 }
 
 /** What one row does stops no other; what stops the run lets those that have begun finish. */
@@ -127,12 +131,16 @@ async function ask(batch: Batch, row: NumberedRow, inTurn: InTurn): Promise<void
   }
 }
 
-function mayBegin({ deps, asking, stop, failure, takeUntilMs }: Batch): boolean {
+function mayBegin({ deps, asking, concurrency, away, stop, failure, takeUntilMs }: Batch): boolean {
   if (stop || failure || asking.signal.aborted || deps.isEnding()) return false
+  // As many as are asked at once, and not one of them was heard: the others would only find the same.
+  if (away.inARow >= concurrency) return false
   return deps.engine.nowMs() < takeUntilMs
 }
 
-function take(batch: Batch, { outcome, stop }: AskedRow): void {
+function take(batch: Batch, { outcome, stop, isAway }: AskedRow): void {
+  if (isAway) batch.away.rows += 1
+  batch.away.inARow = isAway ? batch.away.inARow + 1 : 0
   if (outcome) batch.recorder.add(outcome)
   if (outcome?.outcome === 'answered') batch.counts.answered += 1
   if (outcome?.outcome === 'failed') batch.counts.failed += 1

@@ -86,6 +86,9 @@ export interface MapRowsRequest extends Pick<ChatRequest, 'runId' | 'path' | 'do
   readonly to: number
   /** Most rows at once. */
   readonly concurrency: number
+  /** Rows whose provider is away are left, so that they may be asked `again`; without it, that is an error of the row. */
+  readonly waits?: true
+  readonly again?: true
 }
 
 /** Most rows of one activity: more are more work to look through again after a crash. */
@@ -96,7 +99,7 @@ export interface MapRowsResult {
   readonly answered: number
   readonly failed: number
   readonly left: number
-  readonly stopped?: Exclude<ChatResult, { kind: 'answered' | 'failed' }>
+  readonly stopped?: Exclude<ChatResult, { kind: 'answered' | 'failed' }> | { readonly kind: 'away' }
 }
 
 export interface ToolRequest {

@@ -1,11 +1,6 @@
-import { readReport } from '#db/report.ts'
-import { getRowMap } from '#db/row-map.ts'
-import { readRowResults } from '#db/row-result.ts'
-import { verifyLedger } from '#db/verify.ts'
-import { parseDecimal } from '#domain/money.ts'
 import { expect, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
-import { createMapWorld, type MapWorld } from './map-world.ts'
+import { attemptsOf, createMapWorld, expectBooksInOrder, type MapWorld } from './map-world.ts'
 import { startWorkerProcess } from './worker-process.ts'
 
 const PROMPT = 'Say what this is about.\n\n{{text}}'
@@ -15,14 +10,6 @@ const FOR_EVER_MS = 120_000
 /** Of so many rows `npm test` shows it; ten thousand take their time, and are asked for by PURSER_MAP_ROWS. */
 // oxlint-disable-next-line node/no-process-env -- a test that is made longer by hand
 const ROWS = Number(process.env['PURSER_MAP_ROWS'] ?? 600)
-
-async function attemptsOf({ db }: MapWorld, runId: string) {
-  return db
-    .selectFrom('attempt')
-    .select(['call_id', 'number', 'state', 'outcome'])
-    .where('run_id', '=', runId)
-    .execute()
-}
 
 async function callsOf({ db }: MapWorld, runId: string) {
   return db.selectFrom('call').select(['id', 'path', 'state']).where('run_id', '=', runId).execute()
@@ -36,23 +23,6 @@ async function doneOf({ db }: MapWorld, runId: string): Promise<number> {
     .where('outcome', '=', 'answered')
     .executeTakeFirstOrThrow()
   return Number(count)
-}
-
-/** The ledger is right, the run's money is home, and its rows cost what its report says. */
-async function expectBooksInOrder(world: MapWorld, runId: string): Promise<void> {
-  const { checks } = await verifyLedger(world.db)
-  expect(checks.filter((check) => !check.ok)).toEqual([])
-  const report = await readReport(world.db, world.scope, runId)
-  const map = await getRowMap(world.db, world.scope, { runId, path: 'rows' })
-  if (!map) throw new Error('the run has no map')
-  let cost = 0n
-  for await (const page of readRowResults(world.db, world.scope, map)) {
-    for (const row of page) for (const { amount } of row.cost) cost += amount
-  }
-  const spent = report?.totals.map(({ spent: { amount } }) => parseDecimal(amount)) ?? []
-  expect(cost).toBe(spent.reduce((sum, parsed) => sum + (parsed.ok ? parsed.nano : 0n), 0n))
-  expect(report?.envelope.gate).toBe('closed')
-  expect(new Set(report?.envelope.pockets.map(({ held }) => held.amount))).toEqual(new Set(['0.000000']))
 }
 
 test(

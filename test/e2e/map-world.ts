@@ -1,3 +1,9 @@
+import { readReport } from '#db/report.ts'
+import { getRowMap } from '#db/row-map.ts'
+import { readRowResults } from '#db/row-result.ts'
+import { verifyLedger } from '#db/verify.ts'
+import { parseDecimal } from '#domain/money.ts'
+import { expect } from 'vitest'
 import { storeDataset } from '#api/dataset-upload.ts'
 import { runRequestSchema } from '#contracts/api-run.ts'
 import { startRun } from '#db/run-start.ts'
@@ -62,4 +68,29 @@ export async function createMapWorld(): Promise<MapWorld> {
         .orderBy('number')
         .execute(),
   }
+}
+
+export async function attemptsOf({ db }: MapWorld, runId: string) {
+  return db
+    .selectFrom('attempt')
+    .select(['call_id', 'number', 'state', 'outcome'])
+    .where('run_id', '=', runId)
+    .execute()
+}
+
+/** The ledger is right, the run's money is home, and its rows cost what its report says. */
+export async function expectBooksInOrder(world: MapWorld, runId: string): Promise<void> {
+  const { checks } = await verifyLedger(world.db)
+  expect(checks.filter((check) => !check.ok)).toEqual([])
+  const report = await readReport(world.db, world.scope, runId)
+  const map = await getRowMap(world.db, world.scope, { runId, path: 'rows' })
+  if (!map) throw new Error('the run has no map')
+  let cost = 0n
+  for await (const page of readRowResults(world.db, world.scope, map)) {
+    for (const row of page) for (const { amount } of row.cost) cost += amount
+  }
+  const spent = report?.totals.map(({ spent: { amount } }) => parseDecimal(amount)) ?? []
+  expect(cost).toBe(spent.reduce((sum, parsed) => sum + (parsed.ok ? parsed.nano : 0n), 0n))
+  expect(report?.envelope.gate).toBe('closed')
+  expect(new Set(report?.envelope.pockets.map(({ held }) => held.amount))).toEqual(new Set(['0.000000']))
 }

@@ -35,29 +35,33 @@ const draft: fc.Arbitrary<Draft> = fc.record({
   balanceClass: fc.constantFrom('direct' as const, 'credit' as const),
 })
 
-test('long sequences of commands, replays and poisoned replays do what a model of plain arithmetic does', async () => {
-  const world = await createWorld()
-  const process = await startProcess(world.database.appUrl, 2)
-  const seed = Number.parseInt(world.scope.projectId.slice(-7), 16)
-  await fc.assert(
-    fc.asyncProperty(fc.array(draft, { minLength: 40, maxLength: 90, size: 'max' }), async (drafts) => {
-      const model = new LedgerModel()
-      const real = new RealLedger(process)
-      await real.create()
-      const done: Action[] = []
-      for (const each of [...beginning, ...drafts]) {
-        const action = resolve(each, model, done)
-        if (!action) continue
-        const told = await real.apply(action)
-        expect({ action, told }).toEqual({ action, told: model.apply(action) })
-        done.push(action)
-      }
-      await expectEqual(world.db, real, model)
-    }),
-    { seed, numRuns: 10, endOnFailure: false, verbose: fc.VerbosityLevel.None },
-  )
-  await expectVerified(world)
-})
+test(
+  'long sequences of commands, replays and poisoned replays do what a model of plain arithmetic does',
+  { timeout: 90_000 },
+  async () => {
+    const world = await createWorld()
+    const process = await startProcess(world.database.appUrl, 2)
+    const seed = Number.parseInt(world.scope.projectId.slice(-7), 16)
+    await fc.assert(
+      fc.asyncProperty(fc.array(draft, { minLength: 40, maxLength: 90, size: 'max' }), async (drafts) => {
+        const model = new LedgerModel()
+        const real = new RealLedger(process)
+        await real.create()
+        const done: Action[] = []
+        for (const each of [...beginning, ...drafts]) {
+          const action = resolve(each, model, done)
+          if (!action) continue
+          const told = await real.apply(action)
+          expect({ action, told }).toEqual({ action, told: model.apply(action) })
+          done.push(action)
+        }
+        await expectEqual(world.db, real, model)
+      }),
+      { seed, numRuns: 10, endOnFailure: false, verbose: fc.VerbosityLevel.None },
+    )
+    await expectVerified(world)
+  },
+)
 
 /** Every sequence begins with something to spend. */
 const beginning: readonly Draft[] = [

@@ -8,8 +8,8 @@ import { CallFailed } from './stop.ts'
 
 /** Times one call may be put off (paused, frozen, told to wait). Each is some ten events of a history of 51,200. */
 const MAX_ROUNDS = 1_000
-/** How long a call waits for a provider that is away, in milliseconds, before each new pass over its routes. */
-const OUTAGE_WAITS_MS = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000] as const
+/** How long calls wait for a provider that is away, in milliseconds, before each new pass over its routes. */
+export const OUTAGE_WAITS_MS = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000] as const
 const REPEAT = 'repeat'
 const GIVE_UP = 'give up'
 

@@ -1,7 +1,8 @@
-import { MAX_MAP_ROWS, type ChatRequest, type MapRowsResult } from '#contracts/activities.ts'
+import { MAX_MAP_ROWS, type ChatRequest, type MapRowsRequest, type MapRowsResult } from '#contracts/activities.ts'
 import { invariant } from '#domain/invariant.ts'
+import { sleep } from '@temporalio/workflow'
 import { boundedMap } from './bounded-map.ts'
-import { followUp } from './chat.ts'
+import { followUp, OUTAGE_WAITS_MS } from './chat.ts'
 import { mapRows, openMap } from './ports.ts'
 import type { RunControl } from './run-control.ts'
 import { CallFailed } from './stop.ts'
@@ -61,6 +62,14 @@ interface Batch {
   readonly concurrency: number
 }
 
+/** What all batches of a map have seen of their providers. */
+interface Weather {
+  /** How often any batch heard something. */
+  heard: number
+  /** A batch has waited for as long as one waits, and no batch heard anything meanwhile: nobody waits until one does. */
+  isGivenUp: boolean
+}
+
 /**
  * Asks one prompt about each row of a dataset: many calls in one activity, each of them durable. Pauses, money and the end
  * of the run are those of any call; what is done is never asked again.
@@ -79,8 +88,9 @@ export async function mapDataset(control: RunControl, { map, ...order }: MapOrde
   const seen = new Map<number, MapRowsResult>()
   const progress = (): MapProgress => ({ rows, ...sumsOf([...seen.values()]) })
   const { lanes, batches } = batchesOf({ from, to, concurrency })
+  const weather: Weather = { heard: 0, isGivenUp: false }
   await boundedMap(batches, lanes, (batch) =>
-    mapBatch(control, order, batch, (result) => {
+    mapBatch(control, { ...order, weather }, batch, (result) => {
       seen.set(batch.from, result)
       map.onProgress?.(progress())
     }),
@@ -91,22 +101,75 @@ export async function mapDataset(control: RunControl, { map, ...order }: MapOrde
 /** One batch, taken up again after every pause and wait: rows that are done are passed over there. */
 async function mapBatch(
   control: RunControl,
-  order: Omit<MapOrder, 'map'>,
+  { weather, ...order }: Omit<MapOrder, 'map'> & { readonly weather: Weather },
   batch: Batch,
   onResult: (result: MapRowsResult) => void,
 ): Promise<void> {
   const { path } = order
   const summary = `${path} · rows ${batch.from} to ${batch.to}`
+  const outage = new Outage(weather)
   for (let round = 0; round < MAX_ROUNDS; round += 1) {
     control.throwIfStopped()
-    const request = { ...order, ...batch, ...(control.downgraded && { downgraded: true as const }) }
+    const request = {
+      ...order,
+      ...batch,
+      ...(control.downgraded && { downgraded: true as const }),
+      ...outage.choice(),
+    }
     const result = await mapRows.executeWithOptions({ summary }, [request])
+    outage.note(result, request)
     onResult(result)
     if (result.left === 0) return
     control.throwIfStopped()
-    if (result.stopped) await followUp(control, path, result.stopped)
+    const { stopped } = result
+    if (stopped?.kind === 'away') await outage.wait()
+    else if (stopped) await followUp(control, path, stopped)
   }
   throw new CallFailed(path, 'put_off', `rows ${batch.from} to ${batch.to} were put off ${MAX_ROUNDS} times`)
+}
+
+/**
+ * What a batch does about a provider that is away: it waits, longer each time, and begins anew with whatever it hears. When
+ * it has waited for as long as a call waits, the rows that are left have their error.
+ */
+class Outage {
+  readonly #weather: Weather
+  /** Rows that a provider has answered or refused, as far as it is known. */
+  #heard = 0
+  #passes = 0
+  #hasWaited = false
+  /** Of the whole map, when this batch began to wait. */
+  #heardBefore = 0
+
+  constructor(weather: Weather) {
+    this.#weather = weather
+  }
+
+  choice(): Pick<MapRowsRequest, 'waits' | 'again'> {
+    const waits = !this.#weather.isGivenUp && this.#passes < OUTAGE_WAITS_MS.length
+    return { ...(waits && { waits }), ...(this.#hasWaited && { again: true as const }) }
+  }
+
+  /** An error shows that a provider is there only where its absence is none. */
+  note({ answered, failed }: MapRowsResult, { waits }: Pick<MapRowsRequest, 'waits'>): void {
+    const heard = answered + (waits ? failed : 0)
+    const isNews = heard > this.#heard
+    this.#heard = Math.max(this.#heard, heard)
+    if (!isNews) return
+    this.#weather.heard += 1
+    this.#weather.isGivenUp = false
+    this.#passes = 0
+  }
+
+  async wait(): Promise<void> {
+    const waitMs = OUTAGE_WAITS_MS[this.#passes] ?? 0
+    if (this.#passes === 0) this.#heardBefore = this.#weather.heard
+    this.#passes += 1
+    this.#hasWaited = true
+    if (waitMs > 0) await sleep(waitMs)
+    const isOver = this.#passes >= OUTAGE_WAITS_MS.length
+    if (isOver && this.#weather.heard === this.#heardBefore) this.#weather.isGivenUp = true
+  }
 }
 
 /** Batches of one size, so that all lanes end at about the same time. */
