@@ -186,6 +186,10 @@ test('what every row would fail at is refused before money moves, with everythin
     { type: 'object', properties: { a: { items: { patternProperties: { '(a+)+': {} } } } } },
     { $ref: '#' },
     { type: 'object', description: 'x'.repeat(10_000) },
+    // Every answer would be paid for, and none is a text or a list.
+    { type: 'string' },
+    { type: ['array', 'null'] },
+    JSON.parse(`{"enum":${'['.repeat(3_000)}${']'.repeat(3_000)}}`),
   ]
   for (const bad of schemas) expect((await ask({ prompt: '{{name}}', schema: bad })).status).toBe(400)
   expect((await ask({ prompt: '{{name}}', datasetId: newId(Date.now()) })).status).toBe(404)
@@ -193,6 +197,11 @@ test('what every row would fail at is refused before money moves, with everythin
   const foreign = await api.ask('POST', '/api/v1/runs', { key: other.key, body: mapBody({ datasetId, prompt: 'x' }) })
   expect(foreign.status).toBe(404)
   const properties = { pattern: { type: 'string' }, city: { type: 'string' } }
+  // Postgres refuses such names.
+  const odd = { type: 'object', properties: { 'a\0': { type: 'string' }, '\ud800': { type: 'string' } } }
+  expect((await ask({ prompt: '{{name}}', schema: odd })).body['input']).toMatchObject({
+    schema: { properties: { 'a\uFFFD': { type: 'string' }, '\uFFFD': { type: 'string' } } },
+  })
   const accepted = await ask({ prompt: '{{name}} {{row}}', schema: { type: 'object', properties } })
   expect([accepted.status, accepted.body['input']]).toMatchObject([201, { concurrency: 16 }])
 })
