@@ -20,13 +20,16 @@ const cron = storableText
     const message = cronProblem(text)
     if (message !== undefined) context.addIssue({ code: 'custom', message })
   })
-  .describe('Five fields: minute, hour, day of the month, month, day of the week.')
+  .describe(
+    'Five fields: minute, hour, day of the month, month, day of the week. All of them must fit: `0 3 1 * 1` is the first of a ' +
+      'month that is a Monday, which other crons read as "or".',
+  )
 const timeZone = z
   .string()
   .min(1)
   .max(100)
   .refine(isTimeZone, 'is no time zone, such as Europe/Berlin')
-  .describe('Of `cron`, and of the months of `monthlyCap`.')
+  .describe('The name of the zone of `cron`, and of the months of `monthlyCap`.')
 
 const monthlyCap = z
   .array(z.strictObject({ balanceClass: z.enum(BALANCE_CLASSES), amount: positiveAmountSchema }))

@@ -75,10 +75,15 @@ describe('a schedule', () => {
     expect(await refusal({ run: runBody({ model: 'unpriced' }) })).toEqual([422, 'no_price'])
     expect(await refusal({ run: runBody({ input: {} }) })).toEqual([400, 'invalid_request'])
     expect(await refusal({ cron: '0 25 * * *' })).toEqual([400, 'invalid_request'])
-    expect(await refusal({ timeZone: 'Mars/Olympus' })).toEqual([400, 'invalid_request'])
+    // Intl takes the others too, and Temporal none of them.
+    for (const timeZone of ['Mars/Olympus', '+01:00', '-0330', 'europe/berlin', 'utc', 'SystemV/AST4']) {
+      expect([timeZone, ...(await refusal({ timeZone }))]).toEqual([timeZone, 400, 'invalid_request'])
+    }
     expect(await refusal({ every: 60 })).toEqual([400, 'invalid_request'])
     expect(await refusal({ cron: undefined, every: 59 })).toEqual([400, 'invalid_request'])
-    await makeSchedule(api, tenant)
+    const id = await makeSchedule(api, tenant)
+    const change = { key: tenant.key, body: { timeZone: '+02:00' } }
+    expect((await api.ask('PATCH', `/api/v1/schedules/${id}`, change)).status).toBe(400)
     expect(await refusal({})).toEqual([409, 'already_exists'])
   })
 
