@@ -1,5 +1,5 @@
 import { readDataset, type DatasetFormat } from '#domain/dataset-file.ts'
-import { fillTemplate, placeholdersOf, unknownPlaceholders } from '#domain/row-template.ts'
+import { fillTemplate, unknownPlaceholders } from '#domain/row-template.ts'
 import { describe, expect, test } from 'vitest'
 
 function read(text: string, format: DatasetFormat) {
@@ -76,14 +76,21 @@ describe('a template', () => {
     expect(fill('{{constructor}}')).toEqual({ ok: false, missing: 'constructor' })
   })
 
+  test('names a column that begins with a blank, as files written by hand have it', () => {
+    const row = { id: '1', ' title': 'x' }
+    const spaced = Object.keys(row)
+    expect(fillTemplate('{{ id }}{{ title}}', { row, columns: spaced })).toEqual({ ok: true, text: '1x' })
+    expect(unknownPlaceholders(['{{ id }}{{ title}}'], spaced)).toEqual([])
+    expect(unknownPlaceholders(['{{title}}'], spaced)).toEqual(['title'])
+  })
+
   test('takes nothing of a row for a placeholder, nor for a pattern of replacement', () => {
     const row = { name: "{{age}} $& $1 $'", age: 1, 'row id': 2 }
     expect(fillTemplate('{{name}}', { row, columns })).toEqual({ ok: true, text: "{{age}} $& $1 $'" })
   })
 
-  test('names its placeholders, and those that no row can fill', () => {
-    expect(placeholdersOf('{{a}} {{ b }} {{a}}')).toEqual(['a', 'b'])
-    expect(unknownPlaceholders(['{{name}} {{row}}', '{{nome}}'], columns)).toEqual(['nome'])
-    expect(placeholdersOf(`{{${' '.repeat(100_000)}`)).toEqual([])
+  test('names the placeholders that no row can fill', () => {
+    expect(unknownPlaceholders(['{{a}} {{ b }} {{a}}', '{{name}} {{ age }} {{row}}'], columns)).toEqual(['a', 'b'])
+    expect(unknownPlaceholders([`{{${' '.repeat(100_000)}`], columns)).toEqual([])
   })
 })
