@@ -18,6 +18,7 @@ function storable(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [storableText(name), each]))
 }
 
-function storableText(text: string): string {
+/** The same for a column of text, of what somebody else may have written. */
+export function storableText(text: string): string {
   return text.toWellFormed().replaceAll('\0', '\uFFFD')
 }

@@ -2,10 +2,15 @@ import { cronProblem } from '#domain/cron.ts'
 import { describe, expect, test } from 'vitest'
 
 describe('a cron expression', () => {
-  test.each(['* * * * *', '0 3 * * 1-5', '*/15 8-18/2 1,15 JAN-mar Sun', '59 23 31 12 7', '  5  4 * * fri ', '0 0 29 2 *', '0 0 1/30 4 *'])(
-    'is right: %s',
-    (text) => expect(cronProblem(text)).toBeUndefined(),
-  )
+  test.each([
+    '* * * * *',
+    '0 3 * * 1-5',
+    '*/15 8-18/2 1,15 JAN-mar Sun',
+    '59 23 31 12 7',
+    '  5  4 * * fri ',
+    '0 0 29 2 *',
+    '0 0 1/30 4 *',
+  ])('is right: %s', (text) => expect(cronProblem(text)).toBeUndefined())
 
   test.each([
     '',
