@@ -36,7 +36,10 @@ const monthlyCap = z
   .min(1)
   .max(MAX_CAPS)
   .refine((caps) => new Set(caps.map(kindOf)).size === caps.length, 'caps the same money twice')
-  .describe('The most that its runs of one month may take out of the wallet, of each kind of money.')
+  .describe(
+    'The most that its runs of one month may take out of the wallet, of each kind of money: a time that would exceed it brings ' +
+      'no run. What people top up counts, and is refused nothing.',
+  )
 
 export const scheduleRequestSchema = z
   .strictObject({

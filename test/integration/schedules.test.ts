@@ -189,6 +189,18 @@ describe('a time of a schedule', () => {
     expect((await api.ask('PATCH', path, { key, body: { state: 'active' } })).status).toBe(403)
   })
 
+  test('that comes too late brings none, and one within its time does', async () => {
+    const api = await useApi()
+    const id = await makeSchedule(api, await makeTenant(api))
+    const at = (agoMs: number) => {
+      const scheduledFor = new Date(Date.now() - agoMs)
+      return fireSchedule(api.db, { scheduleId: id, scheduledFor, nowMs: Date.now(), lateAfterMs: 3_600_000 })
+    }
+    // No worker was there for three hours.
+    expect(await at(3 * 3_600_000)).toMatchObject({ kind: 'skipped', reason: 'late' })
+    expect(await at(1_800_000)).toMatchObject({ kind: 'started' })
+  })
+
   test('of a schedule that does not exist is no firing', async () => {
     const api = await useApi()
     await expect(fire(api, newId(Date.now()), 1)).rejects.toThrow()
