@@ -84,6 +84,7 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
       schema: {
         tags,
         summary: 'Pause, resume or change a schedule',
+        description: 'The key that says what it runs pays from then on, within its constraints and limits.',
         params: idParams,
         body: scheduleChangeSchema,
         response: { 200: scheduleSchema },
@@ -97,10 +98,11 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
         const known = await lockSchedule(trx, scope, id)
         if (!known) throw notFound('schedule', id)
         if (known.isKeyRevoked) throw withoutPayer()
-        const { keyId } = known
+        const { keyId } = callerOfRequest(request)
         await checkZone(trx, body.timeZone)
         const checked = body.run && (await checkRun(trx, scope, { request: body.run, keyId }))
-        const isChanged = await changeSchedule(trx, scope, { scheduleId: id, to: body, input: checked?.input })
+        const runs = checked && { input: checked.input, keyId }
+        const isChanged = await changeSchedule(trx, scope, { scheduleId: id, to: body, runs })
         if (!isChanged) throw nameTaken(body.name ?? '')
         return scheduleOf(trx, scope, id)
       })

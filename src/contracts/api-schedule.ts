@@ -47,7 +47,7 @@ export const scheduleRequestSchema = z
     every: every.optional(),
     cron: cron.optional(),
     timeZone: timeZone.default('UTC'),
-    run: runRequestSchema.describe('What each run is started with. The key that makes the schedule pays.'),
+    run: runRequestSchema.describe('What each run is started with. The key that says so pays.'),
     monthlyCap: monthlyCap.optional(),
   })
   .refine((schedule) => (schedule.every === undefined) !== (schedule.cron === undefined), {
@@ -75,7 +75,7 @@ export const scheduleSchema = z
   .object({
     id: z.uuid(),
     projectId: z.uuid(),
-    keyId: z.uuid().describe('Who made it, and pays.'),
+    keyId: z.uuid().describe('Who said last what it runs, and pays.'),
     name: z.string(),
     every: z.int().nullable(),
     cron: z.string().nullable(),

@@ -74,19 +74,23 @@ export async function lockSchedule(
   trx: Trx,
   scope: Scope,
   scheduleId: string,
-): Promise<{ readonly keyId: string; readonly isKeyRevoked: boolean } | undefined> {
+): Promise<{ readonly isKeyRevoked: boolean } | undefined> {
   const row = await liveSchedules(trx, scope).where('id', '=', scheduleId).forNoKeyUpdate().executeTakeFirst()
   if (!row) return undefined
-  return { keyId: row.api_key_id, isKeyRevoked: await isRevoked(trx, row.api_key_id) }
+  return { isKeyRevoked: await isRevoked(trx, row.api_key_id) }
 }
 
-/** `input` goes with a new run request. False when the project has another schedule of this name. */
+/** `runs` goes with a new run request: its input, and who pays for it from now on. False when the project has another schedule of this name. */
 export async function changeSchedule(
   trx: Trx,
   scope: Scope,
-  change: { readonly scheduleId: string; readonly to: ScheduleChange; readonly input: unknown },
+  change: {
+    readonly scheduleId: string
+    readonly to: ScheduleChange
+    readonly runs?: { readonly input: unknown; readonly keyId: string } | undefined
+  },
 ): Promise<boolean> {
-  const { scheduleId, to, input } = change
+  const { scheduleId, to, runs } = change
   if (to.name !== undefined && (await isNameTaken(trx, scope, { scheduleId, name: to.name }))) return false
   await trx
     .updateTable('schedule')
@@ -95,7 +99,7 @@ export async function changeSchedule(
       ...(to.every !== undefined && { every_seconds: to.every, cron: null }),
       ...(to.cron !== undefined && { every_seconds: null, cron: to.cron }),
       ...(to.timeZone !== undefined && { time_zone: to.timeZone }),
-      ...(to.run !== undefined && { request: json(to.run), input: json(input) }),
+      ...(runs && { request: json(to.run), input: json(runs.input), api_key_id: runs.keyId }),
       ...(to.monthlyCap !== undefined && { monthly_cap: to.monthlyCap ? capsOf(to.monthlyCap) : null }),
       ...(to.state !== undefined && { state: to.state, state_reason: null }),
       ...nextVersion,

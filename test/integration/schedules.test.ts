@@ -87,6 +87,22 @@ describe('a schedule', () => {
     expect(await refusal({})).toEqual([409, 'already_exists'])
   })
 
+  test('is paid by the key that says what it runs, within the constraints of that key', async () => {
+    const api = await useApi()
+    const tenant = await makeTenant(api)
+    const path = `/api/v1/schedules/${await makeSchedule(api, tenant)}`
+    const body = { name: 'narrow', constraints: { models: ['research'] } }
+    const made = await api.make(`/api/v1/projects/${tenant.projectId}/keys`, { key: api.operatorKey, body })
+    const key = text(made, 'secret')
+    const pockets = [{ balanceClass: 'direct', amount: usd('9') }]
+    const wide = { run: runBody({ model: 'steady', envelope: { pockets } }) }
+    expect(await api.ask('PATCH', path, { key, body: wide })).toMatchObject({ body: { code: 'route_not_allowed' } })
+    const narrow = { run: runBody({ model: 'research', envelope: { pockets } }) }
+    expect((await api.ask('PATCH', path, { key, body: narrow })).body).toMatchObject({ keyId: text(made, 'id') })
+    const paused = await api.ask('PATCH', path, { key: tenant.key, body: { state: 'paused' } })
+    expect(paused.body).toMatchObject({ state: 'paused', keyId: text(made, 'id') })
+  })
+
   test('of one project is nobody else’s', async () => {
     const api = await useApi()
     const [mine, other] = [await makeTenant(api), await makeTenant(api)]
