@@ -31,6 +31,22 @@ describe('a CSV file', () => {
     ])
   })
 
+  test('with one column has a row for an empty text, and none for an empty line', () => {
+    expect(read('\n\r\na\n1\n\n""\r\r2\n\n', 'csv')).toEqual([{ a: '1' }, { a: '' }, { a: '2' }])
+    expect(read('a\n\n1\n"\n"\n2,3', 'csv')).toEqual([
+      { a: '1' },
+      { a: '\n' },
+      '6: has 2 cells, and there are 1 columns',
+    ])
+  })
+
+  test('is read no further than a line or a cell that no table has', () => {
+    const names = Array.from({ length: 100_000 }, (_, index) => index).join(',')
+    expect(read(`${names}\n1`, 'csv')).toEqual(['1: has more than 1000 cells'])
+    expect(read(`a\n${','.repeat(30_000_000)}`, 'csv')).toEqual(['2: has more than 1000 cells'])
+    expect(read(`a\n"${'\n'.repeat(30_000_000)}"`, 'csv')).toEqual(['2: has a cell of more than 4194304 characters'])
+  })
+
   test('of thirty million quotes is read, or refused, in no time that a server would notice', () => {
     expect(read(`a\n"${'""'.repeat(15_000_000)}`, 'csv')).toHaveLength(1)
   })
@@ -59,6 +75,11 @@ describe('a file of JSON lines', () => {
       '9: has the number 1e999, which loses digits in JSON programs: write it as a text',
     ])
   })
+})
+
+test('a line of JSON that no row could be is told without being read, and the others are', () => {
+  const long = `{"a":[${'1,'.repeat(10_000_000)}1]}`
+  expect(read(`\n\n${long}\n{"a":1}\n`, 'jsonl')).toEqual(['3: has more than 524288 characters', { a: 1 }])
 })
 
 describe('a template', () => {
