@@ -13,6 +13,8 @@ import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
+/** Of `schedule_name`: a look beforehand would miss a name that is not committed yet. */
+const UNIQUE_VIOLATION = '23505'
 type Row = Selectable<Database['schedule']>
 
 /** A schedule as it was asked for, with its run checked as one that starts now. */
@@ -80,7 +82,10 @@ export async function lockSchedule(
   return { isKeyRevoked: await isRevoked(trx, row.api_key_id) }
 }
 
-/** `runs` goes with a new run request: its input, and who pays for it from now on. False when the project has another schedule of this name. */
+/**
+ * `runs` goes with a new run request: its input, and who pays for it from now on. False when the project has another schedule
+ * of this name, or is just giving it to one: the transaction is void then.
+ */
 export async function changeSchedule(
   trx: Trx,
   scope: Scope,
@@ -91,8 +96,7 @@ export async function changeSchedule(
   },
 ): Promise<boolean> {
   const { scheduleId, to, runs } = change
-  if (to.name !== undefined && (await isNameTaken(trx, scope, { scheduleId, name: to.name }))) return false
-  await trx
+  const changed = trx
     .updateTable('schedule')
     .set({
       ...(to.name !== undefined && { name: to.name }),
@@ -106,8 +110,17 @@ export async function changeSchedule(
     })
     .where('project_id', '=', scope.projectId)
     .where('id', '=', scheduleId)
-    .execute()
-  return true
+  try {
+    await changed.execute()
+    return true
+  } catch (error) {
+    if (isUniqueViolation(error)) return false
+    throw error
+  }
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION
 }
 
 /** It starts nothing any more, from this commit on; what it did stays. */
@@ -130,15 +143,6 @@ export async function isRevoked(db: Kysely<Database>, keyId: string): Promise<bo
 }
 
 const nextVersion = { version: sql<number>`version + 1`, changed_at: sql<Date>`clock_timestamp()` }
-
-async function isNameTaken(
-  trx: Trx,
-  scope: Scope,
-  { scheduleId, name }: { readonly scheduleId: string; readonly name: string },
-): Promise<boolean> {
-  const query = liveSchedules(trx, scope).where('name', '=', name).where('id', '<>', scheduleId)
-  return (await query.executeTakeFirst()) !== undefined
-}
 
 function liveSchedules(db: Kysely<Database>, scope: Scope) {
   return db.selectFrom('schedule').selectAll().where('project_id', '=', scope.projectId).where('state', '<>', 'deleted')

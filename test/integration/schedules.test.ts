@@ -2,6 +2,9 @@ import { newId } from '#db/ids.ts'
 import { finishRun } from '#db/run-end.ts'
 import { fireSchedule, listFirings } from '#db/schedule-firing.ts'
 import { markTold, untoldSchedules } from '#db/schedule-telling.ts'
+import { changeSchedule } from '#db/schedule.ts'
+import { pollUntil } from '#test/support/poll.ts'
+import { sql } from 'kysely'
 import { describe, expect, test } from 'vitest'
 import { makeTenant, runBody, text, usd, useApi, type Tenant, type TestApi } from '#test/support/api.ts'
 
@@ -85,6 +88,27 @@ describe('a schedule', () => {
     const change = { key: tenant.key, body: { timeZone: '+02:00' } }
     expect((await api.ask('PATCH', `/api/v1/schedules/${id}`, change)).status).toBe(400)
     expect(await refusal({})).toEqual([409, 'already_exists'])
+  })
+
+  test('takes no name that another one is just being given', async () => {
+    const api = await useApi()
+    const tenant = await makeTenant(api)
+    const first = await makeSchedule(api, tenant)
+    const second = await makeSchedule(api, tenant, { name: 'second' })
+    const rename = (id: string, name: string) =>
+      api.ask('PATCH', `/api/v1/schedules/${id}`, { key: tenant.key, body: { name } })
+    expect(await rename(second, 'nightly')).toMatchObject({ status: 409, body: { code: 'already_exists' } })
+    const trx = await api.db.startTransaction().execute()
+    await changeSchedule(trx, tenant, { scheduleId: first, to: { name: 'new' } })
+    const renamed = rename(second, 'new')
+    const waits = async () => {
+      const { rows } = await sql`
+        select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`.execute(api.db)
+      return rows.length > 0
+    }
+    await pollUntil(waits, { what: 'the second one waits for the name' })
+    await trx.commit().execute()
+    expect(await renamed).toMatchObject({ status: 409, body: { code: 'already_exists' } })
   })
 
   test('is paid by the key that says what it runs, within the constraints of that key', async () => {
