@@ -9,9 +9,7 @@ export function createScheduleActivities(deps: {
   readonly nowMs: () => number
 }): ScheduleActivities {
   return {
-    fireSchedule: ({ scheduleId, scheduledFor }) =>
-      asActivity(() =>
-        fireSchedule(deps.db, { scheduleId, scheduledFor: new Date(scheduledFor), nowMs: deps.nowMs() }),
-      ),
+    fireSchedule: ({ scheduledFor, ...time }) =>
+      asActivity(() => fireSchedule(deps.db, { ...time, scheduledFor: new Date(scheduledFor), nowMs: deps.nowMs() })),
   }
 }

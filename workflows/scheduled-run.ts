@@ -1,4 +1,4 @@
-import type { Firing, ScheduleActivities } from '#contracts/scheduling.ts'
+import type { Firing, ScheduleActivities, ScheduledTime } from '#contracts/scheduling.ts'
 import { proxyActivities, workflowInfo } from '@temporalio/workflow'
 
 const { fireSchedule } = proxyActivities<ScheduleActivities>({
@@ -12,8 +12,8 @@ const { fireSchedule } = proxyActivities<ScheduleActivities>({
 const scheduledStart = { name: 'TemporalScheduledStartTime', type: 'DATETIME' } as const
 
 /** What a schedule starts at each of its times: the run is made by one transaction, and lives in a workflow of its own. */
-export async function scheduledRun({ scheduleId }: { readonly scheduleId: string }): Promise<Firing> {
+export async function scheduledRun(time: ScheduledTime): Promise<Firing> {
   const info = workflowInfo()
   const meant = info.typedSearchAttributes.get(scheduledStart) ?? info.startTime
-  return fireSchedule({ scheduleId, scheduledFor: meant.toISOString() })
+  return fireSchedule({ ...time, scheduledFor: meant.toISOString() })
 }

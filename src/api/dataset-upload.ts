@@ -18,8 +18,9 @@ const MAX_FAULTS = 20
 /** Rows and bytes of one insert: some tenths of a second, where a write may take five. */
 const PAGE_ROWS = 2_000
 const PAGE_BYTES = 1024 * 1024
-/** Others are answered after so many rows. */
+/** Others are answered after so many rows, or bytes of them, whichever is first; a fault counts as many bytes. */
 const ROWS_AT_ONCE = 500
+const BYTES_AT_ONCE = 256 * 1024
 
 interface DatasetFile {
   readonly name: string
@@ -57,8 +58,8 @@ export async function storeDataset(
 
 function textOf(content: Buffer): string {
   if (isUtf8(content)) return content.toString('utf8')
-  let begin = 0
-  for (let line = 1; ; line += 1) {
+  let { begin, line } = badPart(content)
+  for (; ; line += 1) {
     const found = content.indexOf(10, begin)
     const end = found < 0 ? content.length : found
     if (!isUtf8(content.subarray(begin, end))) throw wrong([{ line, message: 'is no UTF-8: save the file as UTF-8' }])
@@ -66,21 +67,51 @@ function textOf(content: Buffer): string {
   }
 }
 
+/** Where the part begins that is no UTF-8: only there it is looked for line by line, of which there may be millions. */
+function badPart(content: Buffer): { readonly begin: number; readonly line: number } {
+  let line = 1
+  for (let begin = 0; ;) {
+    const found = content.indexOf(10, begin + BYTES_AT_ONCE)
+    const end = found < 0 ? content.length : found + 1
+    const part = content.subarray(begin, end)
+    if (!isUtf8(part) || end === content.length) return { begin, line }
+    for (const byte of part) if (byte === 10) line += 1
+    begin = end
+  }
+}
+
+/** Lets others have a turn now and then. */
+function takingTurns(): (bytes: number) => Promise<void> {
+  let rows = 0
+  let bytes = 0
+  return async (more) => {
+    rows += 1
+    bytes += more
+    if (rows < ROWS_AT_ONCE && bytes < BYTES_AT_ONCE) return
+    rows = 0
+    bytes = 0
+    await setImmediate()
+  }
+}
+
 /** Reads the whole file without keeping it. */
 async function shapeOf(text: string, format: DatasetFormat) {
+  const takeTurns = takingTurns()
   const faults: FileFault[] = []
   const columns = new Set<string>()
   const size = { rows: 0, bytes: 0, mostRowBytes: 0 }
   let turns = 0
   for (const read of readDataset(text, format)) {
     turns += 1
-    if (turns % ROWS_AT_ONCE === 0) await setImmediate()
-    if (!read.ok) faults.push(read.fault)
-    else {
+    if (!read.ok) {
+      faults.push(read.fault)
+      await takeTurns(BYTES_AT_ONCE)
+    } else {
       for (const column of Object.keys(read.row)) columns.add(column)
       const bytes = Buffer.byteLength(json(read.row))
       size.rows += 1
       size.bytes += bytes
+      await takeTurns(bytes)
       size.mostRowBytes = Math.max(size.mostRowBytes, bytes)
       if (bytes > MAX_ROW_BYTES) {
         faults.push({ line: read.line, message: `is a row of ${bytes} bytes: at most ${MAX_ROW_BYTES}` })
@@ -108,12 +139,14 @@ async function* pagesOf(text: string, format: DatasetFormat): AsyncGenerator<rea
   let page: NumberedRow[] = []
   let bytes = 0
   let number = 0
+  const takeTurns = takingTurns()
   for (const read of readDataset(text, format)) {
     invariant(read.ok, 'a file that was read without a fault has none')
     number += 1
     page.push({ number, row: read.row })
-    bytes += json(read.row).length
-    if (page.length % ROWS_AT_ONCE === 0) await setImmediate()
+    const { length } = json(read.row)
+    bytes += length
+    await takeTurns(length)
     if (page.length < PAGE_ROWS && bytes < PAGE_BYTES) continue
     yield page
     page = []

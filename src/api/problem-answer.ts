@@ -45,6 +45,19 @@ export function answerProblems(app: FastifyInstance): void {
   })
 }
 
+/** An address that leads nowhere before routes are looked for: `%ff`, or an id as long as a letter. */
+export function answerBadAddress(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
+  const isTooLong = error.code === 'FST_ERR_MAX_PARAM_LENGTH'
+  const problem = isTooLong
+    ? new Problem('not_found', 'There is nothing at this address: a part of it is too long.', {
+        remedy: 'An id has 36 characters. The addresses are listed at /api/docs.',
+      })
+    : new Problem('invalid_request', 'The address is not well-formed.', {
+        remedy: 'Encode its parts as UTF-8 with %: encodeURIComponent does it.',
+      })
+  void send(reply, request, problem)
+}
+
 /** Most characters of an address that are repeated to the caller. */
 const MAX_ECHO = 200
 

@@ -58,6 +58,13 @@ function columnFaults({ columns }: DatasetView, input: object): readonly Fault[]
 
 function schemaFaults(input: object): readonly Fault[] {
   if (!('schema' in input)) return []
-  const fault = foreignSchemaFault(input.schema)
+  const fault = foreignSchemaFault(input.schema) ?? answerFault(input.schema)
   return fault === undefined ? [] : [{ path: 'input.schema', message: fault.slice(0, 300) }]
+}
+
+/** An answer is an object whatever is asked for: of another type each row would be paid for and fail. */
+function answerFault(schema: unknown): string | undefined {
+  const type: unknown = typeof schema === 'object' && schema !== null ? Reflect.get(schema, 'type') : undefined
+  const types: readonly unknown[] = Array.isArray(type) ? type : [type]
+  return type === undefined || types.includes('object') ? undefined : 'asks for no object: its type is to be "object"'
 }

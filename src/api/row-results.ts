@@ -70,10 +70,11 @@ function answerOf({ ask }: RowMap, text: string): unknown {
   return parsed.ok ? parsed.value : text
 }
 
-/** The properties of the schema; undefined when the answer is one text. */
+/** The properties of the schema; undefined when it names none: the answer is one cell then. */
 function fieldsOf({ ask }: RowMap): readonly string[] | undefined {
   const properties = ask.schema?.schema['properties']
-  return isRecord(properties) ? Object.keys(properties) : undefined
+  const names = isRecord(properties) ? Object.keys(properties) : []
+  return names.length > 0 ? names : undefined
 }
 
 /** A name that is there already gets a mark: a header of two equal names is read wrongly. */

@@ -16,6 +16,10 @@ const idParams = z.object({ id: z.string() })
 const tags = ['Runs']
 /** Results that one process writes at once: each keeps a connection of the pool busy most of the time. */
 const MAX_AT_ONCE = 4
+/** So that readers who stop reading keep nobody else from theirs. */
+const MAX_OF_PROJECT = 2
+/** A reader that takes nothing for so long, in milliseconds, has gone. */
+const READER_TIMEOUT_MS = 60_000
 
 const WRITERS = {
   json: { write: rowsJson, type: 'application/json; charset=utf-8' },
@@ -25,7 +29,7 @@ const WRITERS = {
 
 /** What runs made of the rows of datasets. */
 export function rowResultRoutes(app: Api, { db }: ApiDeps): void {
-  let open = 0
+  const open: string[] = []
 
   app.get(
     '/runs/:id/rows',
@@ -56,11 +60,17 @@ export function rowResultRoutes(app: Api, { db }: ApiDeps): void {
       const { format, path } = request.query
       const scope = await tenantFor(db, request, { noun: 'run', id })
       const map = await mapOf(db, scope, { runId: id, path })
-      if (open >= MAX_AT_ONCE) throw new Problem('overloaded', 'Too many results are being written.')
-      open += 1
+      const own = open.filter((projectId) => projectId === scope.projectId)
+      if (open.length >= MAX_AT_ONCE || own.length >= MAX_OF_PROJECT) {
+        throw new Problem('overloaded', 'Too many results are being written.', {
+          remedy: `Read at most ${MAX_OF_PROJECT} at the same time, to their ends.`,
+        })
+      }
+      open.push(scope.projectId)
       finished(reply.raw, () => {
-        open -= 1
+        open.splice(open.indexOf(scope.projectId), 1)
       })
+      reply.raw.setTimeout(READER_TIMEOUT_MS, () => reply.raw.destroy())
       const { write, type } = WRITERS[format]
       reply
         .header('cache-control', 'no-store')

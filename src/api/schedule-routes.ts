@@ -13,6 +13,7 @@ import type { Scope } from '#db/database.ts'
 import { listFirings } from '#db/schedule-firing.ts'
 import { changeSchedule, createSchedule, endSchedule, getSchedule, listSchedules, lockSchedule } from '#db/schedule.ts'
 import type { Database } from '#db/schema.ts'
+import { isZoneName } from '#db/time-zone.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
 import { callerOfRequest, notFound, projectOf, tenantFor } from './access.ts'
@@ -60,6 +61,7 @@ export function scheduleRoutes(app: Api, deps: ApiDeps): void {
       const { body } = request
       const schedule = await answerPost(db, { request, reply, schema: scheduleSchema }, async (trx) => {
         const { keyId } = callerOfRequest(request)
+        await checkZone(trx, body.timeZone)
         const { input } = await checkRun(trx, scope, { request: body.run, keyId })
         const id = await createSchedule(trx, scope, { request: body, input, keyId, nowMs: nowMs() })
         if (id === undefined) throw nameTaken(body.name)
@@ -82,6 +84,7 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
       schema: {
         tags,
         summary: 'Pause, resume or change a schedule',
+        description: 'The key that says what it runs pays from then on, within its constraints and limits.',
         params: idParams,
         body: scheduleChangeSchema,
         response: { 200: scheduleSchema },
@@ -95,9 +98,11 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
         const known = await lockSchedule(trx, scope, id)
         if (!known) throw notFound('schedule', id)
         if (known.isKeyRevoked) throw withoutPayer()
-        const { keyId } = known
+        const { keyId } = callerOfRequest(request)
+        await checkZone(trx, body.timeZone)
         const checked = body.run && (await checkRun(trx, scope, { request: body.run, keyId }))
-        const isChanged = await changeSchedule(trx, scope, { scheduleId: id, to: body, input: checked?.input })
+        const runs = checked && { input: checked.input, keyId }
+        const isChanged = await changeSchedule(trx, scope, { scheduleId: id, to: body, runs })
         if (!isChanged) throw nameTaken(body.name ?? '')
         return scheduleOf(trx, scope, id)
       })
@@ -191,6 +196,15 @@ async function scheduleOf(db: Kysely<Database>, scope: Scope, id: string): Promi
   const schedule = await getSchedule(db, scope, id)
   if (!schedule) throw notFound('schedule', id)
   return schedule
+}
+
+async function checkZone(db: Kysely<Database>, timeZone: string | undefined): Promise<void> {
+  if (timeZone === undefined || (await isZoneName(db, timeZone))) return
+  const fault = { path: 'timeZone', message: 'is no name of a time zone' }
+  throw new Problem('invalid_request', `${fault.path}: ${fault.message}`, {
+    remedy: 'Write it as the IANA time zone database does: Europe/Berlin, UTC. An offset is no name.',
+    extra: { errors: [fault] },
+  })
 }
 
 function nameTaken(name: string): Problem {

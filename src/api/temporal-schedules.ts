@@ -1,4 +1,4 @@
-import { SCHEDULED_RUN } from '#contracts/scheduling.ts'
+import { SCHEDULED_RUN, type ScheduledTime } from '#contracts/scheduling.ts'
 import type { ToldSchedule } from '#db/schedule-telling.ts'
 import { ScheduleAlreadyRunning, ScheduleNotFoundError, ScheduleOverlapPolicy, type Client } from '@temporalio/client'
 import { inTime } from './temporal-call.ts'
@@ -51,7 +51,8 @@ export function temporalSchedules(options: { readonly client: Client; readonly t
 }
 
 /**
- * Missed times are caught up within one interval, so that an outage fires no burst. Overlap is decided by the run, which
+ * Missed times are caught up within one interval, so that an outage fires no burst: of Temporal by its
+ * window, and of all workers by that of the firing. Overlap is decided by the run, which
  * outlives the workflow that starts it; here it means only that no two firings run at once.
  */
 function definitionOf(
@@ -69,7 +70,7 @@ function definitionOf(
       workflowType: SCHEDULED_RUN,
       workflowId: `schedule-${id}`,
       taskQueue,
-      args: [{ scheduleId: id }],
+      args: [{ scheduleId: id, lateAfterMs: catchUpMs } satisfies ScheduledTime],
       staticSummary: `schedule ${name}`,
     },
     policies: { overlap: ScheduleOverlapPolicy.SKIP, catchupWindow: catchUpMs },

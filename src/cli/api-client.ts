@@ -13,7 +13,9 @@ export class ApiProblem extends Error {
   readonly problem: ProblemBody
 
   constructor(status: number, problem: ProblemBody) {
-    super(problem.remedy === undefined ? problem.detail : `${problem.detail} ${problem.remedy}`)
+    const { detail, remedy } = problem
+    const isSentence = /[.!?]$/.test(detail)
+    super(remedy === undefined ? detail : `${detail}${isSentence ? '' : '.'} ${remedy}`)
     this.status = status
     this.problem = problem
   }
@@ -47,7 +49,6 @@ export class ApiClient {
     return schema.parse(await (await this.#send(path, { method: 'GET' })).json())
   }
 
-  /** `isReplayed`: the effect was there already, from an earlier request with the same idempotency key. */
   /** A long answer as it comes; it may take as long as it goes on. @throws when it is cut off */
   async *download(path: string): AsyncGenerator<Uint8Array> {
     const begun = new AbortController()
@@ -56,6 +57,7 @@ export class ApiClient {
     if (response.body) yield* response.body
   }
 
+  /** `isReplayed`: the effect was there already, from an earlier request with the same idempotency key. */
   async post<Schema extends z.ZodType>(
     path: string,
     { body, schema, idempotencyKey }: Post<Schema>,

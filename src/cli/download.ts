@@ -1,5 +1,5 @@
 import { createWriteStream } from 'node:fs'
-import { rename, rm } from 'node:fs/promises'
+import { rename, rm, writeFile } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import type { ApiClient } from './api-client.ts'
@@ -8,6 +8,13 @@ import type { ApiClient } from './api-client.ts'
 export async function printDownload(api: ApiClient, path: string): Promise<void> {
   const screen = new Writable({ write: (chunk: Buffer, _encoding, done) => void process.stdout.write(chunk, done) })
   await pipeline(Readable.from(api.download(path)), screen)
+}
+
+/** @throws when a file could not be written under this name */
+export async function checkWritable(file: string): Promise<void> {
+  const unfinished = `${file}.part`
+  await writeFile(unfinished, '')
+  await rm(unfinished, { force: true })
 }
 
 /** Writes an answer to a file: one that was cut off never stands under its name. */

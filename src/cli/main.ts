@@ -24,6 +24,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'ask one prompt about each row of a CSV or JSON lines file',
     load: async () => (await import('./map.ts')).map,
   },
+  rows: {
+    summary: 'write what became of the rows of a run over rows',
+    load: async () => (await import('./rows.ts')).rows,
+  },
   report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
   pause: {
     summary: 'pause a run: what is in flight finishes, nothing begins',

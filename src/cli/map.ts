@@ -4,13 +4,13 @@ import { setTimeout as delay } from 'node:timers/promises'
 import { datasetSchema, type DatasetView } from '#contracts/api-dataset.ts'
 import { rowCountsSchema } from '#contracts/api-row.ts'
 import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { ON_EXHAUSTED, type OnExhausted } from '#contracts/names.ts'
 import { parseDecimal } from '#domain/money.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { ApiProblem, type ApiClient } from './api-client.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
-import { printDownload, saveDownload } from './download.ts'
+import { checkWritable, printDownload, saveDownload } from './download.ts'
+import { rowFormatOf, type RowFormat } from './rows.ts'
 import type { Outputs, Screen } from './screen.ts'
 
 const USAGE = `Usage: purser map FILE --prompt TEXT [OPTIONS]
@@ -30,8 +30,10 @@ line of column names (*.csv), or JSON lines (*.jsonl, *.ndjson).
   --concurrency N              most rows at once, up to 64 (default: 16)
 
 Ctrl-C cancels the run; what is done by then is written. Ends with 0 when every row has an answer, 3 when the run is
-paused, and 1 otherwise.`
+paused, and 1 otherwise; purser rows RUN_ID writes the rows again.`
 
+/** What a downgraded run goes on with is said to purser run. */
+const CHOICES = ['pause', 'cancel'] as const
 const DEFAULT_BUDGET = '0.05'
 const EXIT_PAUSED = 3
 const LOOK_MS = 500
@@ -47,11 +49,11 @@ const TYPES: Readonly<Record<string, { readonly type: string; readonly format: '
 interface Order {
   readonly file: string
   readonly type: string
-  readonly format: 'csv' | 'jsonl' | 'json'
+  readonly format: RowFormat
   readonly out: string | undefined
   readonly model: string
   readonly budget: string
-  readonly onExhausted: OnExhausted
+  readonly onExhausted: (typeof CHOICES)[number]
   readonly input: Readonly<Record<string, unknown>>
 }
 
@@ -62,6 +64,8 @@ export async function map(args: readonly string[], { out, err }: Outputs): Promi
     return 0
   }
   const content = await readFile(order.file)
+  // Before anything is paid for.
+  if (order.out !== undefined) await checkWritable(order.out)
   const api = await connectToApi(process.env)
   const dataset = await upload(api, order, content)
   err.line(`${dataset.rows} rows of ${dataset.columns.length} columns: dataset ${dataset.id}`)
@@ -104,14 +108,14 @@ async function readOrder(args: readonly string[]): Promise<Order | 'help'> {
   const kind = TYPES[extname(file).toLowerCase()]
   if (!kind) throw new UsageError(`${file} is neither *.csv nor *.jsonl.`, USAGE)
   if (!values.prompt?.trim()) throw new UsageError('--prompt is missing.', USAGE)
-  const onExhausted = ON_EXHAUSTED.find((choice) => choice === values['on-exhausted'])
-  if (!onExhausted) throw new UsageError(`--on-exhausted is one of ${ON_EXHAUSTED.join(', ')}.`, USAGE)
+  const onExhausted = CHOICES.find((choice) => choice === values['on-exhausted'])
+  if (!onExhausted) throw new UsageError(`--on-exhausted is one of ${CHOICES.join(', ')}.`, USAGE)
   const budget = parseDecimal(values.budget)
   if (!budget.ok || budget.nano === 0n) throw new UsageError(`${values.budget} is not an amount, such as 0.05.`, USAGE)
   return {
     file,
     type: kind.type,
-    format: values.out === undefined ? kind.format : formatOf(values.out),
+    format: values.out === undefined ? kind.format : rowFormatOf(values.out, USAGE),
     out: values.out,
     model: values.model,
     budget: values.budget,
@@ -124,14 +128,6 @@ async function readOrder(args: readonly string[]): Promise<Order | 'help'> {
       concurrency: readCount('--concurrency', values.concurrency),
     },
   }
-}
-
-function formatOf(file: string): Order['format'] {
-  const ending = extname(file).toLowerCase()
-  if (ending === '.json') return 'json'
-  const kind = TYPES[ending]
-  if (!kind) throw new UsageError(`${file} is none of *.csv, *.jsonl and *.json.`, USAGE)
-  return kind.format
 }
 
 function readCount(option: string, text: string): number {
@@ -171,7 +167,7 @@ async function follow(api: ApiClient, runId: string, screen: Screen): Promise<Ru
     }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
-    throw new Error(`The run goes on unseen; look with: purser report ${runId}. ${message}`, { cause: error })
+    throw new Error(`The run goes on unseen; look with: purser rows ${runId}. ${message}`, { cause: error })
   } finally {
     process.off('SIGINT', cancel)
   }
@@ -212,6 +208,6 @@ async function deliver(
   }
   err.line(`Run ${id}: ${state}${detail === null ? '' : `, ${detail}`}`)
   if (state !== 'paused') return state === 'completed' && counts?.answered === counts?.rows ? 0 : 1
-  err.line(`It waits: POST ${api.url}/api/v1/runs/${id}/top-up, then GET ${api.url}/api/v1/runs/${id}/rows`)
+  err.line(`It waits: purser top-up ${id} --direct AMOUNT, and later purser rows ${id} writes what is done.`)
   return EXIT_PAUSED
 }

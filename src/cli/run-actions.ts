@@ -29,7 +29,11 @@ Moves more money from the wallet into the run's envelope. A run that waits for m
 
   --currency CODE  of the amounts (default: USD)`,
   options: { direct: text, credit: text, currency: text },
-  bodyOf: (values) => ({ pockets: pocketsOf(values) }),
+  bodyOf(values) {
+    const pockets = pocketsOf(values)
+    if (pockets.length === 0) throw new UsageError('give --direct, --credit, or both.', this.usage)
+    return { pockets }
+  },
 })
 
 export const cancel = action('cancel', {
@@ -98,7 +102,7 @@ function action(
     readonly bodyOf: (values: Values, given: string) => unknown
   },
 ): Command {
-  const { usage, options, needs, bodyOf } = spec
+  const { usage, options, needs } = spec
   return async (args, { out }) => {
     const { values, positionals } = readArguments(args, {
       options: { ...options, help: { type: 'boolean', short: 'h' } },
@@ -112,7 +116,7 @@ function action(
     const [runId, given] = positionals
     if (runId === undefined) throw new UsageError('the id of a run is missing.', usage)
     if (needs !== undefined && given === undefined) throw new UsageError(needs, usage)
-    const body = bodyOf(stringsOf(values), given ?? '')
+    const body = spec.bodyOf(stringsOf(values), given ?? '')
     const api = await connectToApi(process.env)
     const path = `/runs/${encodeURIComponent(runId)}/${name}`
     const { body: run } = await api.post(path, { body, schema: runSchema, idempotencyKey: randomUUID() })

@@ -142,7 +142,10 @@ function describePockets(pockets: Pockets): string {
 
 /** What lets a paused run go on. */
 function waitsFor({ id, reason, question }: RunView): string {
-  if (reason === 'input' && question) return `The run asks: ${question.text}\nAnswer with: purser answer ${id} TEXT`
+  if (reason === 'input' && question) {
+    const choices = question.choices ? `\nIts choices: ${question.choices.join(' | ')}` : ''
+    return `The run asks: ${question.text}${choices}\nAnswer with: purser answer ${id} TEXT`
+  }
   if (reason === 'money_exhausted') return `The run waits for money: purser top-up ${id} --direct AMOUNT`
   return `The run is paused: purser resume ${id}`
 }

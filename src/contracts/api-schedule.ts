@@ -20,20 +20,26 @@ const cron = storableText
     const message = cronProblem(text)
     if (message !== undefined) context.addIssue({ code: 'custom', message })
   })
-  .describe('Five fields: minute, hour, day of the month, month, day of the week.')
+  .describe(
+    'Five fields: minute, hour, day of the month, month, day of the week. All of them must fit: `0 3 1 * 1` is the first of a ' +
+      'month that is a Monday, which other crons read as "or".',
+  )
 const timeZone = z
   .string()
   .min(1)
   .max(100)
   .refine(isTimeZone, 'is no time zone, such as Europe/Berlin')
-  .describe('Of `cron`, and of the months of `monthlyCap`.')
+  .describe('The name of the zone of `cron`, and of the months of `monthlyCap`.')
 
 const monthlyCap = z
   .array(z.strictObject({ balanceClass: z.enum(BALANCE_CLASSES), amount: positiveAmountSchema }))
   .min(1)
   .max(MAX_CAPS)
   .refine((caps) => new Set(caps.map(kindOf)).size === caps.length, 'caps the same money twice')
-  .describe('The most that its runs of one month may take out of the wallet, of each kind of money.')
+  .describe(
+    'The most that its runs of one month may take out of the wallet, of each kind of money: a time that would exceed it brings ' +
+      'no run. What people top up counts, and is refused nothing.',
+  )
 
 export const scheduleRequestSchema = z
   .strictObject({
@@ -41,7 +47,7 @@ export const scheduleRequestSchema = z
     every: every.optional(),
     cron: cron.optional(),
     timeZone: timeZone.default('UTC'),
-    run: runRequestSchema.describe('What each run is started with. The key that makes the schedule pays.'),
+    run: runRequestSchema.describe('What each run is started with. The key that says so pays.'),
     monthlyCap: monthlyCap.optional(),
   })
   .refine((schedule) => (schedule.every === undefined) !== (schedule.cron === undefined), {
@@ -69,7 +75,7 @@ export const scheduleSchema = z
   .object({
     id: z.uuid(),
     projectId: z.uuid(),
-    keyId: z.uuid().describe('Who made it, and pays.'),
+    keyId: z.uuid().describe('Who said last what it runs, and pays.'),
     name: z.string(),
     every: z.int().nullable(),
     cron: z.string().nullable(),

@@ -33,12 +33,15 @@ export function jsonSchemaCheck(schema: JsonSchema): (value: unknown) => SchemaC
 
 /** Bytes of a schema that somebody else wrote. */
 const MAX_SCHEMA_BYTES = 8_192
+/** Whatever reads a schema recurses. */
+const MAX_SCHEMA_DEPTH = 32
 /** Expressions that a stranger wrote can keep a worker busy for hours, with one answer of thirty characters. */
 const REFUSED_KEYWORDS: ReadonlySet<string> = new Set(['pattern', 'patternProperties', '$ref', '$dynamicRef'])
 
 /** What is wrong with a JSON Schema of a customer's, which a worker is to check answers against; undefined when nothing is. */
 export function foreignSchemaFault(schema: unknown): string | undefined {
-  if (typeof schema !== 'object' || schema === null) return 'is no object'
+  if (!isObject(schema)) return 'is no object'
+  if (isDeeper(schema, MAX_SCHEMA_DEPTH)) return `is nested deeper than ${MAX_SCHEMA_DEPTH} levels`
   const text = JSON.stringify(schema)
   if (text.length > MAX_SCHEMA_BYTES) return `is larger than ${MAX_SCHEMA_BYTES} bytes`
   const refused = keywordsOf(schema).find((keyword) => REFUSED_KEYWORDS.has(keyword))
@@ -49,6 +52,11 @@ export function foreignSchemaFault(schema: unknown): string | undefined {
   } catch (error) {
     return `is no JSON Schema that can be checked: ${error instanceof Error ? error.message : String(error)}`
   }
+}
+
+/** Looks no further than that. */
+function isDeeper(value: object, levels: number): boolean {
+  return levels === 0 || Object.values(value).some((each: unknown) => isObject(each) && isDeeper(each, levels - 1))
 }
 
 /** Names of properties are no keywords; all that stands elsewhere may be one. */

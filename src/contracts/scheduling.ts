@@ -3,6 +3,7 @@ export const SKIP_REASONS = [
   'paused',
   'key_revoked',
   'overlap',
+  'late',
   'monthly_cap',
   'wallet_short',
   'debt_outstanding',
@@ -19,7 +20,14 @@ export type Firing =
 /** What a schedule's workflow may ask for. Implemented in `activities/`. */
 export interface ScheduleActivities {
   /** Once for each schedule and time: asked again it answers the same. `scheduledFor` is an instant, ISO 8601. */
-  fireSchedule(request: { readonly scheduleId: string; readonly scheduledFor: string }): Promise<Firing>
+  fireSchedule(request: ScheduledTime & { readonly scheduledFor: string }): Promise<Firing>
+}
+
+/** What Temporal was told of a schedule for each of its times. */
+export interface ScheduledTime {
+  readonly scheduleId: string
+  /** A time that has waited for a worker for longer brings no run. Missing in what was told before there was such a bound. */
+  readonly lateAfterMs?: number
 }
 
 /** Type of the workflow that a schedule starts; it is no agent. */

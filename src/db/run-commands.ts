@@ -118,15 +118,17 @@ export async function answerRun(trx: Trx, scope: Scope, answer: Answer): Promise
   const { place } = await lockRun(trx, scope, runId)
   mayAct('answer', place)
   const { path, choices } = theQuestion(await openQuestions(trx, scope, runId), answer.path)
-  if (choices && !choices.includes(answer.answer)) {
-    const remedy = `Answer with one of: ${choices.join(', ')}.`
+  // What comes from outside has no blanks around it.
+  const given = choices ? choices.find((choice) => choice.trim() === answer.answer) : answer.answer
+  if (given === undefined) {
+    const remedy = `Answer with one of: ${choices?.join(', ')}.`
     throw new Problem('not_a_choice', 'The question has choices, and this is none of them.', {
       remedy,
       extra: { choices },
     })
   }
-  await answerQuestion(trx, scope, { runId, path, answer: answer.answer, keyId })
-  await addCommand(trx, scope, { runId, kind: 'answer', body: { path, answer: answer.answer }, nowMs })
+  await answerQuestion(trx, scope, { runId, path, answer: given, keyId })
+  await addCommand(trx, scope, { runId, kind: 'answer', body: { path, answer: given }, nowMs })
 }
 
 /** Whether there is anything to do. @throws Problem when the action is refused */

@@ -4,7 +4,7 @@ import { isTerminal } from '#domain/run-states.ts'
 import { sql, type Transaction, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
-import { json } from './json.ts'
+import { json, storableText } from './json.ts'
 import { setGate } from './ledger.ts'
 import { become, lockState, runQuery, standingAs, standingOf, whyColumns, type Why } from './run.ts'
 import type { Database } from './schema.ts'
@@ -156,7 +156,7 @@ export async function askOwner(
         run_id: runId,
         path,
         project_id: scope.projectId,
-        question,
+        question: storableText(question),
         choices: choices ? json(choices) : null,
         answer: null,
         answered_at: null,
@@ -174,8 +174,9 @@ export async function askOwner(
       .executeTakeFirstOrThrow()
     if (known.answer !== null) return { answer: known.answer }
     if (otherwise !== undefined) {
-      await answerQuestion(trx, scope, { runId, path, answer: otherwise, keyId: null })
-      return { answer: otherwise }
+      const answer = storableText(otherwise)
+      await answerQuestion(trx, scope, { runId, path, answer, keyId: null })
+      return { answer }
     }
     if (state === 'running') {
       await become(trx, scope, { runId, from: state, to: 'paused', why: waitsFor(question) })

@@ -8,7 +8,7 @@ import type { RouteBounds } from '#domain/route-choice.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
-import { json } from './json.ts'
+import { json, storableText } from './json.ts'
 import type { Database } from './schema.ts'
 
 /** What the engine must know of a run to execute its calls. */
@@ -130,7 +130,8 @@ export async function become(
 
 /** Also for a run that stays in its state for another reason. */
 export function whyColumns(why: Why | null) {
-  return { reason: why?.reason ?? null, detail: why?.detail ?? null, stop: why?.stop ? json(why.stop) : null }
+  const detail = why ? storableText(why.detail) : null
+  return { reason: why?.reason ?? null, detail, stop: why?.stop ? json(why.stop) : null }
 }
 
 /** Where a run stands, from its row and its envelope's gate. */

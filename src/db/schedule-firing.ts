@@ -1,7 +1,7 @@
 import { runRequestSchema, type RunRequest } from '#contracts/api-run.ts'
 import { storedCapsSchema, type FiringView } from '#contracts/api-schedule.ts'
 import { Problem } from '#contracts/codes.ts'
-import { SKIP_REASONS, type Firing, type SkipReason } from '#contracts/scheduling.ts'
+import { SKIP_REASONS, type Firing, type ScheduledTime, type SkipReason } from '#contracts/scheduling.ts'
 import { invariant } from '#domain/invariant.ts'
 import { formatNano, parseDecimal } from '#domain/money.ts'
 import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
@@ -14,8 +14,7 @@ import type { Database } from './schema.ts'
 type Trx = Transaction<Database>
 type Schedule = Selectable<Database['schedule']>
 
-interface Fire {
-  readonly scheduleId: string
+interface Fire extends ScheduledTime {
   readonly scheduledFor: Date
   readonly nowMs: number
 }
@@ -35,7 +34,8 @@ export async function fireSchedule(db: Kysely<Database>, fire: Fire): Promise<Fi
     const known = await knownFiring(trx, fire)
     if (known) return known
     const scope = { projectId: schedule.project_id }
-    const firing = (await hindranceOf(trx, scope, schedule)) ?? (await startScheduled(trx, scope, { schedule, fire }))
+    const firing =
+      (await hindranceOf(trx, scope, { schedule, fire })) ?? (await startScheduled(trx, scope, { schedule, fire }))
     await trx
       .insertInto('schedule_firing')
       .values({
@@ -66,12 +66,19 @@ async function knownFiring(trx: Trx, { scheduleId, scheduledFor }: Fire): Promis
 }
 
 /** Why this time brings no run, money in the wallet aside. */
-async function hindranceOf(trx: Trx, scope: Scope, schedule: Schedule): Promise<Firing | undefined> {
-  const scheduleId = schedule.id
+async function hindranceOf(
+  trx: Trx,
+  scope: Scope,
+  { schedule, fire }: { readonly schedule: Schedule; readonly fire: Fire },
+): Promise<Firing | undefined> {
+  const { scheduleId, scheduledFor, nowMs, lateAfterMs = Infinity } = fire
   if (schedule.state !== 'active') return skipped('paused', `The schedule is ${schedule.state}.`)
   if (await isRevoked(trx, schedule.api_key_id)) {
     await endSchedule(trx, scope, { scheduleId, state: 'paused', reason: 'key_revoked' })
     return skipped('key_revoked', 'The key that made the schedule is revoked: nobody pays.')
+  }
+  if (nowMs - scheduledFor.getTime() > lateAfterMs) {
+    return skipped('late', `No worker was there for more than ${Math.round(lateAfterMs / 1000)} seconds after it.`)
   }
   const open = await trx
     .selectFrom('run')

@@ -13,6 +13,8 @@ import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
+/** Of `schedule_name`: a look beforehand would miss a name that is not committed yet. */
+const UNIQUE_VIOLATION = '23505'
 type Row = Selectable<Database['schedule']>
 
 /** A schedule as it was asked for, with its run checked as one that starts now. */
@@ -74,36 +76,51 @@ export async function lockSchedule(
   trx: Trx,
   scope: Scope,
   scheduleId: string,
-): Promise<{ readonly keyId: string; readonly isKeyRevoked: boolean } | undefined> {
+): Promise<{ readonly isKeyRevoked: boolean } | undefined> {
   const row = await liveSchedules(trx, scope).where('id', '=', scheduleId).forNoKeyUpdate().executeTakeFirst()
   if (!row) return undefined
-  return { keyId: row.api_key_id, isKeyRevoked: await isRevoked(trx, row.api_key_id) }
+  return { isKeyRevoked: await isRevoked(trx, row.api_key_id) }
 }
 
-/** `input` goes with a new run request. False when the project has another schedule of this name. */
+/**
+ * `runs` goes with a new run request: its input, and who pays for it from now on. False when the project has another schedule
+ * of this name, or is just giving it to one: the transaction is void then.
+ */
 export async function changeSchedule(
   trx: Trx,
   scope: Scope,
-  change: { readonly scheduleId: string; readonly to: ScheduleChange; readonly input: unknown },
+  change: {
+    readonly scheduleId: string
+    readonly to: ScheduleChange
+    readonly runs?: { readonly input: unknown; readonly keyId: string } | undefined
+  },
 ): Promise<boolean> {
-  const { scheduleId, to, input } = change
-  if (to.name !== undefined && (await isNameTaken(trx, scope, { scheduleId, name: to.name }))) return false
-  await trx
+  const { scheduleId, to, runs } = change
+  const changed = trx
     .updateTable('schedule')
     .set({
       ...(to.name !== undefined && { name: to.name }),
       ...(to.every !== undefined && { every_seconds: to.every, cron: null }),
       ...(to.cron !== undefined && { every_seconds: null, cron: to.cron }),
       ...(to.timeZone !== undefined && { time_zone: to.timeZone }),
-      ...(to.run !== undefined && { request: json(to.run), input: json(input) }),
+      ...(runs && { request: json(to.run), input: json(runs.input), api_key_id: runs.keyId }),
       ...(to.monthlyCap !== undefined && { monthly_cap: to.monthlyCap ? capsOf(to.monthlyCap) : null }),
       ...(to.state !== undefined && { state: to.state, state_reason: null }),
       ...nextVersion,
     })
     .where('project_id', '=', scope.projectId)
     .where('id', '=', scheduleId)
-    .execute()
-  return true
+  try {
+    await changed.execute()
+    return true
+  } catch (error) {
+    if (isUniqueViolation(error)) return false
+    throw error
+  }
+}
+
+function isUniqueViolation(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === UNIQUE_VIOLATION
 }
 
 /** It starts nothing any more, from this commit on; what it did stays. */
@@ -126,15 +143,6 @@ export async function isRevoked(db: Kysely<Database>, keyId: string): Promise<bo
 }
 
 const nextVersion = { version: sql<number>`version + 1`, changed_at: sql<Date>`clock_timestamp()` }
-
-async function isNameTaken(
-  trx: Trx,
-  scope: Scope,
-  { scheduleId, name }: { readonly scheduleId: string; readonly name: string },
-): Promise<boolean> {
-  const query = liveSchedules(trx, scope).where('name', '=', name).where('id', '<>', scheduleId)
-  return (await query.executeTakeFirst()) !== undefined
-}
 
 function liveSchedules(db: Kysely<Database>, scope: Scope) {
   return db.selectFrom('schedule').selectAll().where('project_id', '=', scope.projectId).where('state', '<>', 'deleted')

@@ -6,6 +6,8 @@ const MAX_COLUMN_LENGTH = 200
 /** In a value of a row. The database and everything that writes JSON recurse. */
 const MAX_DEPTH = 32
 const TOO_DEEP = `is nested deeper than ${MAX_DEPTH} levels`
+/** In characters: a row of the largest size, with each of its characters escaped, is shorter. */
+const MAX_LINE_LENGTH = 512 * 1024
 /** Only such a line is read a second time, number by number. */
 const LONG_NUMBER = /\d{16}|\d[eE]/
 
@@ -64,11 +66,19 @@ function* readJsonLines(text: string): Generator<RowRead> {
   let line = 0
   let begin = text.startsWith('\uFEFF') ? 1 : 0
   while (begin < text.length) {
+    // By character: a file may hold millions of empty lines, and nobody else has a turn meanwhile.
+    if (text[begin] === '\n') {
+      begin += 1
+      line += 1
+      continue
+    }
     const found = text.indexOf('\n', begin)
     const end = found < 0 ? text.length : found
-    const source = text.slice(begin, end).trim()
+    const isTooLong = end - begin > MAX_LINE_LENGTH
+    const source = isTooLong ? '' : text.slice(begin, end).trim()
     begin = end + 1
     line += 1
+    if (isTooLong) yield fault(line, `has more than ${MAX_LINE_LENGTH} characters`)
     if (source !== '') yield readObject(source, line)
   }
 }

@@ -7,9 +7,16 @@ export const WHOLE_ROW = 'row'
 /** A row of a dataset: values by column. */
 export type DatasetRow = Readonly<Record<string, unknown>>
 
-/** The names between `{{` and `}}`, each once, in order. */
-export function placeholdersOf(text: string): readonly string[] {
-  return [...new Set(Array.from(text.matchAll(PLACEHOLDER), ([, name = '']) => name.trim()))]
+/** Placeholders that no row of such a dataset can fill, each once, in order. */
+export function unknownPlaceholders(texts: readonly string[], columns: readonly string[]): readonly string[] {
+  const known = new Set([...columns, WHOLE_ROW])
+  const unknown = texts.flatMap(placesOf).filter((between) => !known.has(between) && !known.has(between.trim()))
+  return [...new Set(unknown.map((between) => between.trim()))]
+}
+
+/** What stands between the braces: a column whose name begins or ends with a blank is named exactly so. */
+function placesOf(text: string): readonly string[] {
+  return Array.from(text.matchAll(PLACEHOLDER), ([, between = '']) => between)
 }
 
 export type FilledTemplate =
@@ -26,19 +33,13 @@ export function fillTemplate(
 ): FilledTemplate {
   let missing: string | undefined
   const filled = text.replaceAll(PLACEHOLDER, (_whole, between: string) => {
-    const name = between.trim()
+    const name = Object.hasOwn(row, between) ? between : between.trim()
     if (Object.hasOwn(row, name)) return writeValue(row[name])
     if (name === WHOLE_ROW && !columns.includes(WHOLE_ROW)) return JSON.stringify(inOrder(row, columns))
     missing ??= name
     return ''
   })
   return missing === undefined ? { ok: true, text: filled } : { ok: false, missing }
-}
-
-/** Placeholders that no row of such a dataset can fill. */
-export function unknownPlaceholders(texts: readonly string[], columns: readonly string[]): readonly string[] {
-  const known = new Set([...columns, WHOLE_ROW])
-  return [...new Set(texts.flatMap(placeholdersOf))].filter((name) => !known.has(name))
 }
 
 function writeValue(value: unknown): string {

@@ -119,7 +119,7 @@ test('a schedule that is paused or removed is so in Temporal', async () => {
   await untilTold(world, scheduleId)
   const schedule = client.schedule.getHandle(scheduleId)
   const to = { state: 'paused', every: 3_600 } as const
-  await db.transaction().execute((trx) => changeSchedule(trx, scope, { scheduleId, to, input: undefined }))
+  await db.transaction().execute((trx) => changeSchedule(trx, scope, { scheduleId, to }))
   await untilTold(world, scheduleId)
   const { state, policies, spec } = await schedule.describe()
   expect([state.paused, policies.catchupWindow, spec.intervals?.[0]?.every]).toEqual([true, 3_600_000, 3_600_000])

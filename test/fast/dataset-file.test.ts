@@ -1,5 +1,5 @@
 import { readDataset, type DatasetFormat } from '#domain/dataset-file.ts'
-import { fillTemplate, placeholdersOf, unknownPlaceholders } from '#domain/row-template.ts'
+import { fillTemplate, unknownPlaceholders } from '#domain/row-template.ts'
 import { describe, expect, test } from 'vitest'
 
 function read(text: string, format: DatasetFormat) {
@@ -29,6 +29,22 @@ describe('a CSV file', () => {
       '1: has a column __proto__, which no program can be trusted with',
       '1: has the column "id" twice',
     ])
+  })
+
+  test('with one column has a row for an empty text, and none for an empty line', () => {
+    expect(read('\n\r\na\n1\n\n""\r\r2\n\n', 'csv')).toEqual([{ a: '1' }, { a: '' }, { a: '2' }])
+    expect(read('a\n\n1\n"\n"\n2,3', 'csv')).toEqual([
+      { a: '1' },
+      { a: '\n' },
+      '6: has 2 cells, and there are 1 columns',
+    ])
+  })
+
+  test('is read no further than a line or a cell that no table has', () => {
+    const names = Array.from({ length: 100_000 }, (_, index) => index).join(',')
+    expect(read(`${names}\n1`, 'csv')).toEqual(['1: has more than 1000 cells'])
+    expect(read(`a\n${','.repeat(30_000_000)}`, 'csv')).toEqual(['2: has more than 1000 cells'])
+    expect(read(`a\n"${'\n'.repeat(30_000_000)}"`, 'csv')).toEqual(['2: has a cell of more than 4194304 characters'])
   })
 
   test('of thirty million quotes is read, or refused, in no time that a server would notice', () => {
@@ -61,6 +77,11 @@ describe('a file of JSON lines', () => {
   })
 })
 
+test('a line of JSON that no row could be is told without being read, and the others are', () => {
+  const long = `{"a":[${'1,'.repeat(10_000_000)}1]}`
+  expect(read(`\n\n${long}\n{"a":1}\n`, 'jsonl')).toEqual(['3: has more than 524288 characters', { a: 1 }])
+})
+
 describe('a template', () => {
   const columns = ['name', 'age', 'row id']
 
@@ -76,14 +97,21 @@ describe('a template', () => {
     expect(fill('{{constructor}}')).toEqual({ ok: false, missing: 'constructor' })
   })
 
+  test('names a column that begins with a blank, as files written by hand have it', () => {
+    const row = { id: '1', ' title': 'x' }
+    const spaced = Object.keys(row)
+    expect(fillTemplate('{{ id }}{{ title}}', { row, columns: spaced })).toEqual({ ok: true, text: '1x' })
+    expect(unknownPlaceholders(['{{ id }}{{ title}}'], spaced)).toEqual([])
+    expect(unknownPlaceholders(['{{title}}'], spaced)).toEqual(['title'])
+  })
+
   test('takes nothing of a row for a placeholder, nor for a pattern of replacement', () => {
     const row = { name: "{{age}} $& $1 $'", age: 1, 'row id': 2 }
     expect(fillTemplate('{{name}}', { row, columns })).toEqual({ ok: true, text: "{{age}} $& $1 $'" })
   })
 
-  test('names its placeholders, and those that no row can fill', () => {
-    expect(placeholdersOf('{{a}} {{ b }} {{a}}')).toEqual(['a', 'b'])
-    expect(unknownPlaceholders(['{{name}} {{row}}', '{{nome}}'], columns)).toEqual(['nome'])
-    expect(placeholdersOf(`{{${' '.repeat(100_000)}`)).toEqual([])
+  test('names the placeholders that no row can fill', () => {
+    expect(unknownPlaceholders(['{{a}} {{ b }} {{a}}', '{{name}} {{ age }} {{row}}'], columns)).toEqual(['a', 'b'])
+    expect(unknownPlaceholders([`{{${' '.repeat(100_000)}`], columns)).toEqual([])
   })
 })

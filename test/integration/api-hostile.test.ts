@@ -37,6 +37,20 @@ test('an answer names fifty faults, not sixty thousand', async () => {
   expect(answer.body['errors']).toHaveLength(50)
 })
 
+test('an address that is none is answered with a problem, which does not repeat it', async () => {
+  const api = await useApi()
+  const { key } = await makeTenant(api)
+  for (const [path, status, code] of [
+    ['/api/v1/runs/%ff', 400, 'invalid_request'],
+    [`/api/v1/runs/${'a'.repeat(3_000)}`, 404, 'not_found'],
+  ] as const) {
+    const answer = await api.app.inject({ method: 'GET', url: path, headers: { authorization: `Bearer ${key}` } })
+    expect([answer.statusCode, answer.headers['content-type']]).toEqual([status, 'application/problem+json'])
+    expect(answer.json()).toMatchObject({ status, code, remedy: expect.any(String) })
+    expect(answer.body.length).toBeLessThan(500)
+  }
+})
+
 test('streams whose clients left before they began leave room for others', async () => {
   const api = await useApi()
   const tenant = await makeTenant(api)

@@ -106,6 +106,12 @@ const hostile = [
   { what: 'nothing', file: '', status: 400 },
   { what: 'a header alone', file: 'a,b\n', status: 400 },
   { what: 'Latin-1', file: Buffer.from('a\nok\n\xe9\n', 'latin1'), status: 400, error: { path: 'line 3' } },
+  {
+    what: 'no UTF-8 far below',
+    file: Buffer.concat([Buffer.from('a\nx\u00E9\n'.repeat(200_000)), Buffer.from([0xff, 10])]),
+    status: 400,
+    error: { path: 'line 400001' },
+  },
   { what: 'UTF-16', file: Buffer.from('\uFEFFa\n1\n', 'utf16le'), status: 400 },
   { what: 'a NUL in a name', file: 'a\0\n1\n', status: 400 },
   { what: 'two hundred and one columns', file: `${Array.from({ length: 201 }, (_, i) => i).join(',')}\n`, status: 400 },

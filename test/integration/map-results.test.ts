@@ -2,10 +2,12 @@ import { parseCsv } from '#domain/csv-table.ts'
 import { newId } from '#db/ids.ts'
 import { json } from '#db/json.ts'
 import { openRowMap, recordRows, type RowOutcome } from '#db/row-map.ts'
-import { expect, test } from 'vitest'
+import { once } from 'node:events'
+import { connect } from 'node:net'
+import { expect, onTestFinished, test } from 'vitest'
 import { makeTenant, runBody, text, useApi, type Tenant, type TestApi } from '#test/support/api.ts'
 
-const schema = {
+const moods = {
   type: 'object',
   properties: { mood: { type: 'string' }, names: { type: 'array', items: { type: 'string' } } },
   required: ['mood'],
@@ -32,19 +34,19 @@ async function makeResults(
     file,
     outcomes,
     answers,
-    isObject = false,
+    schema,
   }: {
     readonly file: string
     readonly outcomes: readonly RowOutcome[]
     readonly answers: readonly string[]
-    readonly isObject?: boolean
+    readonly schema?: Readonly<Record<string, unknown>>
   },
 ): Promise<string> {
   const datasetId = await upload(api, tenant, file)
   const runId = text(await api.make('/api/v1/runs', { key: tenant.key, body: mapBody({ datasetId }) }), 'id')
   const scope = { projectId: tenant.projectId }
   const run = await api.db.selectFrom('run').selectAll().where('id', '=', runId).executeTakeFirstOrThrow()
-  const ask = { model: 'steady', maxTokens: 10, messages: [], ...(isObject && { schema: { name: 'row', schema } }) }
+  const ask = { model: 'steady', maxTokens: 10, messages: [], ...(schema && { schema: { name: 'row', schema } }) }
   const map = { runId, path: 'rows' }
   await openRowMap(api.db, scope, { ...map, datasetId, ask })
   const calls = await Promise.all(
@@ -146,7 +148,7 @@ test('answers with a schema are objects, and columns', async () => {
   const runId = await makeResults(api, tenant, {
     file: '=cmd,mood\n1,2\n3,4\n',
     answers: ['```json\n{"mood":"=calm","names":["a"]}\n```', '{"mood":"wild"}'],
-    isObject: true,
+    schema: moods,
     outcomes: [
       { number: 1, outcome: 'answered' },
       { number: 2, outcome: 'answered' },
@@ -161,6 +163,38 @@ test('answers with a schema are objects, and columns', async () => {
   ])
   const { body } = await api.ask('GET', `/api/v1/runs/${runId}/rows`, { key: tenant.key })
   expect(body).toMatchObject({ rows: [{ answer: { mood: '=calm', names: ['a'] } }, { answer: { mood: 'wild' } }] })
+})
+
+test('a schema that names no properties has its answers in one column', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const runId = await makeResults(api, tenant, {
+    file: '=cmd\n1\n',
+    answers: ['{"mood":"calm"}'],
+    schema: { type: 'object', properties: {} },
+    outcomes: [{ number: 1, outcome: 'answered' }],
+  })
+  const csv = await download(api, tenant, `/runs/${runId}/rows?format=csv`)
+  const table = parseCsv(csv.text)
+  expect(table.ok && table.rows.map(({ cells }) => cells.slice(3, 4))).toEqual([['answer'], ['{"mood":"calm"}']])
+})
+
+test('readers who stop reading take places of their own project only', async () => {
+  const api = await useApi()
+  const [slow, other] = [await makeTenant(api), await makeTenant(api)]
+  const file = `=cmd\n${`${'x'.repeat(60_000)}\n`.repeat(300)}`
+  const runId = await makeResults(api, slow, { file, answers: [], outcomes: [] })
+  const small = await makeResults(api, other, { file: '=cmd\n1\n', answers: [], outcomes: [] })
+  const { port } = new URL(await api.app.listen({ host: '127.0.0.1', port: 0 }))
+  const sockets = Array.from({ length: 4 }, () => connect(Number(port), '127.0.0.1'))
+  onTestFinished(() => sockets.forEach((socket) => socket.destroy()))
+  for (const socket of sockets) {
+    socket.write(`GET /api/v1/runs/${runId}/rows HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${slow.key}\r\n\r\n`)
+    // The beginning of its answer; nothing is read after it.
+    await once(socket, 'readable')
+  }
+  expect((await download(api, slow, `/runs/${runId}/rows`)).status).toBe(503)
+  expect((await download(api, other, `/runs/${small}/rows`)).status).toBe(200)
 })
 
 test('what every row would fail at is refused before money moves, with everything that is wrong', async () => {
@@ -186,6 +220,10 @@ test('what every row would fail at is refused before money moves, with everythin
     { type: 'object', properties: { a: { items: { patternProperties: { '(a+)+': {} } } } } },
     { $ref: '#' },
     { type: 'object', description: 'x'.repeat(10_000) },
+    // Every answer would be paid for, and none is a text or a list.
+    { type: 'string' },
+    { type: ['array', 'null'] },
+    JSON.parse(`{"enum":${'['.repeat(3_000)}${']'.repeat(3_000)}}`),
   ]
   for (const bad of schemas) expect((await ask({ prompt: '{{name}}', schema: bad })).status).toBe(400)
   expect((await ask({ prompt: '{{name}}', datasetId: newId(Date.now()) })).status).toBe(404)
@@ -193,6 +231,11 @@ test('what every row would fail at is refused before money moves, with everythin
   const foreign = await api.ask('POST', '/api/v1/runs', { key: other.key, body: mapBody({ datasetId, prompt: 'x' }) })
   expect(foreign.status).toBe(404)
   const properties = { pattern: { type: 'string' }, city: { type: 'string' } }
+  // Postgres refuses such names.
+  const odd = { type: 'object', properties: { 'a\0': { type: 'string' }, '\ud800': { type: 'string' } } }
+  expect((await ask({ prompt: '{{name}}', schema: odd })).body['input']).toMatchObject({
+    schema: { properties: { 'a\uFFFD': { type: 'string' }, '\uFFFD': { type: 'string' } } },
+  })
   const accepted = await ask({ prompt: '{{name}} {{row}}', schema: { type: 'object', properties } })
   expect([accepted.status, accepted.body['input']]).toMatchObject([201, { concurrency: 16 }])
 })

@@ -1,11 +1,12 @@
 import { askOwner } from '#db/run-pause.ts'
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
+import { openRowMap } from '#db/row-map.ts'
 import { beginRun } from '#db/run-begin.ts'
 import { expect, test } from 'vitest'
 import { makeTenant, startTestRun, useApi, usd } from '#test/support/api.ts'
 import { useScratchFolder } from '#test/support/scratch.ts'
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 const run = promisify(execFile)
@@ -55,4 +56,27 @@ test('a dry run prints the plan, and every envelope option reaches the API', asy
   )
   expect(plan).toMatchObject({ agent: 'research', coversHigh: true })
   expect(await api.db.selectFrom('run').select('id').execute()).toEqual([])
+}, 240_000)
+
+test('rows of a run are written at any time; a map whose file could not be written starts nothing', async () => {
+  const { api, tenant, purser } = await usePurser()
+  const folder = await useScratchFolder()
+  const file = join(folder, 'rows.csv')
+  await writeFile(file, 'id,text\n1,a\n')
+  const order = ['map', file, '--prompt', '{{text}}', '--model', 'steady']
+  await expect(purser(...order, '--out', join(folder, 'missing', 'out.csv'))).rejects.toThrow('ENOENT')
+  await expect(purser(...order, '--on-exhausted', 'downgrade')).rejects.toThrow('one of pause, cancel.')
+  await expect(purser('map', file, '--prompt', '{{name}}')).rejects.toThrow('of the dataset. Of dataset')
+  expect(await api.db.selectFrom('run').select('id').execute()).toEqual([])
+  const { id: datasetId } = await api.db.selectFrom('dataset').select('id').executeTakeFirstOrThrow()
+  const runId = await startTestRun(api, tenant, { agent: 'map', input: { datasetId, prompt: 'x', maxTokens: 5 } })
+  await expect(purser('rows', runId)).rejects.toThrow('This run has asked about no rows yet.')
+  const scope = { projectId: tenant.projectId }
+  const map = { runId, path: 'rows', datasetId, ask: { model: 'steady', messages: [], maxTokens: 5 } }
+  await openRowMap(api.db, scope, map)
+  expect(await purser('rows', runId)).toMatch(/^"row","id","text",.*\r\n1,"1","a",open,/)
+  await purser('rows', runId, '--path', 'rows', '--out', join(folder, 'out.jsonl'))
+  expect(JSON.parse(await readFile(join(folder, 'out.jsonl'), 'utf8'))).toMatchObject({ row: 1, state: 'open' })
+  await expect(purser('rows', runId, '--format', 'xml')).rejects.toThrow('--format is one of csv, jsonl and json')
+  await expect(purser('top-up', runId)).rejects.toThrow('give --direct, --credit, or both.')
 }, 240_000)

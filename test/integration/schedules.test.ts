@@ -2,6 +2,9 @@ import { newId } from '#db/ids.ts'
 import { finishRun } from '#db/run-end.ts'
 import { fireSchedule, listFirings } from '#db/schedule-firing.ts'
 import { markTold, untoldSchedules } from '#db/schedule-telling.ts'
+import { changeSchedule } from '#db/schedule.ts'
+import { pollUntil } from '#test/support/poll.ts'
+import { sql } from 'kysely'
 import { describe, expect, test } from 'vitest'
 import { makeTenant, runBody, text, usd, useApi, type Tenant, type TestApi } from '#test/support/api.ts'
 
@@ -75,11 +78,53 @@ describe('a schedule', () => {
     expect(await refusal({ run: runBody({ model: 'unpriced' }) })).toEqual([422, 'no_price'])
     expect(await refusal({ run: runBody({ input: {} }) })).toEqual([400, 'invalid_request'])
     expect(await refusal({ cron: '0 25 * * *' })).toEqual([400, 'invalid_request'])
-    expect(await refusal({ timeZone: 'Mars/Olympus' })).toEqual([400, 'invalid_request'])
+    // Intl takes the others too, and Temporal none of them.
+    for (const timeZone of ['Mars/Olympus', '+01:00', '-0330', 'europe/berlin', 'utc', 'SystemV/AST4']) {
+      expect([timeZone, ...(await refusal({ timeZone }))]).toEqual([timeZone, 400, 'invalid_request'])
+    }
     expect(await refusal({ every: 60 })).toEqual([400, 'invalid_request'])
     expect(await refusal({ cron: undefined, every: 59 })).toEqual([400, 'invalid_request'])
-    await makeSchedule(api, tenant)
+    const id = await makeSchedule(api, tenant)
+    const change = { key: tenant.key, body: { timeZone: '+02:00' } }
+    expect((await api.ask('PATCH', `/api/v1/schedules/${id}`, change)).status).toBe(400)
     expect(await refusal({})).toEqual([409, 'already_exists'])
+  })
+
+  test('takes no name that another one is just being given', async () => {
+    const api = await useApi()
+    const tenant = await makeTenant(api)
+    const first = await makeSchedule(api, tenant)
+    const second = await makeSchedule(api, tenant, { name: 'second' })
+    const rename = (id: string, name: string) =>
+      api.ask('PATCH', `/api/v1/schedules/${id}`, { key: tenant.key, body: { name } })
+    expect(await rename(second, 'nightly')).toMatchObject({ status: 409, body: { code: 'already_exists' } })
+    const trx = await api.db.startTransaction().execute()
+    await changeSchedule(trx, tenant, { scheduleId: first, to: { name: 'new' } })
+    const renamed = rename(second, 'new')
+    const waits = async () => {
+      const { rows } = await sql`
+        select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`.execute(api.db)
+      return rows.length > 0
+    }
+    await pollUntil(waits, { what: 'the second one waits for the name' })
+    await trx.commit().execute()
+    expect(await renamed).toMatchObject({ status: 409, body: { code: 'already_exists' } })
+  })
+
+  test('is paid by the key that says what it runs, within the constraints of that key', async () => {
+    const api = await useApi()
+    const tenant = await makeTenant(api)
+    const path = `/api/v1/schedules/${await makeSchedule(api, tenant)}`
+    const body = { name: 'narrow', constraints: { models: ['research'] } }
+    const made = await api.make(`/api/v1/projects/${tenant.projectId}/keys`, { key: api.operatorKey, body })
+    const key = text(made, 'secret')
+    const pockets = [{ balanceClass: 'direct', amount: usd('9') }]
+    const wide = { run: runBody({ model: 'steady', envelope: { pockets } }) }
+    expect(await api.ask('PATCH', path, { key, body: wide })).toMatchObject({ body: { code: 'route_not_allowed' } })
+    const narrow = { run: runBody({ model: 'research', envelope: { pockets } }) }
+    expect((await api.ask('PATCH', path, { key, body: narrow })).body).toMatchObject({ keyId: text(made, 'id') })
+    const paused = await api.ask('PATCH', path, { key: tenant.key, body: { state: 'paused' } })
+    expect(paused.body).toMatchObject({ state: 'paused', keyId: text(made, 'id') })
   })
 
   test('of one project is nobody else’s', async () => {
@@ -182,6 +227,18 @@ describe('a time of a schedule', () => {
     const path = `/api/v1/schedules/${id}`
     expect((await api.ask('GET', path, { key })).body).toMatchObject({ state: 'paused', stateReason: 'key_revoked' })
     expect((await api.ask('PATCH', path, { key, body: { state: 'active' } })).status).toBe(403)
+  })
+
+  test('that comes too late brings none, and one within its time does', async () => {
+    const api = await useApi()
+    const id = await makeSchedule(api, await makeTenant(api))
+    const at = (agoMs: number) => {
+      const scheduledFor = new Date(Date.now() - agoMs)
+      return fireSchedule(api.db, { scheduleId: id, scheduledFor, nowMs: Date.now(), lateAfterMs: 3_600_000 })
+    }
+    // No worker was there for three hours.
+    expect(await at(3 * 3_600_000)).toMatchObject({ kind: 'skipped', reason: 'late' })
+    expect(await at(1_800_000)).toMatchObject({ kind: 'started' })
   })
 
   test('of a schedule that does not exist is no firing', async () => {
