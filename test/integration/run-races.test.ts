@@ -1,0 +1,59 @@
+import { openChildRun } from '#db/child-run.ts'
+import { beginRun } from '#db/run-begin.ts'
+import { cancelRun, pauseRun, resumeRun, topUpRun } from '#db/run-commands.ts'
+import { beginClosing, finishRun } from '#db/run-end.ts'
+import { askOwner, pauseForMoney } from '#db/run-pause.ts'
+import { standingOf } from '#db/run.ts'
+import { newId } from '#db/ids.ts'
+import type { Database } from '#db/schema.ts'
+import type { Transaction } from 'kysely'
+import { expect, test } from 'vitest'
+import { makeTenant, startTestRun, usd, useApi, type TestApi } from '#test/support/api.ts'
+
+const STOP = { limit: 'direct pocket', needed: '2.000000', free: '1.000000', currency: 'USD' }
+const COMPLETED = { state: 'completed', reason: 'finished', detail: 'Done.' } as const
+
+/** A run that has begun, and what its workflow and its owner do to it. */
+async function begunRun(change: Readonly<Record<string, unknown>> = {}) {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const scope = { projectId: tenant.projectId }
+  const runId = await startTestRun(api, tenant, change)
+  await beginRun(api.db, scope, runId)
+  const act = (work: (trx: Transaction<Database>) => Promise<void>) => api.db.transaction().execute(work)
+  const order = (id = runId) => ({ runId: id, nowMs: Date.now() })
+  return {
+    ...api,
+    scope,
+    runId,
+    standing: (id = runId) => standingOf(api.db, scope, id),
+    pause: (id = runId) => act((trx) => pauseRun(trx, scope, order(id))),
+    resume: (id = runId) => act((trx) => resumeRun(trx, scope, order(id))),
+    cancel: (mode: 'now' | 'wrap_up') => act((trx) => cancelRun(trx, scope, { ...order(), mode, reason: undefined })),
+    topUp: () =>
+      act((trx) => topUpRun(trx, scope, { ...order(), pockets: [{ balanceClass: 'direct', amount: usd('1') }] })),
+    runOutOfMoney: () => pauseForMoney(api.db, scope, { runId, stop: { ...STOP, refusalId: newId(Date.now()) } }),
+    openChild: (path: string) => openChildRun(api.db, scope, { runId, path, agent: 'echo', input: { text: path } }),
+  }
+}
+
+function rowOf({ db }: TestApi, runId: string) {
+  return db
+    .selectFrom('run')
+    .innerJoin('envelope', 'envelope.id', 'run.envelope_id')
+    .select(['run.state', 'run.reason', 'envelope.gate'])
+    .where('run.id', '=', runId)
+    .executeTakeFirstOrThrow()
+}
+
+function openedId(opening: Awaited<ReturnType<typeof openChildRun>>): string {
+  if (opening.kind !== 'opened') throw new Error(opening.detail)
+  return opening.runId
+}
+
+test('a run whose last answer comes while its owner has paused it is completed', async () => {
+  const run = await begunRun()
+  await run.pause()
+  await finishRun(run.db, run.scope, { runId: run.runId, end: COMPLETED, output: 'all of it' })
+  expect(await rowOf(run, run.runId)).toEqual({ state: 'completed', reason: 'finished', gate: 'closed' })
+})
