@@ -57,3 +57,14 @@ test('a run whose last answer comes while its owner has paused it is completed',
   await finishRun(run.db, run.scope, { runId: run.runId, end: COMPLETED, output: 'all of it' })
   expect(await rowOf(run, run.runId)).toEqual({ state: 'completed', reason: 'finished', gate: 'closed' })
 })
+
+test('a child that waits longer than its pause may last, because the run above it is paused, goes on with it', async () => {
+  const run = await begunRun()
+  const childId = openedId(await run.openChild('sub'))
+  await beginRun(run.db, run.scope, childId)
+  await run.pause()
+  const expired = { runId: childId, reason: 'pause_expired', detail: 'Over.', from: 'paused' } as const
+  expect(await beginClosing(run.db, run.scope, expired)).toBe('paused')
+  await run.resume()
+  expect(await run.standing(childId)).toBe('running')
+})
