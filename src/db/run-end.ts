@@ -84,9 +84,29 @@ export async function finishRun(
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
     await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
+    await endUnbegun(trx, scope, runId)
     return true
   })
   if (!finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
   else if (runOptionsSchema.parse(row.options).limits) await retireRunLimits(db, scope, runId)
   return { finished }
+}
+
+/** Children that were opened and whose workflow was never started, or finds them ended: nobody else would end them. */
+async function endUnbegun(trx: Transaction<Database>, scope: Scope, runId: string): Promise<void> {
+  const children = await trx
+    .selectFrom('run')
+    .select(['id', 'state'])
+    .where('project_id', '=', scope.projectId)
+    .where('parent_run_id', '=', runId)
+    .where('started_at', 'is', null)
+    .where('finished_at', 'is', null)
+    .orderBy('id')
+    .forNoKeyUpdate()
+    .execute()
+  const why = { reason: 'cancelled', detail: 'The run above it ended before it began.' } as const
+  for (const { id, state: from } of children) {
+    await markEnding(trx, scope, { runId: id, why })
+    await become(trx, scope, { runId: id, from, to: 'cancelled' })
+  }
 }

@@ -68,3 +68,13 @@ test('a child that waits longer than its pause may last, because the run above i
   await run.resume()
   expect(await run.standing(childId)).toBe('running')
 })
+
+test('a child whose workflow was never started ends with the run above it', async () => {
+  const run = await begunRun()
+  const childId = openedId(await run.openChild('sub'))
+  await run.cancel('now')
+  const end = { state: 'cancelled', reason: 'cancelled', detail: 'Over.' } as const
+  expect(await finishRun(run.db, run.scope, { runId: run.runId, end, output: null })).toEqual({ finished: true })
+  expect(await rowOf(run, childId)).toEqual({ state: 'cancelled', reason: 'cancelled', gate: 'closed' })
+  expect(await beginRun(run.db, run.scope, childId)).toEqual({ closing: true })
+})
