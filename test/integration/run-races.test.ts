@@ -78,3 +78,16 @@ test('a child whose workflow was never started ends with the run above it', asyn
   expect(await rowOf(run, childId)).toEqual({ state: 'cancelled', reason: 'cancelled', gate: 'closed' })
   expect(await beginRun(run.db, run.scope, childId)).toEqual({ closing: true })
 })
+
+test('a run that is ending asks nobody, and keeps the reason of its end', async () => {
+  const run = await begunRun()
+  await run.cancel('now')
+  const question = { runId: run.runId, path: 'ask', question: 'Go on?' }
+  expect(await askOwner(run.db, run.scope, question)).toEqual({ isEnding: true })
+  await finishRun(run.db, run.scope, { runId: run.runId, end: COMPLETED, output: null })
+  const delivering = await begunRun({ envelope: { pockets: [{ balanceClass: 'direct', amount: usd('1') }], wrapUpPercent: 10 } })
+  await delivering.cancel('wrap_up')
+  const asked = { ...question, runId: delivering.runId }
+  expect(await askOwner(delivering.db, delivering.scope, asked)).toEqual({ isEnding: true })
+  expect(await rowOf(delivering, delivering.runId)).toMatchObject({ state: 'running', reason: 'cancelled' })
+})
