@@ -91,3 +91,9 @@ test('a run that is ending asks nobody, and keeps the reason of its end', async 
   expect(await askOwner(delivering.db, delivering.scope, asked)).toEqual({ isEnding: true })
   expect(await rowOf(delivering, delivering.runId)).toMatchObject({ state: 'running', reason: 'cancelled' })
 })
+
+test('a run that delivers opens no child: nobody could let it spend', async () => {
+  const run = await begunRun()
+  await run.cancel('wrap_up')
+  expect(await run.openChild('sub')).toMatchObject({ kind: 'refused', reason: 'run_ending' })
+})
