@@ -97,3 +97,13 @@ test('a run that delivers opens no child: nobody could let it spend', async () =
   await run.cancel('wrap_up')
   expect(await run.openChild('sub')).toMatchObject({ kind: 'refused', reason: 'run_ending' })
 })
+
+test('the calls of a run go on when their money has come, though it waits for an answer', async () => {
+  const run = await begunRun()
+  await run.runOutOfMoney()
+  await askOwner(run.db, run.scope, { runId: run.runId, path: 'ask', question: 'Go on?' })
+  expect(await run.standing()).toBe('paused')
+  await run.topUp()
+  expect(await rowOf(run, run.runId)).toEqual({ state: 'paused', reason: 'input', gate: 'open' })
+  expect(await run.standing()).toBe('running')
+})
