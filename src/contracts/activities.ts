@@ -268,8 +268,8 @@ export interface RunActivities {
   standing(request: { readonly runId: string }): Promise<RunStanding>
   /** From its commit on calls use what the owner chose for after the money. Answers where the run stands afterwards. */
   downgradeRun(request: { readonly runId: string; readonly stop: MoneyStop }): Promise<RunStanding>
-  /** Puts a question to the owner, or gives its answer. */
-  askOwner(request: QuestionRequest): Promise<{ readonly answer?: string }>
+  /** Puts a question to the owner, or gives its answer. `isEnding`: nobody can answer any more. */
+  askOwner(request: QuestionRequest): Promise<{ readonly answer?: string; readonly isEnding?: true }>
   /** Opens a child run and carves its money, in one commit, before it starts. Safe to repeat. */
   openChild(request: ChildRequest): Promise<ChildOpening>
   /** How a run ended; null while it goes on. */

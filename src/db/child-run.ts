@@ -1,4 +1,4 @@
-import type { ChildEnd, ChildOpening, ChildRequest, PocketMoney } from '#contracts/activities.ts'
+import type { ChildEnd, ChildOpening, ChildRequest, PocketMoney, RunStanding } from '#contracts/activities.ts'
 import { runOptionsSchema } from '#contracts/stored.ts'
 import { invariant } from '#domain/invariant.ts'
 import { formatNano, parseDecimal } from '#domain/money.ts'
@@ -14,6 +14,9 @@ import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
 
+/** One that delivers is frozen but for its reserve: a child below it would wait for ever. */
+const ENDING: ReadonlySet<RunStanding> = new Set(['wrapping_up', 'closing', 'finished'])
+
 /**
  * Opens a child run in an envelope carved from its parent's remainder, in one commit, before its workflow starts. Asked
  * again for the same path it answers the same run.
@@ -26,8 +29,7 @@ export async function openChildRun(db: Kysely<Database>, scope: Scope, request: 
     const known = await trx.selectFrom('run').select('id').where('id', '=', childId).executeTakeFirst()
     if (known) return { kind: 'opened', runId: childId }
     const parent = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (standingAs(parent) === 'closing' || standingAs(parent) === 'finished')
-      return refused('run_ending', 'the run that asks for it is ending')
+    if (ENDING.has(standingAs(parent))) return refused('run_ending', 'the run that asks for it is ending')
     const carvings = await carvingsOf(trx, parent.envelope_id, request)
     if (carvings === undefined) return refused('invalid_amount', 'its budget is no amount of money')
     const child = { parentId: parent.envelope_id, envelopeId, runId: childId, kind: 'child', carvings } as const

@@ -3,10 +3,10 @@ import { runOptionsSchema } from '#contracts/stored.ts'
 import { isTerminal, mayBecome } from '#domain/run-states.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
-import { closeTree } from './envelope.ts'
+import { closeTree, lockEnvelopes } from './envelope.ts'
 import { setGate } from './ledger.ts'
 import { retireRunLimits } from './run-limit.ts'
-import { become, lockState, markEnding, runQuery, standingAs, standingOf } from './run.ts'
+import { become, lockState, markEnding, runQuery, standingAs } from './run.ts'
 import type { Database } from './schema.ts'
 
 /**
@@ -16,22 +16,21 @@ import type { Database } from './schema.ts'
 export async function beginClosing(db: Kysely<Database>, scope: Scope, request: ClosingRequest): Promise<RunStanding> {
   const { runId } = request
   return db.transaction().execute(async (trx) => {
-    const run = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    const gate = (to: 'open' | 'frozen' | 'closing', envelopeId = run.envelope_id) =>
-      setGate(trx, scope, { envelopeId, gate: to, reason: request.reason })
-    // Freezing takes the envelope's lock, so that a top-up comes either before the look at the state or after the end.
-    await gate('frozen')
+    const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    const gate = (to: 'open' | 'frozen' | 'closing', id = envelopeId) =>
+      setGate(trx, scope, { envelopeId: id, gate: to, reason: request.reason })
+    // A top-up comes either before the look at the state or after the end.
+    await lockEnvelopes(trx, scope, envelopeId)
     const state = await lockState(trx, scope, runId)
-    const now = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    const run = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
     if (isTerminal(state)) return 'finished'
-    if (now.gate === 'closing' || now.gate === 'closed') return 'closing'
-    if (request.from === 'paused' && state !== 'paused') {
-      if (run.gate === 'open') await gate('open')
-      return standingOf(trx, scope, runId)
-    }
+    if (run.gate === 'closing' || run.gate === 'closed') return 'closing'
+    // Its gate stays as it is: a child may be frozen by the run above it alone, and goes on with that.
+    if (request.from === 'paused' && state !== 'paused') return standingAs(run)
     await markEnding(trx, scope, { runId, why: request })
-    const reserve = request.wrapUp ? await reserveOf(trx, scope, run.envelope_id) : undefined
-    if (reserve === undefined) return standingAs({ ...now, gate: await gate('closing') })
+    const reserve = request.wrapUp ? await reserveOf(trx, scope, envelopeId) : undefined
+    if (reserve === undefined) return standingAs({ ...run, gate: await gate('closing') })
+    await gate('frozen')
     await markWrappingUp(trx, scope, runId)
     await gate('open', reserve)
     return 'wrapping_up'
@@ -85,9 +84,29 @@ export async function finishRun(
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
     await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
+    await endUnbegun(trx, scope, runId)
     return true
   })
   if (!finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
   else if (runOptionsSchema.parse(row.options).limits) await retireRunLimits(db, scope, runId)
   return { finished }
+}
+
+/** Children that were opened and whose workflow was never started, or finds them ended: nobody else would end them. */
+async function endUnbegun(trx: Transaction<Database>, scope: Scope, runId: string): Promise<void> {
+  const children = await trx
+    .selectFrom('run')
+    .select(['id', 'state'])
+    .where('project_id', '=', scope.projectId)
+    .where('parent_run_id', '=', runId)
+    .where('started_at', 'is', null)
+    .where('finished_at', 'is', null)
+    .orderBy('id')
+    .forNoKeyUpdate()
+    .execute()
+  const why = { reason: 'cancelled', detail: 'The run above it ended before it began.' } as const
+  for (const { id, state: from } of children) {
+    await markEnding(trx, scope, { runId: id, why })
+    await become(trx, scope, { runId: id, from, to: 'cancelled' })
+  }
 }

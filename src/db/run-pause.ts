@@ -1,12 +1,13 @@
 import type { MoneyStop, QuestionRequest, RunStanding } from '#contracts/activities.ts'
 import { runOptionsSchema } from '#contracts/stored.ts'
+import { verdictOn } from '#domain/run-actions.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { sql, type Transaction, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
 import { json, storableText } from './json.ts'
 import { setGate } from './ledger.ts'
-import { become, lockState, runQuery, standingAs, standingOf, whyColumns, type Why } from './run.ts'
+import { become, lockPlace, lockState, runQuery, standingAs, standingOf, whyColumns, type Why } from './run.ts'
 import type { Database } from './schema.ts'
 
 /** Most characters of a question that stand as a run's detail. */
@@ -140,16 +141,19 @@ export async function downgradeRun(
 
 /**
  * Puts a question to a run's owner and pauses the run for input, or gives the answer that there is. Its gate stays open:
- * what else the run does goes on.
+ * what else the run does goes on. A run that is ending asks nobody: answers to it are refused, and its reason stands.
  */
 export async function askOwner(
   db: Kysely<Database>,
   scope: Scope,
   request: QuestionRequest,
-): Promise<{ readonly answer?: string }> {
+): Promise<{ readonly answer?: string; readonly isEnding?: true }> {
   const { runId, path, question, choices, otherwise } = request
   return db.transaction().execute(async (trx) => {
-    const state = await lockState(trx, scope, runId)
+    const { place, state } = await lockPlace(trx, scope, runId)
+    const given = await answerAt(trx, { runId, path })
+    if (given !== undefined) return { answer: given }
+    if (verdictOn('answer', place) === 'run_finished') return { isEnding: true }
     const asked = await trx
       .insertInto('run_question')
       .values({
@@ -166,13 +170,6 @@ export async function askOwner(
       .returning('path')
       .executeTakeFirst()
     if (asked) await addEvent(trx, scope, { runId, kind: 'run.asked', data: { path, question, choices } })
-    const known = await trx
-      .selectFrom('run_question')
-      .select('answer')
-      .where('run_id', '=', runId)
-      .where('path', '=', path)
-      .executeTakeFirstOrThrow()
-    if (known.answer !== null) return { answer: known.answer }
     if (otherwise !== undefined) {
       const answer = storableText(otherwise)
       await answerQuestion(trx, scope, { runId, path, answer, keyId: null })
@@ -183,6 +180,19 @@ export async function askOwner(
     }
     return {}
   })
+}
+
+async function answerAt(
+  trx: Transaction<Database>,
+  { runId, path }: { readonly runId: string; readonly path: string },
+): Promise<string | undefined> {
+  const known = await trx
+    .selectFrom('run_question')
+    .select('answer')
+    .where('run_id', '=', runId)
+    .where('path', '=', path)
+    .executeTakeFirst()
+  return known?.answer ?? undefined
 }
 
 /** Why a run is paused that waits for an answer. */

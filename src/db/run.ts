@@ -143,7 +143,8 @@ export function standingAs(run: {
   if (isTerminal(run.state)) return 'finished'
   if (run.gate === 'closing' || run.gate === 'closed') return 'closing'
   if (run.wrapping_up_at !== null) return 'wrapping_up'
-  return run.state === 'paused' || run.gate === 'frozen' ? 'paused' : 'running'
+  // One that waits for an answer alone has an open gate, and its calls go on.
+  return run.gate === 'frozen' ? 'paused' : 'running'
 }
 
 /** Where a run stands for whoever acts on it; locked. Its envelope was locked before, so that its gate stays. */

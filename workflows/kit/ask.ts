@@ -1,3 +1,4 @@
+import type { QuestionRequest } from '#contracts/activities.ts'
 import type { RunControl } from './run-control.ts'
 import { askOwner as ask } from './ports.ts'
 
@@ -20,11 +21,17 @@ export async function askOwner(
 ): Promise<string> {
   const limitMs = waitSeconds === undefined ? (control.rules?.pauseDeadlineMs ?? 0) : waitSeconds * 1_000
   const request = { runId: control.runId, path, ...question }
+  const answerTo = async (asked: QuestionRequest): Promise<string | undefined> => {
+    const { answer, isEnding } = await ask(asked)
+    if (answer !== undefined || !isEnding) return answer
+    if (otherwise !== undefined) return otherwise
+    throw control.end({ state: 'cancelled', reason: 'cancelled', detail: 'The run was told to stop: nobody is asked.' })
+  }
   for (;;) {
-    const told = await control.untilTold(async () => (await ask(request)).answer, limitMs)
+    const told = await control.untilTold(() => answerTo(request), limitMs)
     if (told !== undefined) return told
     if (otherwise !== undefined) {
-      const { answer } = await ask({ ...request, otherwise })
+      const answer = await answerTo({ ...request, otherwise })
       if (answer !== undefined) return answer
     }
     await control.expirePause(`Nobody answered in time: ${question.question}`)
