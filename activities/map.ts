@@ -59,7 +59,9 @@ async function openMap({ db, shelf }: Engine, request: RowMapRequest): Promise<R
     messages: messages.map(({ role, parts }) => ({ role, parts: [...parts] })),
     ...(schema && { schema }),
   }
-  await openRowMap(db, scope, { runId, path, datasetId, ask })
+  if (!(await openRowMap(db, scope, { runId, path, datasetId, ask }))) {
+    return { kind: 'refused', reason: 'path_taken', detail: `another map of this run has the path ${path}` }
+  }
   return { kind: 'opened', rows: dataset.rows }
 }
 

@@ -19,12 +19,13 @@ export interface RowMap extends RowMapKey {
   readonly ask: RowAsk
 }
 
-/** Keeps what a map asks; what is kept already stays. */
+/** Keeps what a map asks; what is kept already stays. False when that is something else. */
 export async function openRowMap(
   db: Kysely<Database>,
   scope: Scope,
   map: RowMapKey & { readonly datasetId: string; readonly ask: RowAsk },
-): Promise<void> {
+): Promise<boolean> {
+  const ask = json(map.ask)
   await db
     .insertInto('run_map')
     .values({
@@ -32,10 +33,14 @@ export async function openRowMap(
       path: map.path,
       project_id: scope.projectId,
       dataset_id: map.datasetId,
-      ask: json(map.ask),
+      ask,
     })
     .onConflict((conflict) => conflict.columns(['run_id', 'path']).doNothing())
     .execute()
+  const { rows } = await sql<{ same: boolean }>`
+    select dataset_id = ${map.datasetId} and ask = ${ask}::jsonb as same from run_map
+    where project_id = ${scope.projectId} and run_id = ${map.runId} and path = ${map.path}`.execute(db)
+  return rows[0]?.same === true
 }
 
 /** Those of a run, in the order in which they were opened. */

@@ -54,3 +54,12 @@ test('a final outcome stays, and a row that had calls of two models keeps both, 
   const standing = await rowsStanding(db, scope, { map, range: { from: 1, to: 3 } })
   expect(standing).toMatchObject({ answered: 1, failed: 0, open: [{ number: 1 }, { number: 3 }] })
 })
+
+test('a path belongs to one map: another prompt or dataset is told so, and the same one may be asked for again', async () => {
+  const world = await createWorld()
+  const { runId, path, datasetId, ask } = await openMap(world)
+  const open = (change: object) => openRowMap(world.db, world.scope, { runId, path, datasetId, ask, ...change })
+  expect(await open({})).toBe(true)
+  expect(await open({ ask: { ...ask, maxTokens: 21 } })).toBe(false)
+  expect(await open({ path: 'other', ask: { ...ask, maxTokens: 21 } })).toBe(true)
+})

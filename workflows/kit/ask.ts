@@ -1,4 +1,5 @@
 import type { QuestionRequest } from '#contracts/activities.ts'
+import { invariant } from '#domain/invariant.ts'
 import type { RunControl } from './run-control.ts'
 import { askOwner as ask } from './ports.ts'
 
@@ -19,6 +20,7 @@ export async function askOwner(
   path: string,
   { waitSeconds, otherwise, ...question }: Question,
 ): Promise<string> {
+  invariant(question.choices?.length !== 0, 'a question with choices has at least one')
   const limitMs = waitSeconds === undefined ? (control.rules?.pauseDeadlineMs ?? 0) : waitSeconds * 1_000
   const request = { runId: control.runId, path, ...question }
   const answerTo = async (asked: QuestionRequest): Promise<string | undefined> => {
