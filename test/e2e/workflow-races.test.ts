@@ -34,6 +34,26 @@ async function limitCalls({ db, scope }: WorkflowWorld, cap: bigint): Promise<vo
   expect(verdict).toBe('set')
 }
 
+test('a graceful cancel does not wait for the window of a limit that a call waits for', async () => {
+  const world = await createWorkflowWorld([])
+  await world.startWorker()
+  await limitCalls(world, 3n)
+  const runId = await world.startAgent('steps', { count: 9 })
+  await untilOpened(world, 'step/3')
+  const { db, scope } = world
+  const waits = async () => {
+    const { pendingActivities = [] } = (await world.client.workflow.getHandle(runId).describe()).raw
+    return pendingActivities?.length === 0
+  }
+  await pollUntil(waits, { what: 'the workflow waits on its own' })
+  const order = { runId, mode: 'wrap_up', reason: undefined, nowMs: Date.now() } as const
+  await db.transaction().execute((trx) => cancelRun(trx, scope, order))
+  await world.wake(runId)
+  expect(await world.until(runId, ENDS)).toMatchObject({ state: 'cancelled', output: { done: 3 } })
+  await expectClean(world)
+  await world.keepHistory(runId, 'cancelled-while-waiting')
+})
+
 test('a run that was downgraded delivers with what it was downgraded to', async () => {
   const world = await createWorkflowWorld([])
   await world.startWorker()
