@@ -34,6 +34,20 @@ async function limitCalls({ db, scope }: WorkflowWorld, cap: bigint): Promise<vo
   expect(verdict).toBe('set')
 }
 
+test('a paused run whose work is all in its children ends at the deadline of its pause', async () => {
+  const world = await createWorkflowWorld([])
+  await world.startWorker()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: 'step 0001', delayFirstByteMs: 3_000 })
+  const runId = await world.startAgent('family', { children: 1, steps: 9 }, { pauseDeadlineSeconds: 2 })
+  await untilOpened(world, 'step/1')
+  const { db, scope } = world
+  await db.transaction().execute((trx) => pauseRun(trx, scope, { runId, nowMs: Date.now() }))
+  await world.wake(runId)
+  expect(await world.until(runId, ENDS)).toMatchObject({ state: 'partial', reason: 'pause_expired' })
+  await expectClean(world)
+  await world.keepHistory(runId, 'pause-of-a-family-expired')
+})
+
 test('a graceful cancel does not wait for the window of a limit that a call waits for', async () => {
   const world = await createWorkflowWorld([])
   await world.startWorker()

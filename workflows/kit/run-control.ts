@@ -1,5 +1,5 @@
 import type { BegunRun, MoneyStop, RunEnd, RunStanding } from '#contracts/activities.ts'
-import { CancellationScope, condition, isCancellation, sleep } from '@temporalio/workflow'
+import { CancellationScope, condition, isCancellation, patched, sleep } from '@temporalio/workflow'
 import { showState } from './details.ts'
 import { InFlight } from './in-flight.ts'
 import * as ports from './ports.ts'
@@ -227,6 +227,12 @@ export class RunControl {
     }
   }
 
+  /** A pause has its deadline also where no call of the run itself waits, such as when all its work is in its children. */
+  #expireUnlessResumed(): void {
+    if (this.#waiting || this.#stop || !this.#rules || !patched('pause-expires-without-a-call')) return
+    this.#watch(() => this.#wait(() => Promise.resolve()))
+  }
+
   /** Its time is over: nothing begins any more, and what is in flight is aborted. */
   async #expireIn(deadlineMs: number): Promise<void> {
     await sleep(deadlineMs)
@@ -247,12 +253,12 @@ export class RunControl {
     return this.#looking
   }
 
-  /** Looks on behalf of nobody in particular: a look that fails for good fails the run. */
-  #watch(): void {
+  /** Looks, or waits, on behalf of nobody in particular: what fails for good fails the run, unless it is ending already. */
+  #watch(work = () => this.#look()): void {
     const failed = (error: unknown): void => {
       this.end({ state: 'failed', reason: 'internal', detail: messageOf(error) })
     }
-    void this.#inFlight.track(this.#look().catch(failed))
+    void this.#inFlight.track(work().catch(failed))
   }
 
   async #lookUntilCurrent(): Promise<void> {
@@ -273,6 +279,7 @@ export class RunControl {
     if (standing === 'wrapping_up' && this.#phase === 'work') {
       this.end({ state: 'cancelled', reason: 'cancelled', detail: 'The run was told to stop and to deliver.' })
     }
+    if (standing === 'paused') this.#expireUnlessResumed()
     // Children that were frozen with the run look at their own rows.
     if (isNew) for (const child of this.#handles) void this.#inFlight.track(child.wake())
   }
