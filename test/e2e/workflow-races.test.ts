@@ -48,6 +48,16 @@ test('a paused run whose work is all in its children ends at the deadline of its
   await world.keepHistory(runId, 'pause-of-a-family-expired')
 })
 
+test('a run that is paused before its workflow begins, and begins with children, ends at the deadline of its pause', async () => {
+  const world = await createWorkflowWorld([])
+  const runId = await world.startAgent('family', { children: 1, steps: 2 }, { pauseDeadlineSeconds: 2 })
+  const { db, scope } = world
+  await db.transaction().execute((trx) => pauseRun(trx, scope, { runId, nowMs: Date.now() }))
+  await world.startWorker()
+  expect(await world.until(runId, ENDS)).toMatchObject({ state: 'partial', reason: 'pause_expired' })
+  await expectClean(world)
+})
+
 test('a graceful cancel does not wait for the window of a limit that a call waits for', async () => {
   const world = await createWorkflowWorld([])
   await world.startWorker()

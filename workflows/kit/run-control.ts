@@ -54,7 +54,7 @@ export class RunControl {
     this.#downgraded = rules.downgraded ?? false
     if (this.#phase === 'work') showState('running')
     if (this.#phase === 'work' && rules.deadlineInMs !== undefined) void this.#expireIn(rules.deadlineInMs)
-    if (this.#version > 0) this.#watch()
+    if (this.#version > 0 || rules.isFrozen === true) this.#watch()
   }
 
   get runId(): string {
