@@ -26,6 +26,7 @@ const files = [
   '0020_datasets',
   '0021_thresholds',
   '0022_schedules',
+  '0023_threshold_locks',
 ] as const
 
 function fromFile(name: string): Migration {
