@@ -27,6 +27,7 @@ const files = [
   '0021_thresholds',
   '0022_schedules',
   '0023_shared_remainders',
+  '0024_threshold_locks',
 ] as const
 
 function fromFile(name: string): Migration {

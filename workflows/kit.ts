@@ -121,7 +121,7 @@ function goOn({ run, control }: Life, { state }: Rollover): Promise<never> {
 
 async function wrapUpOf({ run, control, delivery, begun }: Life, body: AgentBody, draft: unknown): Promise<unknown> {
   if (!begun || !body.wrapUp || !control.rules) return draft
-  delivery.begin(control.rules)
+  delivery.begin({ ...control.rules, downgraded: control.downgraded })
   const kit = new Kit({ runId: run.runId, model: begun.model, control: delivery, isWrapUp: true })
   return body.wrapUp(kit, begun.input, draft)
 }

@@ -129,6 +129,8 @@ export interface BegunRun {
   readonly afterDowngrade?: 'pause' | 'cancel'
   /** Its owner is asked before a call is sent again that may have been executed. */
   readonly asksToRepeat?: boolean
+  /** It begins, or goes on in a new history, with its money frozen: it is paused, or is to deliver. */
+  readonly isFrozen?: boolean
 }
 
 /**

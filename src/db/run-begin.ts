@@ -35,6 +35,7 @@ export async function beginRun(
       ...(row.downgraded_at !== null && { downgraded: true }),
       ...(downgrade && { afterDowngrade: downgrade.then }),
       ...(mayRepeat === 0 && { asksToRepeat: true }),
+      ...(row.gate === 'frozen' && { isFrozen: true }),
     }
   })
 }

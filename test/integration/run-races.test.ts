@@ -37,6 +37,14 @@ async function begunRun(change: Readonly<Record<string, unknown>> = {}) {
   }
 }
 
+test('a run that was paused before it began hears of it as it begins', async () => {
+  const run = await begunRun()
+  await run.pause()
+  expect(await beginRun(run.db, run.scope, run.runId)).toMatchObject({ isFrozen: true })
+  await run.resume()
+  expect(await beginRun(run.db, run.scope, run.runId)).not.toHaveProperty('isFrozen')
+})
+
 function rowOf({ db }: TestApi, runId: string) {
   return db
     .selectFrom('run')

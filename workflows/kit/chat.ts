@@ -1,8 +1,8 @@
 import type { ChatRequest, ChatResult } from '#contracts/activities.ts'
-import { sleep } from '@temporalio/workflow'
 import { askOwner } from './ask.ts'
 import { showCall } from './details.ts'
 import { chat } from './ports.ts'
+import { rest } from './rest.ts'
 import type { RunControl } from './run-control.ts'
 import { CallFailed } from './stop.ts'
 
@@ -39,7 +39,7 @@ export async function answerOf(control: RunControl, request: ChatRequest): Promi
     control.throwIfStopped()
     const outageMs = result.kind === 'failed' && result.isPassing ? OUTAGE_WAITS_MS[passes] : undefined
     if (outageMs !== undefined) {
-      await sleep(outageMs)
+      await rest(control, outageMs)
       passes += 1
     } else if (mayAsk(control, result)) {
       await askToRepeat(control, request, { round: repeats, detail: result.detail })
@@ -61,7 +61,7 @@ export function followUp(control: RunControl, path: string, result: NotAnswered)
       if (result.gate === 'frozen') return control.frozen()
       throw control.cancel('The run was told to stop.')
     case 'waiting':
-      return sleep(result.waitMs)
+      return rest(control, result.waitMs)
     case 'failed':
       throw new CallFailed(path, result.reason, result.detail)
   }

@@ -1,7 +1,9 @@
 import type { BegunRun, MoneyStop, RunEnd, RunStanding } from '#contracts/activities.ts'
-import { CancellationScope, condition, isCancellation, sleep } from '@temporalio/workflow'
+import { CancellationScope, condition, isCancellation, patched, sleep } from '@temporalio/workflow'
 import { showState } from './details.ts'
+import { InFlight } from './in-flight.ts'
 import * as ports from './ports.ts'
+import { startTimer } from './rest.ts'
 import { Stop } from './stop.ts'
 import { inWords, messageOf } from './words.ts'
 
@@ -28,7 +30,7 @@ export class RunControl {
   /** Child runs run in here: they end with the work, also when calls may finish. */
   readonly #children = new CancellationScope({ cancellable: true })
   readonly #handles = new Set<ChildHandle>()
-  readonly #inFlight = new Set<Promise<unknown>>()
+  readonly #inFlight = new InFlight()
   #rules: RunRules | undefined
   #downgraded = false
   #standing: RunStanding = 'running'
@@ -52,7 +54,7 @@ export class RunControl {
     this.#downgraded = rules.downgraded ?? false
     if (this.#phase === 'work') showState('running')
     if (this.#phase === 'work' && rules.deadlineInMs !== undefined) void this.#expireIn(rules.deadlineInMs)
-    if (this.#version > 0) this.#watch()
+    if (this.#version > 0 || rules.isFrozen === true) this.#watch()
   }
 
   get runId(): string {
@@ -70,8 +72,12 @@ export class RunControl {
 
   wake(): void {
     this.#version += 1
-    for (const child of this.#handles) void this.#track(child.wake())
+    for (const child of this.#handles) void this.#inFlight.track(child.wake())
     if (this.#rules && !this.#stop) this.#watch()
+  }
+
+  get isStopped(): boolean {
+    return this.#stop !== undefined
   }
 
   throwIfStopped(): void {
@@ -95,7 +101,7 @@ export class RunControl {
   /** Ends the run now, and tells the row so: the order did not come from there. */
   abort(detail: string): void {
     this.cancel(detail)
-    void this.#track(this.close())
+    void this.#inFlight.track(this.close())
   }
 
   /** Lets no request begin from here on, whoever asks for one, and aborts what is in flight. */
@@ -109,12 +115,12 @@ export class RunControl {
 
   /** Does one kit call of the agent: not when the run is to end, and remembered while it is in flight. */
   guard<Result>(work: () => Promise<Result>): Promise<Result> {
-    return this.#track(this.#guarded(this.#calls, work))
+    return this.#inFlight.track(this.#guarded(this.#calls, work))
   }
 
   /** The same for what is a run of its own: it is told of wakes, and does not outlive the work. */
   guardChild<Result>(work: () => Promise<Result>): Promise<Result> {
-    return this.#track(this.#guarded(this.#children, work))
+    return this.#inFlight.track(this.#guarded(this.#children, work))
   }
 
   /** From here on the child hears what the run hears. The returned function ends that. */
@@ -124,12 +130,12 @@ export class RunControl {
   }
 
   get isBusy(): boolean {
-    return this.#inFlight.size > 0
+    return this.#inFlight.isBusy
   }
 
   /** Waits until nothing is in flight. */
-  async settled(): Promise<void> {
-    while (this.#inFlight.size > 0) await Promise.allSettled(this.#inFlight)
+  settled(): Promise<void> {
+    return this.#inFlight.settled()
   }
 
   /**
@@ -152,22 +158,16 @@ export class RunControl {
    * Asks `question` until it has an answer, once now and once after each wake. Undefined when `limitMs` is over before.
    */
   async untilTold<Answer>(ask: () => Promise<Answer | undefined>, limitMs: number): Promise<Answer | undefined> {
-    const isOver = { value: false }
-    const timer = new CancellationScope({ cancellable: true })
-    const wait = timer.run(async () => {
-      await sleep(limitMs)
-      isOver.value = true
-    })
-    wait.catch(() => {})
+    const timer = startTimer(limitMs)
     try {
       for (;;) {
         const seen = this.#version
         const answer = await ask()
         this.throwIfStopped()
         if (answer !== undefined) return answer
-        await condition(() => this.#version !== seen || this.#stop !== undefined || isOver.value)
+        await condition(() => this.#version !== seen || this.#stop !== undefined || timer.isOver)
         this.throwIfStopped()
-        if (isOver.value) return undefined
+        if (timer.isOver) return undefined
       }
     } finally {
       timer.cancel()
@@ -227,13 +227,19 @@ export class RunControl {
     }
   }
 
+  /** A pause has its deadline also where no call of the run itself waits, such as when all its work is in its children. */
+  #expireUnlessResumed(): void {
+    if (this.#waiting || this.#stop || !this.#rules || !patched('pause-expires-without-a-call')) return
+    this.#watch(() => this.#wait(() => Promise.resolve()))
+  }
+
   /** Its time is over: nothing begins any more, and what is in flight is aborted. */
   async #expireIn(deadlineMs: number): Promise<void> {
     await sleep(deadlineMs)
     if (this.#stop) return
     this.end({ state: 'partial', reason: 'deadline', detail: 'The time of the run was over.' })
     this.#calls.cancel()
-    if (this.#rules?.hasWrapUp !== true) void this.#track(this.close())
+    if (this.#rules?.hasWrapUp !== true) void this.#inFlight.track(this.close())
   }
 
   #close(request: Omit<Parameters<typeof ports.beginClosing>[0], 'runId'>): Promise<RunStanding> {
@@ -247,12 +253,12 @@ export class RunControl {
     return this.#looking
   }
 
-  /** Looks on behalf of nobody in particular: a look that fails for good fails the run. */
-  #watch(): void {
+  /** Looks, or waits, on behalf of nobody in particular: what fails for good fails the run, unless it is ending already. */
+  #watch(work = () => this.#look()): void {
     const failed = (error: unknown): void => {
       this.end({ state: 'failed', reason: 'internal', detail: messageOf(error) })
     }
-    void this.#track(this.#look().catch(failed))
+    void this.#inFlight.track(work().catch(failed))
   }
 
   async #lookUntilCurrent(): Promise<void> {
@@ -273,8 +279,9 @@ export class RunControl {
     if (standing === 'wrapping_up' && this.#phase === 'work') {
       this.end({ state: 'cancelled', reason: 'cancelled', detail: 'The run was told to stop and to deliver.' })
     }
+    if (standing === 'paused') this.#expireUnlessResumed()
     // Children that were frozen with the run look at their own rows.
-    if (isNew) for (const child of this.#handles) void this.#track(child.wake())
+    if (isNew) for (const child of this.#handles) void this.#inFlight.track(child.wake())
   }
 
   async #guarded<Result>(scope: CancellationScope, work: () => Promise<Result>): Promise<Result> {
@@ -285,13 +292,5 @@ export class RunControl {
       if (isCancellation(error)) this.throwIfStopped()
       throw error
     }
-  }
-
-  /** What is in flight is waited for at the end, and a failure that nobody awaits does not fail the workflow task. */
-  #track<Result>(promise: Promise<Result>): Promise<Result> {
-    this.#inFlight.add(promise)
-    const forget = (): void => void this.#inFlight.delete(promise)
-    promise.then(forget, forget)
-    return promise
   }
 }
