@@ -3,10 +3,10 @@ import { runOptionsSchema } from '#contracts/stored.ts'
 import { isTerminal, mayBecome } from '#domain/run-states.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
-import { closeTree } from './envelope.ts'
+import { closeTree, lockEnvelopes } from './envelope.ts'
 import { setGate } from './ledger.ts'
 import { retireRunLimits } from './run-limit.ts'
-import { become, lockState, markEnding, runQuery, standingAs, standingOf } from './run.ts'
+import { become, lockState, markEnding, runQuery, standingAs } from './run.ts'
 import type { Database } from './schema.ts'
 
 /**
@@ -16,22 +16,20 @@ import type { Database } from './schema.ts'
 export async function beginClosing(db: Kysely<Database>, scope: Scope, request: ClosingRequest): Promise<RunStanding> {
   const { runId } = request
   return db.transaction().execute(async (trx) => {
-    const run = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    const gate = (to: 'open' | 'frozen' | 'closing', envelopeId = run.envelope_id) =>
-      setGate(trx, scope, { envelopeId, gate: to, reason: request.reason })
-    // Freezing takes the envelope's lock, so that a top-up comes either before the look at the state or after the end.
-    await gate('frozen')
+    const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    const gate = (to: 'open' | 'frozen' | 'closing', of = envelopeId) =>
+      setGate(trx, scope, { envelopeId: of, gate: to, reason: request.reason })
+    // A top-up comes either before the look at the state or after the end; and what is not ended is left as it is.
+    await lockEnvelopes(trx, scope, envelopeId)
     const state = await lockState(trx, scope, runId)
     const now = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (isTerminal(state)) return 'finished'
-    if (now.gate === 'closing' || now.gate === 'closed') return 'closing'
-    if (request.from === 'paused' && state !== 'paused') {
-      if (run.gate === 'open') await gate('open')
-      return standingOf(trx, scope, runId)
-    }
+    const standing = standingAs(now)
+    if (standing === 'finished' || standing === 'closing') return standing
+    if (request.from === 'paused' && state !== 'paused') return standing
     await markEnding(trx, scope, { runId, why: request })
-    const reserve = request.wrapUp ? await reserveOf(trx, scope, run.envelope_id) : undefined
+    const reserve = request.wrapUp ? await reserveOf(trx, scope, envelopeId) : undefined
     if (reserve === undefined) return standingAs({ ...now, gate: await gate('closing') })
+    await gate('frozen')
     await markWrappingUp(trx, scope, runId)
     await gate('open', reserve)
     return 'wrapping_up'

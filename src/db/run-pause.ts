@@ -3,6 +3,7 @@ import { runOptionsSchema } from '#contracts/stored.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { sql, type Transaction, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
+import { lockEnvelopes } from './envelope.ts'
 import { addEvent } from './event.ts'
 import { json } from './json.ts'
 import { setGate } from './ledger.ts'
@@ -24,14 +25,14 @@ export async function pauseForMoney(
 ): Promise<RunStanding> {
   const { runId, stop } = request
   return db.transaction().execute(async (trx) => {
-    const before = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (before.wrapping_up_at !== null) return standingAs(before)
-    const envelope = { envelopeId: before.envelope_id, reason: 'money_exhausted' }
-    const gate = await setGate(trx, scope, { ...envelope, gate: 'frozen' })
+    const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    await lockEnvelopes(trx, scope, envelopeId)
     const from = await lockState(trx, scope, runId)
     const row = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
     const isPausedByOwner = from === 'paused' && row.reason === 'paused_by_owner'
-    if (gate !== 'frozen' || isPausedByOwner || row.wrapping_up_at !== null) return standingAs(row)
+    const before = standingAs(row)
+    if (isPausedByOwner || (before !== 'running' && before !== 'paused')) return before
+    const envelope = { envelopeId, reason: 'money_exhausted' }
     if (await moneyHasCome(trx, scope, stop.refusalId)) {
       await setGate(trx, scope, { ...envelope, gate: 'open' })
       if (from === 'paused' && row.reason === 'money_exhausted') {
@@ -39,6 +40,7 @@ export async function pauseForMoney(
       }
       return standingOf(trx, scope, runId)
     }
+    await setGate(trx, scope, { ...envelope, gate: 'frozen' })
     if (from === 'paused' && row.reason === 'money_exhausted') return 'paused'
     const why: Why = { reason: 'money_exhausted', detail: moneyDetail(stop), stop }
     if (from === 'running') await become(trx, scope, { runId, from, to: 'paused', why })
