@@ -88,7 +88,7 @@ function moneyDetail(stop: MoneyStop): string {
   return `${stop.limit} is exhausted: ${stop.needed} ${stop.currency} needed, ${stop.free} ${stop.currency} free`
 }
 
-/** Whether any hold that this call was refused may fit now, on a route that has not been tried since. */
+/** Whether what this call was refused last on any of its routes may fit now, and that route has not been tried since. */
 export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, refusalId: string): Promise<boolean> {
   const { rows } = await sql`
     select from refusal asked
@@ -112,6 +112,10 @@ export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, ref
       and not exists (
         select from attempt t
         where t.call_id = r.call_id and t.number > r.attempt and t.plan->>'route' = r.plan->>'route'
+      )
+      and not exists (
+        select from refusal later
+        where later.call_id = r.call_id and later.attempt > r.attempt and later.plan->>'route' = r.plan->>'route'
       )
     limit 1`.execute(trx)
   return rows.length > 0

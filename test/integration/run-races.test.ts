@@ -75,6 +75,23 @@ async function setCap({ api, tenant, runId }: Begun, cap: number): Promise<void>
 }
 
 describe('a pause for money', () => {
+  test('follows each refusal, also when an older one of the same call would fit by now', async () => {
+    const begun = await begunRun({ limits: { tokens: 10 } })
+    const { api, tenant, scope, runId } = begun
+    const { call, world } = await useEngine(api, tenant)
+    const refused = async () => {
+      const result = await call(runId, 'read')
+      if (result.kind !== 'exhausted') throw new Error(`the call is ${result.kind}`)
+      return pauseForMoney(api.db, scope, { runId, stop: stopAt(result.refusal.id) })
+    }
+    expect(await refused()).toBe('paused')
+    await setCap(begun, 11)
+    await resumeLimitedRuns(api.db, Date.now())
+    expect(await rowOf(begun, runId)).toMatchObject({ state: 'running', gate: 'open' })
+    expect(await refused()).toBe('paused')
+    await expectVerified(world)
+  })
+
   test('does not take its reserve from a run that began to deliver meanwhile', async () => {
     const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
     const { api, scope, runId, watcher } = await begunRun({ envelope: { pockets, wrapUpPercent: 50 } })
