@@ -26,7 +26,8 @@ export async function openChildRun(db: Kysely<Database>, scope: Scope, request: 
     const known = await trx.selectFrom('run').select('id').where('id', '=', childId).executeTakeFirst()
     if (known) return { kind: 'opened', runId: childId }
     const parent = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (standingAs(parent) === 'closing' || standingAs(parent) === 'finished')
+    const standing = standingAs(parent)
+    if (standing !== 'running' && standing !== 'paused')
       return refused('run_ending', 'the run that asks for it is ending')
     const carvings = await carvingsOf(trx, parent.envelope_id, request)
     if (carvings === undefined) return refused('invalid_amount', 'its budget is no amount of money')

@@ -146,7 +146,7 @@ export async function downgradeRun(
 
 /**
  * Puts a question to a run's owner and pauses the run for input, or gives the answer that there is. Its gate stays open:
- * what else the run does goes on.
+ * what else the run does goes on. A run that is ending asks nothing.
  */
 export async function askOwner(
   db: Kysely<Database>,
@@ -156,6 +156,9 @@ export async function askOwner(
   const { runId, path, question, choices, otherwise } = request
   return db.transaction().execute(async (trx) => {
     const state = await lockState(trx, scope, runId)
+    const { ending_at: endingAt } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    // Nobody can answer any more, and why the run ends stands on its row.
+    if (endingAt !== null) return otherwise === undefined ? {} : { answer: otherwise }
     const asked = await trx
       .insertInto('run_question')
       .values({

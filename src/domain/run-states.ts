@@ -4,8 +4,8 @@ export type RunState = 'queued' | 'running' | 'paused' | 'completed' | 'partial'
 const transitions = {
   queued: ['running', 'paused', 'cancelled', 'failed'],
   running: ['paused', 'completed', 'partial', 'cancelled', 'failed'],
-  // Back to queued: it was paused before it began.
-  paused: ['queued', 'running', 'partial', 'cancelled', 'failed'],
+  // Back to queued: it was paused before it began. Completed: what was in flight was its last step.
+  paused: ['queued', 'running', 'completed', 'partial', 'cancelled', 'failed'],
   completed: [],
   partial: [],
   cancelled: [],
