@@ -1,9 +1,10 @@
 import { sql, type Kysely } from 'kysely'
 import { addCommand } from './command.ts'
 import type { Scope } from './database.ts'
-import { setGate } from './ledger.ts'
+import { lockEnvelopes } from './envelope.ts'
+import { goOn } from './run-commands.ts'
 import { moneyHasCome } from './run-pause.ts'
-import { become, lockState } from './run.ts'
+import { lockPlace } from './run.ts'
 import type { Database } from './schema.ts'
 
 /** Most runs of one turn; the next one goes on. */
@@ -41,13 +42,11 @@ function resume(db: Kysely<Database>, run: LimitedRun, nowMs: number): Promise<b
   const { projectId, runId, envelopeId, refusalId } = run
   const scope = { projectId }
   return db.transaction().execute(async (trx) => {
-    const gate = await setGate(trx, scope, { envelopeId, gate: 'frozen', reason: 'money_exhausted' })
-    if (gate !== 'frozen') return false
-    const from = await lockState(trx, scope, runId)
-    if (from === 'paused' && !(await moneyHasCome(trx, scope, refusalId))) return false
-    await setGate(trx, scope, { envelopeId, gate: 'open', reason: 'limit_reset' })
-    if (from !== 'paused') return false
-    await become(trx, scope, { runId, from, to: 'running', why: null })
+    await lockEnvelopes(trx, scope, envelopeId)
+    // Its owner may have paused or stopped it since it was found.
+    const { place } = await lockPlace(trx, scope, runId)
+    if (place !== 'money_exhausted' || !(await moneyHasCome(trx, scope, refusalId))) return false
+    await goOn(trx, scope, { runId, envelopeId, reason: 'limit_reset' })
     await addCommand(trx, scope, { runId, kind: 'resume', body: { refusalId }, nowMs })
     return true
   })

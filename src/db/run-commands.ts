@@ -149,11 +149,18 @@ function mayAct(action: RunAction, place: RunPlace): boolean {
   }
 }
 
-/** Opens a paused run's gate. It waits on where it still has a question, and is queued where it has not begun. */
-async function goOn(
+/**
+ * Opens a paused run's gate. It waits on where it still has a question, and is queued where it has not begun. The caller
+ * holds the run and has seen that it is paused.
+ */
+export async function goOn(
   trx: Trx,
   scope: Scope,
-  run: { readonly runId: string; readonly envelopeId: string; readonly reason: 'resumed' | 'topped_up' },
+  run: {
+    readonly runId: string
+    readonly envelopeId: string
+    readonly reason: 'resumed' | 'topped_up' | 'limit_reset'
+  },
 ): Promise<void> {
   const { runId, envelopeId, reason } = run
   await setGate(trx, scope, { envelopeId, gate: 'open', reason })

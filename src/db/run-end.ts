@@ -59,7 +59,7 @@ async function reserveOf(trx: Transaction<Database>, scope: Scope, envelopeId: s
 }
 
 /**
- * Closes the envelope, what is below it first, and writes the final state in one transaction, unless a hold is open: then
+ * Closes the envelope, what is below it first, and writes the final state, also of the runs below, in one transaction, unless a hold is open: then
  * the gate is closing from here on, in a transaction of its own, because closing locks the wallet first and the gate the
  * envelope.
  */
@@ -84,7 +84,7 @@ export async function finishRun(
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
     await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
-    await endUnbegun(trx, scope, runId)
+    await endBelow(trx, scope, runId)
     return true
   })
   if (!finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
@@ -92,20 +92,21 @@ export async function finishRun(
   return { finished }
 }
 
-/** Children that were opened and whose workflow was never started, or finds them ended: nobody else would end them. */
-async function endUnbegun(trx: Transaction<Database>, scope: Scope, runId: string): Promise<void> {
-  const children = await trx
-    .selectFrom('run')
-    .select(['id', 'state'])
-    .where('project_id', '=', scope.projectId)
-    .where('parent_run_id', '=', runId)
-    .where('started_at', 'is', null)
-    .where('finished_at', 'is', null)
-    .orderBy('id')
-    .forNoKeyUpdate()
-    .execute()
-  const why = { reason: 'cancelled', detail: 'The run above it ended before it began.' } as const
-  for (const { id, state: from } of children) {
+/**
+ * Ends the runs below one whose tree is closed. Those that began have ended before; what is left was opened as the run was
+ * told to stop, and nobody starts it any more.
+ */
+async function endBelow(trx: Transaction<Database>, scope: Scope, runId: string): Promise<void> {
+  const { rows } = await sql<{ id: string }>`
+    with recursive below as (
+      select id from run where parent_run_id = ${runId} and project_id = ${scope.projectId}
+      union all
+      select r.id from below b join run r on r.parent_run_id = b.id
+    ) select id from below join run using (id) where finished_at is null order by id`.execute(trx)
+  const why = { reason: 'cancelled', detail: 'The run above it has ended.' } as const
+  for (const { id } of rows) {
+    const from = await lockState(trx, scope, id)
+    if (isTerminal(from)) continue
     await markEnding(trx, scope, { runId: id, why })
     await become(trx, scope, { runId: id, from, to: 'cancelled' })
   }

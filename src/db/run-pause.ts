@@ -4,6 +4,7 @@ import { verdictOn } from '#domain/run-actions.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { sql, type Transaction, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
+import { lockEnvelopes } from './envelope.ts'
 import { addEvent } from './event.ts'
 import { json, storableText } from './json.ts'
 import { setGate } from './ledger.ts'
@@ -25,14 +26,14 @@ export async function pauseForMoney(
 ): Promise<RunStanding> {
   const { runId, stop } = request
   return db.transaction().execute(async (trx) => {
-    const before = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (before.wrapping_up_at !== null) return standingAs(before)
-    const envelope = { envelopeId: before.envelope_id, reason: 'money_exhausted' }
-    const gate = await setGate(trx, scope, { ...envelope, gate: 'frozen' })
+    const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    await lockEnvelopes(trx, scope, envelopeId)
     const from = await lockState(trx, scope, runId)
     const row = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
     const isPausedByOwner = from === 'paused' && row.reason === 'paused_by_owner'
-    if (gate !== 'frozen' || isPausedByOwner || row.wrapping_up_at !== null) return standingAs(row)
+    const before = standingAs(row)
+    if (isPausedByOwner || (before !== 'running' && before !== 'paused')) return before
+    const envelope = { envelopeId, reason: 'money_exhausted' }
     if (await moneyHasCome(trx, scope, stop.refusalId)) {
       await setGate(trx, scope, { ...envelope, gate: 'open' })
       if (from === 'paused' && row.reason === 'money_exhausted') {
@@ -40,6 +41,7 @@ export async function pauseForMoney(
       }
       return standingOf(trx, scope, runId)
     }
+    await setGate(trx, scope, { ...envelope, gate: 'frozen' })
     if (from === 'paused' && row.reason === 'money_exhausted') return 'paused'
     const why: Why = { reason: 'money_exhausted', detail: moneyDetail(stop), stop }
     if (from === 'running') await become(trx, scope, { runId, from, to: 'paused', why })
@@ -87,7 +89,7 @@ function moneyDetail(stop: MoneyStop): string {
   return `${stop.limit} is exhausted: ${stop.needed} ${stop.currency} needed, ${stop.free} ${stop.currency} free`
 }
 
-/** Whether any hold that this call was refused may fit now, on a route that has not been tried since. */
+/** Whether what this call was refused last on any of its routes may fit now, and that route has not been tried since. */
 export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, refusalId: string): Promise<boolean> {
   const { rows } = await sql`
     select from refusal asked
@@ -111,6 +113,10 @@ export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, ref
       and not exists (
         select from attempt t
         where t.call_id = r.call_id and t.number > r.attempt and t.plan->>'route' = r.plan->>'route'
+      )
+      and not exists (
+        select from refusal later
+        where later.call_id = r.call_id and later.attempt > r.attempt and later.plan->>'route' = r.plan->>'route'
       )
     limit 1`.execute(trx)
   return rows.length > 0

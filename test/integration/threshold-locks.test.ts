@@ -18,7 +18,13 @@ async function watchedTree({ db, scope, openRun }: World) {
   const { runId, envelopeId } = await openRun({ direct: 1_000_000n })
   await sql`select watch_run(${scope.projectId}, ${runId}, '{99}'::integer[])`.execute(db)
   const child = newId(Date.now())
-  const carving = { id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount: 1_000n, cap: 1_000n } as const
+  const carving = {
+    id: newId(Date.now()),
+    balanceClass: 'direct',
+    currency: 'USD',
+    amount: 1_000n,
+    cap: 1_000n,
+  } as const
   const request = { parentId: envelopeId, envelopeId: child, runId: null, kind: 'child', carvings: [carving] } as const
   expect(await openChild(db, scope, request)).toBeUndefined()
   return { root: { runId, envelopeId }, child: { runId, envelopeId: child } }
