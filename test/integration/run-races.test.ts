@@ -93,7 +93,9 @@ test('a run that is ending asks nobody, and keeps the reason of its end', async 
   const question = { runId: run.runId, path: 'ask', question: 'Go on?' }
   expect(await askOwner(run.db, run.scope, question)).toEqual({ isEnding: true })
   await finishRun(run.db, run.scope, { runId: run.runId, end: COMPLETED, output: null })
-  const delivering = await begunRun({ envelope: { pockets: [{ balanceClass: 'direct', amount: usd('1') }], wrapUpPercent: 10 } })
+  const delivering = await begunRun({
+    envelope: { pockets: [{ balanceClass: 'direct', amount: usd('1') }], wrapUpPercent: 10 },
+  })
   await delivering.cancel('wrap_up')
   const asked = { ...question, runId: delivering.runId }
   expect(await askOwner(delivering.db, delivering.scope, asked)).toEqual({ isEnding: true })

@@ -14,11 +14,18 @@ import { createWorld, type World } from '../support/world.ts'
 const ROUNDS = 6
 
 /** A watched run with a child: two pockets that may cross its thresholds. */
-async function watchedTree({ db, scope, openRun }: World) {
-  const { runId, envelopeId } = await openRun({ direct: 1_000_000n })
+async function watchedTree(world: World) {
+  const { db, scope } = world
+  const { runId, envelopeId } = await world.openRun({ direct: 1_000_000n })
   await sql`select watch_run(${scope.projectId}, ${runId}, '{99}'::integer[])`.execute(db)
   const child = newId(Date.now())
-  const carving = { id: newId(Date.now()), balanceClass: 'direct', currency: 'USD', amount: 1_000n, cap: 1_000n } as const
+  const carving = {
+    id: newId(Date.now()),
+    balanceClass: 'direct',
+    currency: 'USD',
+    amount: 1_000n,
+    cap: 1_000n,
+  } as const
   const request = { parentId: envelopeId, envelopeId: child, runId: null, kind: 'child', carvings: [carving] } as const
   expect(await openChild(db, scope, request)).toBeUndefined()
   return { root: { runId, envelopeId }, child: { runId, envelopeId: child } }
