@@ -4,6 +4,7 @@ import { verdictOn } from '#domain/run-actions.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { sql, type Transaction, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
+import { lockEnvelopes } from './envelope.ts'
 import { addEvent } from './event.ts'
 import { json } from './json.ts'
 import { setGate } from './ledger.ts'
@@ -25,22 +26,20 @@ export async function pauseForMoney(
 ): Promise<RunStanding> {
   const { runId, stop } = request
   return db.transaction().execute(async (trx) => {
-    const before = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    if (before.wrapping_up_at !== null) return standingAs(before)
-    const envelope = { envelopeId: before.envelope_id, reason: 'money_exhausted' }
-    const gate = await setGate(trx, scope, { ...envelope, gate: 'frozen' })
-    const from = await lockState(trx, scope, runId)
-    const row = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    const isPausedByOwner = from === 'paused' && row.reason === 'paused_by_owner'
-    if (gate !== 'frozen' || isPausedByOwner || row.wrapping_up_at !== null) return standingAs(row)
+    const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+    const envelope = { envelopeId, reason: 'money_exhausted' }
+    // Looked at before it is frozen: freezing one that delivers would close its reserve.
+    await lockEnvelopes(trx, scope, envelopeId)
+    const { place, state: from } = await lockPlace(trx, scope, runId)
+    if (place === 'paused_by_owner' || verdictOn('pause', place) === 'run_finished')
+      return standingOf(trx, scope, runId)
     if (await moneyHasCome(trx, scope, stop.refusalId)) {
       await setGate(trx, scope, { ...envelope, gate: 'open' })
-      if (from === 'paused' && row.reason === 'money_exhausted') {
-        await become(trx, scope, { runId, from, to: 'running', why: null })
-      }
+      if (place === 'money_exhausted') await become(trx, scope, { runId, from, to: 'running', why: null })
       return standingOf(trx, scope, runId)
     }
-    if (from === 'paused' && row.reason === 'money_exhausted') return 'paused'
+    await setGate(trx, scope, { ...envelope, gate: 'frozen' })
+    if (place === 'money_exhausted') return 'paused'
     const why: Why = { reason: 'money_exhausted', detail: moneyDetail(stop), stop }
     if (from === 'running') await become(trx, scope, { runId, from, to: 'paused', why })
     else if (from === 'paused') await pauseFor(trx, scope, { runId, why })
