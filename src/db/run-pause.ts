@@ -27,22 +27,19 @@ export async function pauseForMoney(
   const { runId, stop } = request
   return db.transaction().execute(async (trx) => {
     const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    await lockEnvelopes(trx, scope, envelopeId)
-    const from = await lockState(trx, scope, runId)
-    const row = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
-    const isPausedByOwner = from === 'paused' && row.reason === 'paused_by_owner'
-    const before = standingAs(row)
-    if (isPausedByOwner || (before !== 'running' && before !== 'paused')) return before
     const envelope = { envelopeId, reason: 'money_exhausted' }
+    // Looked at before it is frozen: freezing one that delivers would close its reserve.
+    await lockEnvelopes(trx, scope, envelopeId)
+    const { place, state: from } = await lockPlace(trx, scope, runId)
+    if (place === 'paused_by_owner' || verdictOn('pause', place) === 'run_finished')
+      return standingOf(trx, scope, runId)
     if (await moneyHasCome(trx, scope, stop.refusalId)) {
       await setGate(trx, scope, { ...envelope, gate: 'open' })
-      if (from === 'paused' && row.reason === 'money_exhausted') {
-        await become(trx, scope, { runId, from, to: 'running', why: null })
-      }
+      if (place === 'money_exhausted') await become(trx, scope, { runId, from, to: 'running', why: null })
       return standingOf(trx, scope, runId)
     }
     await setGate(trx, scope, { ...envelope, gate: 'frozen' })
-    if (from === 'paused' && row.reason === 'money_exhausted') return 'paused'
+    if (place === 'money_exhausted') return 'paused'
     const why: Why = { reason: 'money_exhausted', detail: moneyDetail(stop), stop }
     if (from === 'running') await become(trx, scope, { runId, from, to: 'paused', why })
     else if (from === 'paused') await pauseFor(trx, scope, { runId, why })

@@ -3,12 +3,14 @@ import { beginRun } from '#db/run-begin.ts'
 import { cancelRun, pauseRun, resumeRun, topUpRun } from '#db/run-commands.ts'
 import { beginClosing, finishRun } from '#db/run-end.ts'
 import { askOwner, pauseForMoney } from '#db/run-pause.ts'
-import { standingOf } from '#db/run.ts'
+import { runFacts, standingOf } from '#db/run.ts'
+import { connectDatabase } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
-import type { Transaction } from 'kysely'
-import { expect, test } from 'vitest'
+import { sql, type Transaction } from 'kysely'
+import { expect, onTestFinished, test } from 'vitest'
 import { makeTenant, startTestRun, usd, useApi, type TestApi } from '#test/support/api.ts'
+import { pollUntil } from '#test/support/poll.ts'
 
 const STOP = { limit: 'direct pocket', needed: '2.000000', free: '1.000000', currency: 'USD' }
 const COMPLETED = { state: 'completed', reason: 'finished', detail: 'Done.' } as const
@@ -116,4 +118,29 @@ test('the calls of a run go on when their money has come, though it waits for an
   await run.topUp()
   expect(await rowOf(run, run.runId)).toEqual({ state: 'paused', reason: 'input', gate: 'open' })
   expect(await run.standing()).toBe('running')
+})
+
+test('a pause for money that comes after the run began to deliver leaves its reserve open', async () => {
+  const run = await begunRun({
+    envelope: { pockets: [{ balanceClass: 'direct', amount: usd('1') }], wrapUpPercent: 10 },
+  })
+  const admin = connectDatabase({ url: run.database.adminUrl, maxConnections: 2 })
+  onTestFinished(() => admin.destroy())
+  const waiting = sql`select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+  const untilWaiting = (count: number) =>
+    pollUntil(async () => (await waiting.execute(admin)).rows.length === count, { what: `${count} wait` })
+  const { runId } = run
+  const works: Promise<unknown>[] = []
+  await admin.transaction().execute(async (trx) => {
+    await sql`select from envelope where run_id = ${runId} for update`.execute(trx)
+    const closing = { runId, reason: 'deadline', detail: 'Over.', from: 'any', wrapUp: true } as const
+    works.push(beginClosing(run.db, run.scope, closing))
+    await untilWaiting(1)
+    works.push(run.runOutOfMoney())
+    await untilWaiting(2)
+  })
+  expect(await Promise.all(works)).toEqual(['wrapping_up', 'wrapping_up'])
+  const { wrapUpEnvelopeId = '' } = await runFacts(run.db, runId)
+  const reserve = run.db.selectFrom('envelope').select('gate').where('id', '=', wrapUpEnvelopeId)
+  expect(await reserve.executeTakeFirst()).toEqual({ gate: 'open' })
 })

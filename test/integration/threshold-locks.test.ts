@@ -14,8 +14,9 @@ import { createWorld, type World } from '../support/world.ts'
 const ROUNDS = 6
 
 /** A watched run with a child: two pockets that may cross its thresholds. */
-async function watchedTree({ db, scope, openRun }: World) {
-  const { runId, envelopeId } = await openRun({ direct: 1_000_000n })
+async function watchedTree(world: World) {
+  const { db, scope } = world
+  const { runId, envelopeId } = await world.openRun({ direct: 1_000_000n })
   await sql`select watch_run(${scope.projectId}, ${runId}, '{99}'::integer[])`.execute(db)
   const child = newId(Date.now())
   const carving = {
