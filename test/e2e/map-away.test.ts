@@ -169,18 +169,3 @@ test('a cancel while rows wait for a provider ends the run at once', SLOW, async
   await expectBooksInOrder(world, runId)
   await world.keepHistory(runId, 'map-cancelled-while-waiting')
 })
-
-test('a row that may have been executed is its error where nothing may be repeated: nobody is asked about each', async () => {
-  const world = await createMapWorld()
-  await world.startWorker()
-  await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: 'tide', cutStreamAfterChunks: 1 })
-  const datasetId = await world.upload('text\nThe ebb.\nThe tide.\nThe flood.')
-  const runId = await world.startMap({ datasetId, prompt: PROMPT }, { mayRepeat: 0 })
-  expect(await world.until(runId, ['completed', 'failed', 'paused'])).toMatchObject({
-    state: 'completed',
-    output: { answered: 2, failed: 1 },
-  })
-  const rows = await world.rowsOf(runId)
-  expect(rows.map(({ outcome, reason }) => reason ?? outcome)).toEqual(['answered', 'repeat_not_allowed', 'answered'])
-  expect([...(await world.providerAnswers()).values()]).toEqual([1, 1, 1])
-})

@@ -30,6 +30,7 @@ test('every scenario has a recorded history', () => {
     'downgraded',
     'exhausted-at-a-step',
     'failed',
+    'map-asked-to-repeat',
     'map-cancelled',
     'map-cancelled-while-waiting',
     'map-paused-and-topped-up',
