@@ -9,7 +9,7 @@ import {
 import type { Engine } from '#calls/engine.ts'
 import { Draining } from '#calls/gate-watch.ts'
 import { getDataset, type NumberedRow } from '#db/dataset.ts'
-import { getRowMap, openRowMap, recordRows, rowsStanding } from '#db/row-map.ts'
+import { getRowMap, isUnsure, openRowMap, recordRows, reopenUnsure, rowsStanding } from '#db/row-map.ts'
 import { invariant } from '#domain/invariant.ts'
 import { unknownPlaceholders } from '#domain/row-template.ts'
 import { asActivity, workerShutdown } from './failure.ts'
@@ -74,6 +74,8 @@ interface Batch {
   readonly progress: { done: number }
   readonly takeUntilMs: number
   readonly counts: { answered: number; failed: number }
+  /** Failed rows that may have been executed. */
+  readonly unsure: Set<number>
   /** Rows that found their provider away, and how many of them since it was last heard of. */
   readonly away: { rows: number; inARow: number }
   stop: RowStop | undefined
@@ -91,7 +93,9 @@ async function mapRows(
   const facts = await engine.shelf.run(request.runId)
   const map = await getRowMap(engine.db, facts.scope, request)
   invariant(map, `run ${request.runId} has no map ${request.path}`)
-  const { answered, failed, open } = await rowsStanding(engine.db, facts.scope, { map, range: { from, to } })
+  const part = { map, range: { from, to } }
+  if (request.repeats) await reopenUnsure(engine.db, facts.scope, part)
+  const { answered, failed, unsure, open } = await rowsStanding(engine.db, facts.scope, part)
   const asking = await prepareAsking(engine, { facts, map, request, signal })
   const batch: Batch = {
     deps,
@@ -101,6 +105,7 @@ async function mapRows(
     progress,
     takeUntilMs: engine.nowMs() + TAKE_ROWS_MS,
     counts: { answered, failed },
+    unsure: new Set(unsure),
     away: { rows: 0, inARow: 0 },
     stop: undefined,
     failure: undefined,
@@ -113,7 +118,13 @@ async function mapRows(
   const isHandedOver = signal.reason instanceof Draining || (deps.isEnding() && !batch.stop)
   if (left > 0 && isHandedOver) throw workerShutdown()
   const stopped = batch.stop ?? (batch.away.rows > 0 ? ({ kind: 'away' } as const) : undefined)
-  return { ...batch.counts, left, ...(left > 0 && stopped && { stopped }) }
+  const asked = [...batch.unsure].toSorted((one, other) => one - other)
+  return {
+    ...batch.counts,
+    left,
+    ...(left > 0 && stopped && { stopped }),
+    ...(asked.length > 0 && { unsure: asked }),
+  }
 }
 
 /** What one row does stops no other; what stops the run lets those that have begun finish. */
@@ -144,6 +155,7 @@ function take(batch: Batch, { outcome, stop, isAway }: AskedRow): void {
   if (isAway) batch.away.rows += 1
   batch.away.inARow = isAway ? batch.away.inARow + 1 : 0
   if (outcome) batch.recorder.add(outcome)
+  if (outcome && isUnsure(outcome)) batch.unsure.add(outcome.number)
   if (outcome?.outcome === 'answered') batch.counts.answered += 1
   if (outcome?.outcome === 'failed') batch.counts.failed += 1
   batch.progress.done = batch.counts.answered + batch.counts.failed

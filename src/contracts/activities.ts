@@ -80,7 +80,7 @@ export type RowMapOpening =
   | { readonly kind: 'refused'; readonly reason: string; readonly detail: string }
 
 /** Some of the rows of a map. Row 7 is asked by the call `<path>/7`. */
-export interface MapRowsRequest extends Pick<ChatRequest, 'runId' | 'path' | 'downgraded' | 'wrapUp'> {
+export interface MapRowsRequest extends Pick<ChatRequest, 'runId' | 'path' | 'downgraded' | 'wrapUp' | 'repeats'> {
   /** Both counted from 1, and both included: at most `MAX_MAP_ROWS` rows. */
   readonly from: number
   readonly to: number
@@ -100,6 +100,8 @@ export interface MapRowsResult {
   readonly failed: number
   readonly left: number
   readonly stopped?: Exclude<ChatResult, { kind: 'answered' | 'failed' }> | { readonly kind: 'away' }
+  /** Those of the failed rows that may have been executed, and may not be sent again unless their owner says so. */
+  readonly unsure?: readonly number[]
 }
 
 export interface ToolRequest {

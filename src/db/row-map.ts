@@ -72,8 +72,25 @@ export interface RowRange {
 export interface RowsStanding {
   readonly answered: number
   readonly failed: number
+  /** Those of the failed ones that may have been executed and were not sent again. */
+  readonly unsure: readonly number[]
   /** Those without a final outcome, with what they hold. */
   readonly open: readonly NumberedRow[]
+}
+
+interface StandingRow {
+  readonly number: number
+  readonly outcome: 'answered' | 'failed' | 'open' | null
+  readonly reason: string | null
+  readonly body: DatasetRow
+}
+
+/** Why a row has failed that may have been executed. */
+const UNSURE = 'repeat_not_allowed'
+
+/** Whether it failed because it may have been executed, and may not be sent again unless its owner says so. */
+export function isUnsure(row: { readonly outcome: unknown; readonly reason?: string | null | undefined }): boolean {
+  return row.outcome === 'failed' && row.reason === UNSURE
 }
 
 /** How rows stand, and what is to be done, in one look. */
@@ -82,8 +99,8 @@ export async function rowsStanding(
   scope: Scope,
   { map, range }: { readonly map: RowMap; readonly range: RowRange },
 ): Promise<RowsStanding> {
-  const { rows } = await sql<{ number: number; outcome: 'answered' | 'failed' | 'open' | null; body: DatasetRow }>`
-    select r.number, m.outcome, case when m.outcome in ('answered', 'failed') then null else r.body end as body
+  const { rows } = await sql<StandingRow>`
+    select r.number, m.outcome, m.reason, case when m.outcome in ('answered', 'failed') then null else r.body end as body
     from dataset_row r
     left join run_map_row m on m.run_id = ${map.runId} and m.path = ${map.path} and m.number = r.number
     where r.project_id = ${scope.projectId} and r.dataset_id = ${map.datasetId}
@@ -93,6 +110,7 @@ export async function rowsStanding(
   return {
     answered: count('answered'),
     failed: count('failed'),
+    unsure: rows.filter(isUnsure).map(({ number }) => number),
     open: rows
       .filter(({ outcome }) => outcome !== 'answered' && outcome !== 'failed')
       .map(({ number, body }) => ({ number, row: inOrder(body, map.columns) })),
@@ -106,6 +124,18 @@ export interface RowOutcome {
   readonly callId?: string | undefined
   readonly reason?: string | undefined
   readonly detail?: string | undefined
+}
+
+/** Takes back the errors of rows that may have been executed: their owner lets them be sent again. */
+export async function reopenUnsure(
+  db: Kysely<Database>,
+  scope: Scope,
+  { map, range }: { readonly map: RowMapKey; readonly range: RowRange },
+): Promise<void> {
+  await sql`
+    update run_map_row set outcome = 'open', reason = null, detail = null, recorded_at = clock_timestamp()
+    where project_id = ${scope.projectId} and run_id = ${map.runId} and path = ${map.path}
+      and number between ${range.from} and ${range.to} and outcome = 'failed' and reason = ${UNSURE}`.execute(db)
 }
 
 /** Records outcomes; final ones stay. A row that was asked by another call before keeps both. */

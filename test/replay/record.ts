@@ -5,7 +5,7 @@ import { fileURLToPath } from 'node:url'
 const root = fileURLToPath(new URL('../../', import.meta.url))
 const folder = fileURLToPath(new URL('histories/', import.meta.url))
 
-const { status } = spawnSync('npx', ['vitest', 'run', '--project', 'e2e', 'test/e2e/workflow-'], {
+const { status } = spawnSync('npx', ['vitest', 'run', '--project', 'e2e', 'test/e2e/workflow-', 'test/e2e/map-'], {
   cwd: root,
   env: { ...process.env, PURSER_RECORD_HISTORIES: folder },
   stdio: 'inherit',

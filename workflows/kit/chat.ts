@@ -10,8 +10,9 @@ import { CallFailed } from './stop.ts'
 const MAX_ROUNDS = 1_000
 /** How long calls wait for a provider that is away, in milliseconds, before each new pass over its routes. */
 export const OUTAGE_WAITS_MS = [1_000, 2_000, 4_000, 8_000, 15_000, 30_000, 60_000] as const
-const REPEAT = 'repeat'
-const GIVE_UP = 'give up'
+/** What may be answered to the question whether to send again what may have been executed. */
+export const REPEAT = 'repeat'
+export const GIVE_UP = 'give up'
 
 export type Answered = Extract<ChatResult, { kind: 'answered' }>
 type NotAnswered = Exclude<ChatResult, Answered>
@@ -41,7 +42,7 @@ export async function answerOf(control: RunControl, request: ChatRequest): Promi
     if (outageMs !== undefined) {
       await rest(control, outageMs)
       passes += 1
-    } else if (mayAsk(control, result)) {
+    } else if (result.kind === 'failed' && result.reason === 'repeat_not_allowed' && asksToRepeat(control)) {
       await askToRepeat(control, request, { round: repeats, detail: result.detail })
       repeats += 1
     } else {
@@ -68,8 +69,8 @@ export function followUp(control: RunControl, path: string, result: NotAnswered)
 }
 
 /** A run that may repeat nothing by itself leaves it to its owner whether a call that may have been executed is sent again. */
-function mayAsk(control: RunControl, result: NotAnswered): result is Extract<ChatResult, { kind: 'failed' }> {
-  return result.kind === 'failed' && result.reason === 'repeat_not_allowed' && control.rules?.asksToRepeat === true
+export function asksToRepeat({ rules }: RunControl): boolean {
+  return rules?.asksToRepeat === true
 }
 
 async function askToRepeat(

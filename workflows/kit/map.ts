@@ -1,8 +1,9 @@
 import { MAX_MAP_ROWS, type ChatRequest, type MapRowsRequest, type MapRowsResult } from '#contracts/activities.ts'
 import { invariant } from '#domain/invariant.ts'
 import { sleep } from '@temporalio/workflow'
+import { askOwner } from './ask.ts'
 import { boundedMap } from './bounded-map.ts'
-import { followUp, OUTAGE_WAITS_MS } from './chat.ts'
+import { asksToRepeat, followUp, GIVE_UP, OUTAGE_WAITS_MS, REPEAT } from './chat.ts'
 import { mapRows, openMap } from './ports.ts'
 import type { RunControl } from './run-control.ts'
 import { CallFailed } from './stop.ts'
@@ -17,6 +18,10 @@ const MOST_LANES = 4
 /** Fewer rows at once are no lane of their own. */
 const ROWS_PER_LANE = 4
 const DEFAULT_CONCURRENCY = 16
+/** Times an owner is asked about the rows of one part. */
+const MAX_QUESTIONS = 100
+/** Rows that a question names. */
+const NAMED_ROWS = 10
 export const MAX_CONCURRENCY = 64
 
 export interface RowMap {
@@ -72,7 +77,8 @@ interface Weather {
 
 /**
  * Asks one prompt about each row of a dataset: many calls in one activity, each of them durable. Pauses, money and the end
- * of the run are those of any call; what is done is never asked again.
+ * of the run are those of any call; what is done is never asked again. Rows that may have been executed and may not be
+ * repeated are put to the owner, once all others are done.
  *
  * @throws CallFailed when the dataset or a column does not exist
  */
@@ -89,19 +95,31 @@ export async function mapDataset(control: RunControl, { map, ...order }: MapOrde
   const progress = (): MapProgress => ({ rows, ...sumsOf([...seen.values()]) })
   const { lanes, batches } = batchesOf({ from, to, concurrency })
   const weather: Weather = { heard: 0, isGivenUp: false }
-  await boundedMap(batches, lanes, (batch) =>
-    mapBatch(control, { ...order, weather }, batch, (result) => {
-      seen.set(batch.from, result)
-      map.onProgress?.(progress())
-    }),
-  )
+  const unsure = (batch: Batch): readonly number[] => seen.get(batch.from)?.unsure ?? []
+  let repeats = 0
+  for (let asked: readonly Batch[] = batches; asked.length > 0; repeats += 1) {
+    await boundedMap(asked, lanes, (batch) =>
+      mapBatch(control, { ...order, weather, repeats }, batch, (result) => {
+        seen.set(batch.from, result)
+        map.onProgress?.(progress())
+      }),
+    )
+    const isAgain = await mayRepeat(control, { path, from, repeats, rows: batches.flatMap(unsure) })
+    asked = isAgain ? batches.filter((batch) => unsure(batch).length > 0) : []
+  }
   return { ...progress(), next: to < rows ? to + 1 : undefined }
+}
+
+interface BatchOrder extends Omit<MapOrder, 'map'> {
+  readonly weather: Weather
+  /** How often the owner let rows be sent again that may have been executed. */
+  readonly repeats: number
 }
 
 /** One batch, taken up again after every pause and wait: rows that are done are passed over there. */
 async function mapBatch(
   control: RunControl,
-  { weather, ...order }: Omit<MapOrder, 'map'> & { readonly weather: Weather },
+  { weather, repeats, ...order }: BatchOrder,
   batch: Batch,
   onResult: (result: MapRowsResult) => void,
 ): Promise<void> {
@@ -113,6 +131,7 @@ async function mapBatch(
     const request = {
       ...order,
       ...batch,
+      ...(repeats > 0 && { repeats }),
       ...(control.downgraded && { downgraded: true as const }),
       ...outage.choice(),
     }
@@ -170,6 +189,24 @@ class Outage {
     const isOver = this.#passes >= OUTAGE_WAITS_MS.length
     if (isOver && this.#weather.heard === this.#heardBefore) this.#weather.isGivenUp = true
   }
+}
+
+/**
+ * Puts all rows of a part that may have been executed to the owner of a run that may repeat nothing by itself. Everything
+ * else is done by then: when nobody answers in time they keep their errors, and the run delivers.
+ */
+async function mayRepeat(
+  control: RunControl,
+  asked: { readonly path: string; readonly from: number; readonly repeats: number; readonly rows: readonly number[] },
+): Promise<boolean> {
+  const { path, from, repeats, rows } = asked
+  if (rows.length === 0 || repeats >= MAX_QUESTIONS || !asksToRepeat(control)) return false
+  const others = rows.length > NAMED_ROWS ? ` and ${rows.length - NAMED_ROWS} more` : ''
+  const named = `${path}: ${rows.slice(0, NAMED_ROWS).join(', ')}${others}`
+  const question = `Rows may have been executed and paid for already (${named}). Send them once more?`
+  const choices = [REPEAT, GIVE_UP]
+  const questionPath = `${path}/repeat/${from}/${repeats + 1}`
+  return (await askOwner(control, questionPath, { question, choices, otherwise: GIVE_UP })) === REPEAT
 }
 
 /** Batches of one size, so that all lanes end at about the same time. */
