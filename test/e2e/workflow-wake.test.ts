@@ -93,3 +93,25 @@ test('a look that began before its run was paused does not end the pause: no cal
   expect(run).toMatchObject({ state: 'partial', reason: 'pause_expired' })
   expect(chats).toBe(before)
 })
+
+test('what was refused before a downgrade, and is told after it, is asked again with what was chosen', async () => {
+  const { question, facts } = inventFacts()
+  const world = await createWorkflowWorld(facts)
+  const isDowngraded = Promise.withResolvers<void>()
+  let refused = 0
+  await startSlowWorker(world, (activities) => ({
+    ...activities,
+    async chat(request) {
+      if (request.downgraded) isDowngraded.resolve()
+      const result = await activities.chat(request)
+      const isLate = result.kind === 'exhausted' && !request.downgraded && (refused += 1) > 1
+      if (isLate) await isDowngraded.promise
+      return result
+    },
+  }))
+  const downgrade = { model: 'research', constraints: { balanceClasses: ['credit' as const] }, then: 'cancel' as const }
+  const choice = { onExhausted: 'downgrade' as const, downgrade, direct: '0.002', credit: '1' }
+  const runId = await world.start(question, { ...choice, breadth: 4 })
+  expect(await world.until(runId, ['completed', 'cancelled', 'failed'])).toMatchObject({ state: 'completed' })
+  expect(refused).toBeGreaterThan(1)
+})

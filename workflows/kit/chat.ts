@@ -46,7 +46,7 @@ export async function answerOf(control: RunControl, request: ChatRequest): Promi
       await askToRepeat(control, request, { round: repeats, detail: result.detail })
       repeats += 1
     } else {
-      await followUp(control, request.path, result)
+      await followUp(control, asked, result)
     }
     control.throwIfStopped()
   }
@@ -54,10 +54,14 @@ export async function answerOf(control: RunControl, request: ChatRequest): Promi
 }
 
 /** Returns when the call, or the rest of a batch of calls, may ask again, or throws. */
-export function followUp(control: RunControl, path: string, result: NotAnswered): Promise<void> {
+export function followUp(
+  control: RunControl,
+  { path, downgraded }: Pick<ChatRequest, 'path' | 'downgraded'>,
+  result: NotAnswered,
+): Promise<void> {
   switch (result.kind) {
     case 'exhausted':
-      return control.exhausted(result.stop)
+      return control.exhausted(result.stop, { wasDowngraded: downgraded === true })
     case 'gate':
       if (result.gate === 'frozen') return control.frozen()
       throw control.cancel('The run was told to stop.')

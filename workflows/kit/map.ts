@@ -1,10 +1,10 @@
 import { MAX_MAP_ROWS, type ChatRequest, type MapRowsRequest, type MapRowsResult } from '#contracts/activities.ts'
 import { invariant } from '#domain/invariant.ts'
-import { sleep } from '@temporalio/workflow'
 import { askOwner } from './ask.ts'
 import { boundedMap } from './bounded-map.ts'
 import { asksToRepeat, followUp, GIVE_UP, OUTAGE_WAITS_MS, REPEAT } from './chat.ts'
 import { mapRows, openMap } from './ports.ts'
+import { rest } from './rest.ts'
 import type { RunControl } from './run-control.ts'
 import { CallFailed } from './stop.ts'
 
@@ -141,8 +141,8 @@ async function mapBatch(
     if (result.left === 0) return
     control.throwIfStopped()
     const { stopped } = result
-    if (stopped?.kind === 'away') await outage.wait()
-    else if (stopped) await followUp(control, path, stopped)
+    if (stopped?.kind === 'away') await outage.wait(control)
+    else if (stopped) await followUp(control, request, stopped)
   }
   throw new CallFailed(path, 'put_off', `rows ${batch.from} to ${batch.to} were put off ${MAX_ROUNDS} times`)
 }
@@ -180,12 +180,12 @@ class Outage {
     this.#passes = 0
   }
 
-  async wait(): Promise<void> {
+  async wait(control: RunControl): Promise<void> {
     const waitMs = OUTAGE_WAITS_MS[this.#passes] ?? 0
     if (this.#passes === 0) this.#heardBefore = this.#weather.heard
     this.#passes += 1
     this.#hasWaited = true
-    if (waitMs > 0) await sleep(waitMs)
+    if (waitMs > 0) await rest(control, waitMs)
     const isOver = this.#passes >= OUTAGE_WAITS_MS.length
     if (isOver && this.#weather.heard === this.#heardBefore) this.#weather.isGivenUp = true
   }

@@ -142,7 +142,9 @@ export class RunControl {
    * Money refused a call: downgrades, pauses or ends the run, as its owner chose. Returns when the call may ask again. A
    * run that ends begins nothing more, but what is in flight is paid for already: it may finish, and its answer be delivered.
    */
-  exhausted(stop: MoneyStop): Promise<void> {
+  exhausted(stop: MoneyStop, { wasDowngraded }: { readonly wasDowngraded: boolean }): Promise<void> {
+    // It was refused before others had the run downgraded: what that is for it has not tried yet.
+    if (this.#downgraded && !wasDowngraded && patched('refused-before-the-downgrade')) return Promise.resolve()
     const choice = this.#choice()
     if (choice === 'downgrade') return this.#wait(() => this.#downgrade(stop))
     if (choice === 'pause') return this.#wait(() => this.#pause(stop))
