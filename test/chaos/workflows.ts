@@ -5,7 +5,7 @@ import type { Claim } from './claims.ts'
 /** What is over tells Temporal last. */
 const OVER_DEADLINE_MS = 120_000
 /** Temporal may be away, killed, and a run may wait for a place. */
-const TERMINATE_DEADLINE_MS = 120_000
+const TERMINATE_DEADLINE_MS = 1_800_000
 
 /** What an operator sees and does in Temporal itself. */
 export interface Workflows {
