@@ -1,5 +1,6 @@
 import { deriveId } from '#db/ids.ts'
 import { readReport } from '#db/report.ts'
+import { cancelRun } from '#db/run-commands.ts'
 import { verifyLedger } from '#db/verify.ts'
 import { expect, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
@@ -159,6 +160,24 @@ test('children that share the last money pause one after the other, and wait for
   await world.topUp(runId, '0.5')
   expect(await world.until(runId, ['completed', 'failed'])).toMatchObject({ state: 'completed' })
   expect([...(await world.providerAnswers()).values()]).toEqual(Array.from({ length: 96 }, () => 1))
+  await expectClean(world)
+})
+
+test('a run whose child hears first that all is cancelled is cancelled, and not completed without it', async () => {
+  const world = await createWorkflowWorld([])
+  const { db, scope } = world
+  await world.startWorker()
+  await world.sandbox.control('PUT', '/faults/sandbox-steady', { delayFirstByteMs: 120_000 })
+  const runId = await world.startAgent('family', { children: 1, steps: 1 })
+  const sent = () => db.selectFrom('attempt').select('number').where('state', '=', 'sent').executeTakeFirst()
+  await pollUntil(sent, { what: 'a request is open' })
+  // Nobody wakes it: its child is told by the gate.
+  const order = { runId, mode: 'now', reason: undefined, nowMs: Date.now() } as const
+  await db.transaction().execute((trx) => cancelRun(trx, scope, order))
+  expect(await world.until(runId, ['completed', 'cancelled', 'failed'])).toMatchObject({
+    state: 'cancelled',
+    reason: 'cancelled',
+  })
   await expectClean(world)
 })
 

@@ -96,6 +96,9 @@ test('a run whose time is over, and one that nobody resumes, deliver too', async
   })
   const poor = await world.startAgent('asker', {}, { pauseDeadlineSeconds: 1, wrapUpPercent: 20 })
   expect(await world.until(poor, ['partial', 'completed', 'failed'])).toMatchObject({ reason: 'pause_expired' })
+  // What delivers cannot ask: nobody could answer it any more.
+  const asked = await world.db.selectFrom('run_question').select('path').where('run_id', '=', poor).execute()
+  expect(asked).toEqual([{ path: 'permission' }])
   const choice = { direct: '0.0005', pauseDeadlineSeconds: 1, wrapUpPercent: 50 }
   await world.sandbox.control('DELETE', '/faults/sandbox-steady')
   const idle = await world.startAgent('steps', { count: 100 }, choice)

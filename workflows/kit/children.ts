@@ -4,6 +4,7 @@ import {
   ChildWorkflowCancellationType,
   isCancellation,
   ParentClosePolicy,
+  patched,
   sleep,
   startChild,
 } from '@temporalio/workflow'
@@ -36,6 +37,8 @@ export async function runChild(control: RunControl, request: ChildRequest): Prom
   if (end.state === 'completed' || end.state === 'partial') {
     return { runId: opened.runId, state: end.state, output: end.output }
   }
+  // The child of a run that was told to stop may hear of it first.
+  if (end.state === 'cancelled' && patched('children-tell-of-stops')) await control.frozen()
   throw new ChildFailed(path, end.reason, end.detail)
 }
 

@@ -145,8 +145,9 @@ export class Kit {
     return this.#control.guard(() => mapDataset(this.#control, order))
   }
 
-  /** Asks the run's owner, and waits for the answer: the run is paused for input meanwhile. */
+  /** Asks the run's owner, and waits for the answer: the run is paused for input meanwhile. Not while it delivers. */
   ask(path: string, question: Question): Promise<string> {
+    invariant(this.#prefix === '', 'a run that delivers cannot ask: nobody can answer it any more')
     const claimed = this.#claim(path)
     return this.#control.guard(() => askOwner(this.#control, claimed, question))
   }

@@ -151,7 +151,7 @@ export class RunControl {
     throw this.end({ state: 'cancelled', reason: 'money_exhausted', detail: inWords(stop), stop })
   }
 
-  /** The envelope is frozen: returns when the run is running again. */
+  /** The envelope is frozen, or the run may have been told to stop: returns when it is running, or throws. */
   frozen(): Promise<void> {
     return this.#wait(() => this.#look())
   }

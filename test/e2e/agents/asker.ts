@@ -19,4 +19,7 @@ export const asker = defineAgent({
     })
     return { answer, ref }
   },
+  async wrapUp(kit) {
+    return { answer: await kit.ask('last', { question: 'Was it good?' }) }
+  },
 })
