@@ -1,5 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { runSchema, type RunView } from '#contracts/api-run.ts'
+import { reportSchema } from '#contracts/report.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { ApiProblem } from '#src/cli/api-client.ts'
 import type { PatientClient } from './client.ts'
@@ -37,7 +38,7 @@ export function attend(means: {
     for (let topUps = 0; topUps < MAX_TOP_UPS; await delay(POLL_MS)) {
       const run = await live.client.get(`/runs/${live.id}`, runSchema)
       if (isTerminal(run.state)) return
-      if (topUp !== undefined && isShort(run) && live.progress() >= from) {
+      if (topUp !== undefined && live.progress() >= from && (isShort(run) || (await areChildrenShort(live, run)))) {
         topUps += 1
         const pockets = [{ balanceClass: 'direct', amount: { amount: topUp, currency: 'USD' } }]
         await act(live, 'top-up', { body: { pockets }, key: `top-up-${topUps}` })
@@ -51,8 +52,15 @@ export function attend(means: {
   }
 }
 
-function isShort({ state, reason }: RunView): boolean {
+function isShort({ state, reason }: { readonly state: string; readonly reason: string | null }): boolean {
   return state === 'paused' && reason === 'money_exhausted'
+}
+
+/** A run whose children wait for money is at work itself: its report says how they stand, and only it can be topped up. */
+async function areChildrenShort({ id, client }: LiveRun, { agent, state }: RunView): Promise<boolean> {
+  if (agent !== 'family' || state !== 'running') return false
+  const { children } = await client.get(`/runs/${id}/report`, reportSchema)
+  return children.some((child) => [child, ...child.children].some(isShort))
 }
 
 export function cancelAfter(choice: { readonly withinMs: number; readonly mode: 'now' | 'wrap_up' }): RunOwner {
