@@ -8,6 +8,7 @@ import {
 } from '#contracts/activities.ts'
 import type { Engine } from '#calls/engine.ts'
 import { Draining } from '#calls/gate-watch.ts'
+import { createPlaces, type InTurn } from '#calls/places.ts'
 import { getDataset, type NumberedRow } from '#db/dataset.ts'
 import { getRowMap, isUnsure, openRowMap, recordRows, reopenUnsure, rowsStanding } from '#db/row-map.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -15,7 +16,6 @@ import { unknownPlaceholders } from '#domain/row-template.ts'
 import { asActivity, workerShutdown } from './failure.ts'
 import { withHeartbeat } from './heartbeat.ts'
 import { askRow, withoutAnswers, prepareAsking, type Asking, type AskedRow, type RowStop } from './map-row.ts'
-import { createPlaces, type InTurn } from '#calls/places.ts'
 import { createRowRecorder, type RowRecorder } from './map-recorder.ts'
 
 /** After so long it begins no row more: with the longest call, it is over before the activity's timeout of 15 minutes. */

@@ -9,20 +9,15 @@ create function idle_after() returns interval language sql immutable as $$ selec
 create function shared_below(p_chain uuid[]) returns uuid[]
 language sql stable as $$
   with recursive down as (
-    select b.id, b.envelope_id, b.balance_class, b.currency
-    from account a
-    join envelope e on e.parent_id = a.envelope_id and e.kind = 'child' and e.gate in ('open', 'frozen')
-    join account b on b.kind = 'pocket' and b.envelope_id = e.id and b.balance_class = a.balance_class
-      and b.currency = a.currency and b.cap is null and b.id <> all(p_chain)
-    where a.id = any(p_chain)
+    select id, envelope_id, balance_class, currency from account where id = any(p_chain)
     union all
     select b.id, b.envelope_id, b.balance_class, b.currency
     from down d
     join envelope e on e.parent_id = d.envelope_id and e.kind = 'child' and e.gate in ('open', 'frozen')
     join account b on b.kind = 'pocket' and b.envelope_id = e.id and b.balance_class = d.balance_class
-      and b.currency = d.currency and b.cap is null
+      and b.currency = d.currency and b.cap is null and b.id <> all(p_chain)
   )
-  select coalesce(array_agg(id), '{}') from down
+  select coalesce(array_agg(id), '{}') from down where id <> all(p_chain)
 $$;
 
 -- Sends idle money of pockets that share a branch's up to it, what lay longest first, one movement a hop: as much as the

@@ -100,9 +100,9 @@ async function shapeOf(text: string, format: DatasetFormat) {
   const faults: FileFault[] = []
   const columns = new Set<string>()
   const size = { rows: 0, bytes: 0, mostRowBytes: 0 }
-  let turns = 0
+  let lines = 0
   for (const read of readDataset(text, format)) {
-    turns += 1
+    lines += 1
     if (!read.ok) {
       faults.push(read.fault)
       await takeTurns(BYTES_AT_ONCE)
@@ -122,7 +122,7 @@ async function shapeOf(text: string, format: DatasetFormat) {
       faults.push({ line, message: `has a column too many: at most ${MAX_COLUMNS} in all rows together` })
     }
     if (faults.length >= MAX_FAULTS || columns.size > MAX_COLUMNS) break
-    if (turns > MAX_DATASET_ROWS) {
+    if (lines > MAX_DATASET_ROWS) {
       faults.push({
         line: read.ok ? read.line : read.fault.line,
         message: `is a row too many: at most ${MAX_DATASET_ROWS}`,

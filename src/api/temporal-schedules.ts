@@ -51,9 +51,9 @@ export function temporalSchedules(options: { readonly client: Client; readonly t
 }
 
 /**
- * Missed times are caught up within one interval, so that an outage fires no burst: of Temporal by its
- * window, and of all workers by that of the firing. Overlap is decided by the run, which
- * outlives the workflow that starts it; here it means only that no two firings run at once.
+ * Missed times are caught up within one interval, so that an outage fires no burst: of Temporal by its window, and of all
+ * workers by that of the firing. Overlap is decided by the run, which outlives the workflow that starts it; here it means
+ * only that no two firings run at once.
  */
 function definitionOf(
   { id, name, everySeconds, cron, timeZone, isPaused }: ToldSchedule,

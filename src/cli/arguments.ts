@@ -28,6 +28,12 @@ export function readArguments<const Options extends OptionTypes>(
   return parsed
 }
 
+/** @throws UsageError when it is missing */
+export function runIdIn([runId]: readonly string[], usage: string): string {
+  if (runId === undefined) throw new UsageError('the id of a run is missing.', usage)
+  return runId
+}
+
 function parse<const Options extends OptionTypes>(args: readonly string[], options: Options, usage: string) {
   try {
     return parseArgs({ args: [...args], options, allowPositionals: true, strict: true })

@@ -10,6 +10,7 @@ import { ApiProblem, type ApiClient } from './api-client.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { checkWritable, printDownload, saveDownload } from './download.ts'
+import { waitsFor } from './paused-run.ts'
 import { rowFormatOf, type RowFormat } from './rows.ts'
 import type { Outputs, Screen } from './screen.ts'
 
@@ -208,6 +209,6 @@ async function deliver(
   }
   err.line(`Run ${id}: ${state}${detail === null ? '' : `, ${detail}`}`)
   if (state !== 'paused') return state === 'completed' && counts?.answered === counts?.rows ? 0 : 1
-  err.line(`It waits: purser top-up ${id} --direct AMOUNT, and later purser rows ${id} writes what is done.`)
+  err.line(`${waitsFor(ended)}\nWhat is done by then: purser rows ${id}`)
   return EXIT_PAUSED
 }

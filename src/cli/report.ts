@@ -1,6 +1,6 @@
 import { runSchema } from '#contracts/api-run.ts'
 import { reportSchema } from '#contracts/report.ts'
-import { readArguments, UsageError } from './arguments.ts'
+import { readArguments, runIdIn } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { printReport } from './print-report.ts'
 import type { Outputs } from './screen.ts'
@@ -20,8 +20,7 @@ export async function report(args: readonly string[], { out }: Outputs): Promise
     out.line(USAGE)
     return 0
   }
-  const [runId] = positionals
-  if (runId === undefined) throw new UsageError('the id of a run is missing.', USAGE)
+  const runId = runIdIn(positionals, USAGE)
   const api = await connectToApi(process.env)
   const found = await api.get(`/runs/${encodeURIComponent(runId)}/report`, reportSchema)
   if (values.json) {

@@ -1,5 +1,5 @@
 import { extname } from 'node:path'
-import { readArguments, UsageError } from './arguments.ts'
+import { readArguments, runIdIn, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { printDownload, saveDownload } from './download.ts'
 import type { Outputs } from './screen.ts'
@@ -29,8 +29,7 @@ export async function rows(args: readonly string[], { out, err }: Outputs): Prom
     out.line(USAGE)
     return 0
   }
-  const [runId] = positionals
-  if (runId === undefined) throw new UsageError('the id of a run is missing.', USAGE)
+  const runId = runIdIn(positionals, USAGE)
   const format = values.out === undefined ? formatNamed(values.format ?? 'csv') : rowFormatOf(values.out, USAGE)
   if (values.out !== undefined && values.format !== undefined && values.format !== format) {
     throw new UsageError(`${values.out} is not for ${values.format}.`, USAGE)

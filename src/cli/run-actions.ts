@@ -2,7 +2,7 @@ import { runSchema } from '#contracts/api-run.ts'
 import type { Pockets } from '#contracts/api-money.ts'
 import { BALANCE_CLASSES } from '#contracts/names.ts'
 import { randomUUID } from 'node:crypto'
-import { readArguments, UsageError } from './arguments.ts'
+import { readArguments, runIdIn, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import type { Command } from './main.ts'
 
@@ -113,8 +113,8 @@ function action(
       out.line(usage)
       return 0
     }
-    const [runId, given] = positionals
-    if (runId === undefined) throw new UsageError('the id of a run is missing.', usage)
+    const runId = runIdIn(positionals, usage)
+    const given = positionals[1]
     if (needs !== undefined && given === undefined) throw new UsageError(needs, usage)
     const body = spec.bodyOf(stringsOf(values), given ?? '')
     const api = await connectToApi(process.env)

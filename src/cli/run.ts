@@ -12,6 +12,7 @@ import { uploadCorpus } from './corpus-upload.ts'
 import { describeEvent, formatEventLine } from './event-line.ts'
 import { printOutput } from './print-answer.ts'
 import { printPlan } from './print-plan.ts'
+import { waitsFor } from './paused-run.ts'
 import { printReport } from './print-report.ts'
 import { readOrder, USAGE, type Order } from './run-order.ts'
 import { readJson } from './json-file.ts'
@@ -138,14 +139,4 @@ async function printEnd(
 
 function describePockets(pockets: Pockets): string {
   return pockets.map(({ balanceClass, amount }) => `${amount.amount} ${amount.currency} ${balanceClass}`).join(' + ')
-}
-
-/** What lets a paused run go on. */
-function waitsFor({ id, reason, question }: RunView): string {
-  if (reason === 'input' && question) {
-    const choices = question.choices ? `\nIts choices: ${question.choices.join(' | ')}` : ''
-    return `The run asks: ${question.text}${choices}\nAnswer with: purser answer ${id} TEXT`
-  }
-  if (reason === 'money_exhausted') return `The run waits for money: purser top-up ${id} --direct AMOUNT`
-  return `The run is paused: purser resume ${id}`
 }

@@ -5,7 +5,7 @@ import { resetRoute } from '#db/route-health.ts'
 import { pauseRun, resumeRun } from '#db/run-commands.ts'
 import { expect, onTestFinished, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
-import { attemptsOf, createMapWorld, expectBooksInOrder, type MapWorld } from './map-world.ts'
+import { attemptsOf, createMapWorld, expectBooksInOrder, type MapWorld, untilCancelled } from './map-world.ts'
 
 const PROMPT = 'Say what this is about.\n\n{{text}}'
 /** Longer than the waits for a provider that is back, on a slow machine. */
@@ -157,13 +157,7 @@ test('a cancel while rows wait for a provider ends the run at once', SLOW, async
     deadlineMs: 120_000,
   })
   await world.cancel(runId)
-  const run = await pollUntil(
-    async () => {
-      const row = await world.getRun(runId)
-      return row.state === 'cancelled' && row
-    },
-    { what: 'the run ends', deadlineMs: 5_000 },
-  )
+  const run = await untilCancelled(world, runId)
   expect(run).toMatchObject({ reason: 'cancelled', output: { rows: 60, answered: 0, failed: 0 } })
   expect(new Set((await world.rowsOf(runId)).map(({ outcome }) => outcome))).toEqual(new Set(['open']))
   await expectBooksInOrder(world, runId)

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
-import { attemptsOf, createMapWorld, expectBooksInOrder, type MapWorld } from './map-world.ts'
+import { attemptsOf, createMapWorld, expectBooksInOrder, type MapWorld, untilCancelled } from './map-world.ts'
 import { startWorkerProcess } from './worker-process.ts'
 
 const PROMPT = 'Say what this is about.\n\n{{text}}'
@@ -159,13 +159,7 @@ test('a cancel in the middle aborts what is in flight, begins nothing more, and 
   }
   await pollUntil(isBusy, { what: 'all places are taken by endless rows', deadlineMs: 30_000 })
   await world.cancel(runId)
-  const run = await pollUntil(
-    async () => {
-      const row = await world.getRun(runId)
-      return row.state === 'cancelled' && row
-    },
-    { what: 'the run ends', deadlineMs: 5_000 },
-  )
+  const run = await untilCancelled(world, runId)
   const attempts = await attemptsOf(world, runId)
   expect(run).toMatchObject({ reason: 'cancelled', output: { rows: 500, failed: 0 } })
   const aborted = attempts.length - 40

@@ -9,6 +9,7 @@ import { runRequestSchema } from '#contracts/api-run.ts'
 import { startRun } from '#db/run-start.ts'
 import type { DatasetFormat } from '#domain/dataset-file.ts'
 import type { RunStart } from '#workflows/kit.ts'
+import { pollUntil } from '../support/poll.ts'
 import { makeKey } from '../support/world.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
@@ -93,4 +94,15 @@ export async function expectBooksInOrder(world: MapWorld, runId: string): Promis
   expect(cost).toBe(spent.reduce((sum, parsed) => sum + (parsed.ok ? parsed.nano : 0n), 0n))
   expect(report?.envelope.gate).toBe('closed')
   expect(new Set(report?.envelope.pockets.map(({ held }) => held.amount))).toEqual(new Set(['0.000000']))
+}
+
+/** A map that is told to stop waits for nothing but its requests' aborts. */
+export function untilCancelled(world: MapWorld, runId: string) {
+  return pollUntil(
+    async () => {
+      const row = await world.getRun(runId)
+      return row.state === 'cancelled' && row
+    },
+    { what: 'the run ends', deadlineMs: 5_000 },
+  )
 }

@@ -1,7 +1,7 @@
 import { answerQuestion } from '#db/run-pause.ts'
 import { readReport } from '#db/report.ts'
-import { verifyLedger } from '#db/verify.ts'
 import { expect, test } from 'vitest'
+import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
 import { requestsSeen } from '../support/world.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
@@ -23,11 +23,6 @@ async function answer(world: WorkflowWorld, runId: string, given: { readonly pat
   const { db, scope } = world
   await db.transaction().execute((trx) => answerQuestion(trx, scope, { runId, ...given, keyId: null }))
   await world.wake(runId)
-}
-
-async function expectClean(world: WorkflowWorld): Promise<void> {
-  const { checks } = await verifyLedger(world.db)
-  expect(checks.filter(({ ok }) => !ok)).toEqual([])
 }
 
 test('a question pauses the run for input, and its answer is what the agent goes on with', async () => {
@@ -86,7 +81,7 @@ test('a run that steps down goes on with the model and the balance its owner cho
   )
   await world.cancel(runId)
   await world.until(runId, ['cancelled'])
-  await expectClean(world)
+  await expectVerified(world)
   await world.keepHistory(runId, 'downgraded')
 })
 
@@ -107,7 +102,7 @@ test('the time of a run ends it, aborts what is in flight, and gives back what i
   expect(attempts.map(({ outcome }) => outcome)).toEqual(['answered', 'answered', 'aborted'])
   const limits = await world.db.selectFrom('usage_limit').select('retired_at').where('subject_id', '=', runId).execute()
   expect(limits.map(({ retired_at: at }) => at !== null)).toEqual([true])
-  await expectClean(world)
+  await expectVerified(world)
   await world.keepHistory(runId, 'out-of-time')
 })
 
@@ -135,5 +130,5 @@ test('a run that may repeat nothing asks before a call is sent again that may ha
     reason: 'call_failed',
     output: { done: 1 },
   })
-  await expectClean(world)
+  await expectVerified(world)
 })

@@ -1,8 +1,8 @@
 import { deriveId } from '#db/ids.ts'
 import { readReport } from '#db/report.ts'
 import { cancelRun } from '#db/run-commands.ts'
-import { verifyLedger } from '#db/verify.ts'
 import { expect, test } from 'vitest'
+import { expectAllHome } from '../support/all-home.ts'
 import { pollUntil } from '../support/poll.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
@@ -17,17 +17,6 @@ async function childrenOf({ db }: WorkflowWorld, runId: string) {
     .where('parent_run_id', '=', runId)
     .orderBy('run.parent_path')
     .execute()
-}
-
-async function moneyLeft({ db }: WorkflowWorld): Promise<bigint> {
-  const rows = await db.selectFrom('account').selectAll().where('kind', '=', 'pocket').execute()
-  return rows.reduce((sum, row) => sum + row.posted_credit - row.posted_debit + row.pending_debit, 0n)
-}
-
-async function expectClean(world: WorkflowWorld): Promise<void> {
-  expect(await moneyLeft(world)).toBe(0n)
-  const { checks } = await verifyLedger(world.db)
-  expect(checks.filter(({ ok }) => !ok)).toEqual([])
 }
 
 test('children spend what their parent has left, and the parent ends after them', async () => {
@@ -51,7 +40,7 @@ test('children spend what their parent has left, and the parent ends after them'
   expect(pocket).toMatchObject({ inChildren: report?.tree.totals[0]?.spent, held: { amount: '0.000000' } })
   expect(spent).toHaveLength(3)
   expect((await world.providerAnswers()).size).toBe(6)
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'children')
 })
 
@@ -69,7 +58,7 @@ test('a child that asks for more than is left is refused, and its parent goes on
     },
   ])
   expect(await childrenOf(world, runId)).toHaveLength(1)
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('an agent that is not there, and an input that does not fit, are refused with the reason', async () => {
@@ -94,7 +83,7 @@ test('a child with a budget of its own ends with it, and what is left of it come
   expect(await childrenOf(world, runId)).toMatchObject([
     { state: 'cancelled', reason: 'money_exhausted', gate: 'closed' },
   ])
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a tree is no deeper than eight, and each generation ends before the one above it', async () => {
@@ -107,7 +96,7 @@ test('a tree is no deeper than eight, and each generation ends before the one ab
   expect(endsOf(runs.at(-1)?.output)).toMatchObject([{ refused: 'too_deep' }])
   const ends = runs.map(({ finished_at: at }) => at?.getTime() ?? 0)
   expect(ends).toEqual(ends.toSorted((one, other) => other - one))
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a cancel of the parent stops its children, aborts what they have in flight, and closes after them', async () => {
@@ -124,7 +113,7 @@ test('a cancel of the parent stops its children, aborts what they have in flight
     { state: 'cancelled', gate: 'closed' },
     { state: 'cancelled', gate: 'closed' },
   ])
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'children-cancelled')
 })
 
@@ -144,7 +133,7 @@ test('a child without money waits for the top-up of the tree, and goes on where 
     output: { ends: [{ state: 'completed', output: { done: 12 } }] },
   })
   expect([...(await world.providerAnswers()).values()]).toEqual(Array.from({ length: 12 }, () => 1))
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('children that share the last money pause one after the other, and wait for none of them', async () => {
@@ -160,7 +149,7 @@ test('children that share the last money pause one after the other, and wait for
   await world.topUp(runId, '0.5')
   expect(await world.until(runId, ['completed', 'failed'])).toMatchObject({ state: 'completed' })
   expect([...(await world.providerAnswers()).values()]).toEqual(Array.from({ length: 96 }, () => 1))
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a run whose child hears first that all is cancelled is cancelled, and not completed without it', async () => {
@@ -178,7 +167,7 @@ test('a run whose child hears first that all is cancelled is cancelled, and not 
     state: 'cancelled',
     reason: 'cancelled',
   })
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 function endsOf(output: unknown): readonly object[] {

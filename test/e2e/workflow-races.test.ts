@@ -2,20 +2,13 @@ import { newId } from '#db/ids.ts'
 import { setLimit } from '#db/limit.ts'
 import { readReport } from '#db/report.ts'
 import { cancelRun, pauseRun } from '#db/run-commands.ts'
-import { verifyLedger } from '#db/verify.ts'
 import { expect, test } from 'vitest'
+import { expectAllHome } from '../support/all-home.ts'
 import { pollUntil } from '../support/poll.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
 const ENDS = ['partial', 'cancelled', 'completed', 'failed'] as const
 const DELIVERED = { summary: expect.any(String) }
-
-async function expectClean(world: WorkflowWorld): Promise<void> {
-  const rows = await world.db.selectFrom('account').selectAll().where('kind', '=', 'pocket').execute()
-  expect(rows.filter((row) => row.posted_credit !== row.posted_debit || row.pending_debit !== 0n)).toEqual([])
-  const { checks } = await verifyLedger(world.db)
-  expect(checks.filter(({ ok }) => !ok)).toEqual([])
-}
 
 async function untilOpened({ db }: WorkflowWorld, path: string): Promise<void> {
   const isOpened = () => db.selectFrom('call').select('id').where('path', '=', path).executeTakeFirst()
@@ -44,7 +37,7 @@ test('a paused run whose work is all in its children ends at the deadline of its
   await db.transaction().execute((trx) => pauseRun(trx, scope, { runId, nowMs: Date.now() }))
   await world.wake(runId)
   expect(await world.until(runId, ENDS)).toMatchObject({ state: 'partial', reason: 'pause_expired' })
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'pause-of-a-family-expired')
 })
 
@@ -55,7 +48,7 @@ test('a run that is paused before its workflow begins, and begins with children,
   await db.transaction().execute((trx) => pauseRun(trx, scope, { runId, nowMs: Date.now() }))
   await world.startWorker()
   expect(await world.until(runId, ENDS)).toMatchObject({ state: 'partial', reason: 'pause_expired' })
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a graceful cancel does not wait for the window of a limit that a call waits for', async () => {
@@ -74,7 +67,7 @@ test('a graceful cancel does not wait for the window of a limit that a call wait
   await db.transaction().execute((trx) => cancelRun(trx, scope, order))
   await world.wake(runId)
   expect(await world.until(runId, ENDS)).toMatchObject({ state: 'cancelled', output: { done: 3 } })
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'cancelled-while-waiting')
 })
 
@@ -87,7 +80,7 @@ test('a run that was downgraded delivers with what it was downgraded to', async 
   expect(await world.until(runId, ENDS)).toMatchObject({ state: 'partial', output: DELIVERED })
   const report = await readReport(world.db, world.scope, runId)
   expect(report?.calls.at(-1)).toMatchObject({ path: 'wrap_up/summary', model: 'research' })
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a wrap-up whose call may have been executed asks nobody, where its owner is to be asked', async () => {
@@ -101,5 +94,5 @@ test('a wrap-up whose call may have been executed asks nobody, where its owner i
     reason: 'money_exhausted',
     output: { done: expect.any(Number) },
   })
-  await expectClean(world)
+  await expectAllHome(world)
 })

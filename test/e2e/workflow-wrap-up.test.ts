@@ -1,19 +1,12 @@
 import { cancelRun } from '#db/run-commands.ts'
 import { readReport } from '#db/report.ts'
-import { verifyLedger } from '#db/verify.ts'
 import { expect, test } from 'vitest'
+import { expectAllHome } from '../support/all-home.ts'
 import { pollUntil } from '../support/poll.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
 const FOR_EVER_MS = 120_000
 const DELIVERED = { summary: expect.any(String) }
-
-async function expectClean(world: WorkflowWorld): Promise<void> {
-  const rows = await world.db.selectFrom('account').selectAll().where('kind', '=', 'pocket').execute()
-  expect(rows.filter((row) => row.posted_credit !== row.posted_debit || row.pending_debit !== 0n)).toEqual([])
-  const { checks } = await verifyLedger(world.db)
-  expect(checks.filter(({ ok }) => !ok)).toEqual([])
-}
 
 async function cancelGracefully(world: WorkflowWorld, runId: string, mode: 'now' | 'wrap_up'): Promise<void> {
   const { db, scope } = world
@@ -48,7 +41,7 @@ test('a run whose money ends delivers from its reserve, which nothing else could
   const report = await readReport(world.db, world.scope, runId)
   expect(report?.calls.at(-1)).toMatchObject({ path: 'wrap_up/summary', state: 'answered' })
   expect(report?.calls.filter(({ state }) => state === 'open')).toHaveLength(1)
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'wrapped-up')
 })
 
@@ -66,7 +59,7 @@ test('a graceful cancel lets what is in flight finish, begins nothing of the wor
   expect(report?.calls.flatMap(({ attempts }) => attempts.map(({ outcome }) => outcome))).toEqual(
     Array.from({ length: 4 }, () => 'answered'),
   )
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'cancelled-gracefully')
 })
 
@@ -81,7 +74,7 @@ test('a graceful cancel of a run without a reserve delivers its draft, and one t
     reason: 'cancelled',
     output: { done: expect.any(Number) },
   })
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a run whose time is over, and one that nobody resumes, deliver too', async () => {
@@ -107,7 +100,7 @@ test('a run whose time is over, and one that nobody resumes, deliver too', async
     reason: 'pause_expired',
     output: DELIVERED,
   })
-  await expectClean(world)
+  await expectAllHome(world)
 })
 
 test('a cancel now ends a run that takes too long to deliver: its draft is what it delivers', async () => {
@@ -121,7 +114,7 @@ test('a cancel now ends a run that takes too long to deliver: its draft is what 
   const run = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
   expect(run).toMatchObject({ state: 'cancelled', reason: 'money_exhausted', output: { done: expect.any(Number) } })
   expect(run.output).not.toMatchObject(DELIVERED)
-  await expectClean(world)
+  await expectAllHome(world)
   await world.keepHistory(runId, 'cancelled-while-wrapping-up')
 })
 
@@ -133,5 +126,5 @@ test('a wrap-up that fails leaves the draft', async () => {
   const runId = await world.startAgent('steps', { count: 100 }, choice)
   const run = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
   expect(run).toMatchObject({ state: 'cancelled', reason: 'money_exhausted', output: { done: expect.any(Number) } })
-  await expectClean(world)
+  await expectAllHome(world)
 })

@@ -13,6 +13,7 @@ import { makeTenant, startTestRun, usd, useApi } from '#test/support/api.ts'
 import { useEngine } from '#test/support/api-engine.ts'
 import { expectVerified } from '#test/support/open-attempt.ts'
 import { pollUntil } from '#test/support/poll.ts'
+import { runRow } from '#test/support/run-row.ts'
 
 const STOP = { limit: 'direct pocket', needed: '2.000000', free: '1.000000', currency: 'USD' }
 const EXPIRED = { reason: 'pause_expired', detail: 'Nobody came.', from: 'paused' } as const
@@ -54,15 +55,6 @@ async function during<Result>(
   return works[0]
 }
 
-async function rowOf({ api: { db } }: Begun, runId: string) {
-  return db
-    .selectFrom('run')
-    .innerJoin('envelope', 'envelope.id', 'run.envelope_id')
-    .select(['run.state', 'run.reason', 'envelope.gate'])
-    .where('run.id', '=', runId)
-    .executeTakeFirstOrThrow()
-}
-
 /** Of the run's only limit. */
 async function setCap({ api, tenant, runId }: Begun, cap: number): Promise<void> {
   const { id } = await api.db
@@ -87,7 +79,7 @@ describe('a pause for money', () => {
     expect(await refused()).toBe('paused')
     await setCap(begun, 11)
     await resumeLimitedRuns(api.db, Date.now())
-    expect(await rowOf(begun, runId)).toMatchObject({ state: 'running', gate: 'open' })
+    expect(await runRow(begun.api, runId)).toMatchObject({ state: 'running', gate: 'open' })
     expect(await refused()).toBe('paused')
     await expectVerified(world)
   })
@@ -127,7 +119,7 @@ describe('the deadline of a pause', () => {
       () => beginClosing(api.db, scope, { runId, ...EXPIRED }),
     )
     expect(standing).toBe('running')
-    expect(await rowOf(begun, runId)).toMatchObject({ state: 'running', gate: 'open' })
+    expect(await runRow(begun.api, runId)).toMatchObject({ state: 'running', gate: 'open' })
   })
 })
 
@@ -153,7 +145,7 @@ describe('a limit with room again', () => {
       () => resumeLimitedRuns(api.db, Date.now()),
     )
     expect(resumed).toBe(0)
-    expect(await rowOf(begun, runId)).toEqual({ state: 'paused', reason: 'paused_by_owner', gate: 'frozen' })
+    expect(await runRow(begun.api, runId)).toEqual({ state: 'paused', reason: 'paused_by_owner', gate: 'frozen' })
   })
 
   test('does not open a run that is told to deliver meanwhile', async () => {
@@ -165,7 +157,7 @@ describe('a limit with room again', () => {
       () => resumeLimitedRuns(api.db, Date.now()),
     )
     expect(resumed).toBe(0)
-    expect(await rowOf(begun, runId)).toEqual({ state: 'paused', reason: 'cancelled', gate: 'frozen' })
+    expect(await runRow(begun.api, runId)).toEqual({ state: 'paused', reason: 'cancelled', gate: 'frozen' })
     expect(await standingOf(api.db, scope, runId)).toBe('wrapping_up')
   })
 })

@@ -9,8 +9,9 @@ import { newId } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
 import { sql, type Transaction } from 'kysely'
 import { expect, onTestFinished, test } from 'vitest'
-import { makeTenant, startTestRun, usd, useApi, type TestApi } from '#test/support/api.ts'
+import { makeTenant, startTestRun, usd, useApi } from '#test/support/api.ts'
 import { pollUntil } from '#test/support/poll.ts'
+import { runRow } from '#test/support/run-row.ts'
 
 const STOP = { limit: 'direct pocket', needed: '2.000000', free: '1.000000', currency: 'USD' }
 const COMPLETED = { state: 'completed', reason: 'finished', detail: 'Done.' } as const
@@ -47,15 +48,6 @@ test('a run that was paused before it began hears of it as it begins', async () 
   expect(await beginRun(run.db, run.scope, run.runId)).not.toHaveProperty('isFrozen')
 })
 
-function rowOf({ db }: TestApi, runId: string) {
-  return db
-    .selectFrom('run')
-    .innerJoin('envelope', 'envelope.id', 'run.envelope_id')
-    .select(['run.state', 'run.reason', 'envelope.gate'])
-    .where('run.id', '=', runId)
-    .executeTakeFirstOrThrow()
-}
-
 function openedId(opening: Awaited<ReturnType<typeof openChildRun>>): string {
   if (opening.kind !== 'opened') throw new Error(opening.detail)
   return opening.runId
@@ -65,7 +57,7 @@ test('a run whose last answer comes while its owner has paused it is completed',
   const run = await begunRun()
   await run.pause()
   await finishRun(run.db, run.scope, { runId: run.runId, end: COMPLETED, output: 'all of it' })
-  expect(await rowOf(run, run.runId)).toEqual({ state: 'completed', reason: 'finished', gate: 'closed' })
+  expect(await runRow(run, run.runId)).toEqual({ state: 'completed', reason: 'finished', gate: 'closed' })
 })
 
 test('a child that waits longer than its pause may last, because the run above it is paused, goes on with it', async () => {
@@ -85,7 +77,7 @@ test('a child whose workflow was never started ends with the run above it', asyn
   await run.cancel('now')
   const end = { state: 'cancelled', reason: 'cancelled', detail: 'Over.' } as const
   expect(await finishRun(run.db, run.scope, { runId: run.runId, end, output: null })).toEqual({ finished: true })
-  expect(await rowOf(run, childId)).toEqual({ state: 'cancelled', reason: 'cancelled', gate: 'closed' })
+  expect(await runRow(run, childId)).toEqual({ state: 'cancelled', reason: 'cancelled', gate: 'closed' })
   expect(await beginRun(run.db, run.scope, childId)).toEqual({ closing: true })
 })
 
@@ -101,7 +93,7 @@ test('a run that is ending asks nobody, and keeps the reason of its end', async 
   await delivering.cancel('wrap_up')
   const asked = { ...question, runId: delivering.runId }
   expect(await askOwner(delivering.db, delivering.scope, asked)).toEqual({ isEnding: true })
-  expect(await rowOf(delivering, delivering.runId)).toMatchObject({ state: 'running', reason: 'cancelled' })
+  expect(await runRow(delivering, delivering.runId)).toMatchObject({ state: 'running', reason: 'cancelled' })
 })
 
 test('a run that delivers opens no child: nobody could let it spend', async () => {
@@ -116,7 +108,7 @@ test('the calls of a run go on when their money has come, though it waits for an
   await askOwner(run.db, run.scope, { runId: run.runId, path: 'ask', question: 'Go on?' })
   expect(await run.standing()).toBe('paused')
   await run.topUp()
-  expect(await rowOf(run, run.runId)).toEqual({ state: 'paused', reason: 'input', gate: 'open' })
+  expect(await runRow(run, run.runId)).toEqual({ state: 'paused', reason: 'input', gate: 'open' })
   expect(await run.standing()).toBe('running')
 })
 

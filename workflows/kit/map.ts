@@ -185,7 +185,7 @@ class Outage {
     if (this.#passes === 0) this.#heardBefore = this.#weather.heard
     this.#passes += 1
     this.#hasWaited = true
-    if (waitMs > 0) await rest(control, waitMs)
+    await rest(control, waitMs)
     const isOver = this.#passes >= OUTAGE_WAITS_MS.length
     if (isOver && this.#weather.heard === this.#heardBefore) this.#weather.isGivenUp = true
   }
