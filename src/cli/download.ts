@@ -10,11 +10,18 @@ export async function printDownload(api: ApiClient, path: string): Promise<void>
   await pipeline(Readable.from(api.download(path)), screen)
 }
 
-/** @throws when a file could not be written under this name */
+/** @throws when a file could not be written under this name, with what to do about it */
 export async function checkWritable(file: string): Promise<void> {
   const unfinished = `${file}.part`
-  await writeFile(unfinished, '')
-  await rm(unfinished, { force: true })
+  try {
+    await writeFile(unfinished, '')
+    await rm(unfinished, { force: true })
+  } catch (error) {
+    const why = error instanceof Error && 'code' in error ? `${String(error.code)}` : String(error)
+    throw new Error(`${file} cannot be written (${why}): name another file, in a folder that is there.`, {
+      cause: error,
+    })
+  }
 }
 
 /** Writes an answer to a file: one that was cut off never stands under its name. */

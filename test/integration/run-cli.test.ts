@@ -64,7 +64,9 @@ test('rows of a run are written at any time; a map whose file could not be writt
   const file = join(folder, 'rows.csv')
   await writeFile(file, 'id,text\n1,a\n')
   const order = ['map', file, '--prompt', '{{text}}', '--model', 'steady']
-  await expect(purser(...order, '--out', join(folder, 'missing', 'out.csv'))).rejects.toThrow('ENOENT')
+  await expect(purser(...order, '--out', join(folder, 'missing', 'out.csv'))).rejects.toThrow(
+    'out.csv cannot be written (ENOENT): name another file',
+  )
   await expect(purser(...order, '--on-exhausted', 'downgrade')).rejects.toThrow('one of pause, cancel.')
   await expect(purser('map', file, '--prompt', '{{name}}')).rejects.toThrow('of the dataset. Of dataset')
   expect(await api.db.selectFrom('run').select('id').execute()).toEqual([])
