@@ -28,6 +28,7 @@ const files = [
   '0022_schedules',
   '0023_shared_remainders',
   '0024_threshold_locks',
+  '0025_corrections_told_again',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -4,7 +4,7 @@ import { newId } from '#db/ids.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { everything } from '../support/bad-input.ts'
-import { createLedgerWorld, type LedgerWorld } from '../support/envelopes.ts'
+import { createLedgerWorld, settlement, type LedgerWorld } from '../support/envelopes.ts'
 import { debtOf, tell, truthOf } from '../support/late-truth.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 
@@ -41,6 +41,23 @@ test('a correction is a replay only if all that it says is the same', async () =
   expect(await tell(world, root, silent, 10n)).toBe('corrected')
   expect(await say(told.silent)).toBe('replayed')
   expect(await say({ ...told.silent, certainty: 'billed' })).toBe('mismatch')
+  await expectVerified(world)
+})
+
+test('a correction of what had answered its call brings no answer, and may be told again', async () => {
+  const world = await createLedgerWorld()
+  const root = await world.openRoot(100n)
+  const item = await world.hold(root, 40n)
+  const answer = { answerId: newId(Date.now()), answer: { text: 'in time', finishReason: 'stop' } }
+  expect(await world.queue.settle(root.pocket, { ...settlement(item, 40n), ...answer })).toMatchObject({
+    verdict: 'settled',
+  })
+  const [first, second] = [truthOf(item, 30n), truthOf(item, 50n)]
+  const say = (truth: Correction) => correct(world.db, root.pocket, truth)
+  expect([await say(first), await say(first), await say(second)]).toEqual(['corrected', 'replayed', 'corrected'])
+  expect([await say(first), await say(second)]).toEqual(['replayed', 'replayed'])
+  const other = { answerId: newId(Date.now()), answer: { text: 'another', finishReason: 'stop' } }
+  expect(await say({ ...second, ...other })).toBe('mismatch')
   await expectVerified(world)
 })
 

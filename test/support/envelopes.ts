@@ -198,7 +198,7 @@ function connectOwn(world: World, maxConnections: number): World['db'] {
   return db
 }
 
-function settlement(item: ReserveItem, amount: bigint | null): SettleItem {
+export function settlement(item: ReserveItem, amount: bigint | null): SettleItem {
   return {
     holdId: item.holdId,
     callId: item.callId,
