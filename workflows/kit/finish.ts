@@ -40,8 +40,8 @@ export async function finish(
   wrapUp: ((draft: unknown) => Promise<unknown>) | undefined,
 ): Promise<RunEnd> {
   const decided = control.end(endOf(result)).end
-  if (decided.state === 'failed' && control.isBusy) await control.close()
-  await control.settled()
+  if (decided.state === 'failed' && control.inFlight.isBusy) await control.close()
+  await control.inFlight.settled()
   const draft = (isDelivered(result) ? result.output : control.draft) ?? null
   const { end, output } = await deliver({ control, delivery }, { end: decided, output: draft }, wrapUp)
   const { runId } = control
@@ -66,12 +66,12 @@ async function deliver(
   if (!wrapUp || !(await mayWrapUp(control, draft.end))) return draft
   try {
     const output = (await wrapUp(draft.output)) ?? null
-    await delivery.settled()
+    await delivery.inFlight.settled()
     return fitsHistory(output) ? { end: { ...draft.end, state: 'partial' }, output } : draft
   } catch (error) {
     const why = error instanceof Stop ? error.end.detail : messageOf(error)
     delivery.end(draft.end)
-    await delivery.settled()
+    await delivery.inFlight.settled()
     return { ...draft, end: { ...draft.end, detail: `${draft.end.detail} It could not wrap up: ${why}` } }
   }
 }

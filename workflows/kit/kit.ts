@@ -179,7 +179,7 @@ export class Kit {
     const { continueAsNewSuggested, historyLength } = workflowInfo()
     if (!continueAsNewSuggested && historyLength < longAfter) return
     this.#control.throwIfStopped()
-    await this.#control.settled()
+    await this.#control.inFlight.settled()
     this.#control.throwIfStopped()
     throw new Rollover(state)
   }

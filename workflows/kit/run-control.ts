@@ -30,7 +30,6 @@ export class RunControl {
   /** Child runs run in here: they end with the work, also when calls may finish. */
   readonly #children = new CancellationScope({ cancellable: true })
   readonly #handles = new Set<ChildHandle>()
-  readonly #inFlight = new InFlight()
   #rules: RunRules | undefined
   #downgraded = false
   #standing: RunStanding = 'running'
@@ -40,6 +39,7 @@ export class RunControl {
   #waiting: Promise<void> | undefined
   #closing: Promise<RunStanding> | undefined
   #stop: Stop | undefined
+  readonly inFlight = new InFlight()
   /** The latest deliverable: what a run that is stopped delivers. */
   draft: unknown
 
@@ -72,7 +72,7 @@ export class RunControl {
 
   wake(): void {
     this.#version += 1
-    for (const child of this.#handles) void this.#inFlight.track(child.wake())
+    for (const child of this.#handles) void this.inFlight.track(child.wake())
     if (this.#rules && !this.#stop) this.#watch()
   }
 
@@ -101,7 +101,7 @@ export class RunControl {
   /** Ends the run now, and tells the row so: the order did not come from there. */
   abort(detail: string): void {
     this.cancel(detail)
-    void this.#inFlight.track(this.close())
+    void this.inFlight.track(this.close())
   }
 
   /** Lets no request begin from here on, whoever asks for one, and aborts what is in flight. */
@@ -115,27 +115,18 @@ export class RunControl {
 
   /** Does one kit call of the agent: not when the run is to end, and remembered while it is in flight. */
   guard<Result>(work: () => Promise<Result>): Promise<Result> {
-    return this.#inFlight.track(this.#guarded(this.#calls, work))
+    return this.inFlight.track(this.#guarded(this.#calls, work))
   }
 
   /** The same for what is a run of its own: it is told of wakes, and does not outlive the work. */
   guardChild<Result>(work: () => Promise<Result>): Promise<Result> {
-    return this.#inFlight.track(this.#guarded(this.#children, work))
+    return this.inFlight.track(this.#guarded(this.#children, work))
   }
 
   /** From here on the child hears what the run hears. The returned function ends that. */
   adopt(child: ChildHandle): () => void {
     this.#handles.add(child)
     return () => this.#handles.delete(child)
-  }
-
-  get isBusy(): boolean {
-    return this.#inFlight.isBusy
-  }
-
-  /** Waits until nothing is in flight. */
-  settled(): Promise<void> {
-    return this.#inFlight.settled()
   }
 
   /**
@@ -202,19 +193,23 @@ export class RunControl {
   }
 
   async #pause(stop: MoneyStop): Promise<void> {
+    await this.#follow(this.#version, await ports.pauseForMoney({ runId: this.#runId, stop }))
+  }
+
+  async #downgrade(stop: MoneyStop): Promise<void> {
     const before = this.#version
-    const standing = await ports.pauseForMoney({ runId: this.#runId, stop })
+    const standing = await ports.downgradeRun({ runId: this.#runId, stop })
+    this.#downgraded = true
+    const isOvertaken = this.#version !== before && patched('downgrade-overtaken')
+    await this.#follow(isOvertaken ? before : this.#version, standing)
+  }
+
+  /** Takes in a standing that was asked for at version `before`, or looks, because something overtook it. */
+  async #follow(before: number, standing: RunStanding): Promise<void> {
     const isCurrent = this.#version === before
     this.#version += 1
     if (isCurrent) this.#apply(standing)
     else await this.#look()
-  }
-
-  async #downgrade(stop: MoneyStop): Promise<void> {
-    const standing = await ports.downgradeRun({ runId: this.#runId, stop })
-    this.#downgraded = true
-    this.#version += 1
-    this.#apply(standing)
   }
 
   async #untilRunning(): Promise<void> {
@@ -241,7 +236,7 @@ export class RunControl {
     if (this.#stop) return
     this.end({ state: 'partial', reason: 'deadline', detail: 'The time of the run was over.' })
     this.#calls.cancel()
-    if (this.#rules?.hasWrapUp !== true) void this.#inFlight.track(this.close())
+    if (this.#rules?.hasWrapUp !== true) void this.inFlight.track(this.close())
   }
 
   #close(request: Omit<Parameters<typeof ports.beginClosing>[0], 'runId'>): Promise<RunStanding> {
@@ -260,7 +255,7 @@ export class RunControl {
     const failed = (error: unknown): void => {
       this.end({ state: 'failed', reason: 'internal', detail: messageOf(error) })
     }
-    void this.#inFlight.track(work().catch(failed))
+    void this.inFlight.track(work().catch(failed))
   }
 
   async #lookUntilCurrent(): Promise<void> {
@@ -283,7 +278,7 @@ export class RunControl {
     }
     if (standing === 'paused') this.#expireUnlessResumed()
     // Children that were frozen with the run look at their own rows.
-    if (isNew) for (const child of this.#handles) void this.#inFlight.track(child.wake())
+    if (isNew) for (const child of this.#handles) void this.inFlight.track(child.wake())
   }
 
   async #guarded<Result>(scope: CancellationScope, work: () => Promise<Result>): Promise<Result> {
