@@ -34,6 +34,7 @@ const RUN_PROBLEMS = [
   'no_route',
   'no_quote',
   'route_not_allowed',
+  'downgrade_not_cheaper',
   'not_found',
 ] as const
 

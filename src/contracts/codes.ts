@@ -30,6 +30,7 @@ export const PROBLEMS = {
   no_price: { status: 422, title: 'A route has no price' },
   no_route: { status: 422, title: 'No route can be paid from this envelope' },
   route_not_allowed: { status: 422, title: 'The constraints leave no route' },
+  downgrade_not_cheaper: { status: 422, title: 'The downgrade offers nothing cheaper' },
   no_quote: { status: 422, title: 'No exchange rate is in force' },
   wrong_currency: { status: 422, title: 'The wallet has no such money' },
   no_pocket: { status: 422, title: 'The envelope has no such pocket' },

@@ -67,13 +67,15 @@ const echo: AgentManifest = {
 }
 
 /** The real API on a database of its own; both go with the test. */
-export async function useApi(options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'nowMs'>> = {}): Promise<TestApi> {
+export async function useApi(
+  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs'>> = {},
+): Promise<TestApi> {
   const database = await createTestDatabase()
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
   const pokes = { count: 0 }
   const app = await buildApi({
     db,
-    agents: [...manifests, echo],
+    agents: [...manifests, echo, ...(options.agents ?? [])],
     poke: () => {
       pokes.count += 1
     },
