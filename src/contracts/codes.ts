@@ -24,7 +24,7 @@ export const PROBLEMS = {
   still_in_flight: { status: 409, title: 'It is still in flight' },
   limit_retired: { status: 409, title: 'The limit is retired' },
   payload_too_large: { status: 413, title: 'The request is too large' },
-  unsupported_media_type: { status: 415, title: 'The body is not JSON' },
+  unsupported_media_type: { status: 415, title: 'The body has a media type that is not taken here' },
   unknown_agent: { status: 422, title: 'No such agent' },
   unknown_model: { status: 422, title: 'No such catalog model' },
   no_price: { status: 422, title: 'A route has no price' },
