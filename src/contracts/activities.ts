@@ -244,6 +244,8 @@ export interface FinishRequest {
   readonly end: RunEnd
   /** What the agent delivers: at most `MAX_VALUE_BYTES`. */
   readonly output: unknown
+  /** Why its wrap-up delivered nothing; told behind why it ended. */
+  readonly wrapUpFailure?: string
 }
 
 /** One call each: what the workflow may ask for. Implemented in `activities/`. */

@@ -118,7 +118,7 @@ test('a cancel now ends a run that takes too long to deliver: its draft is what 
   await world.keepHistory(runId, 'cancelled-while-wrapping-up')
 })
 
-test('a wrap-up that fails leaves the draft', async () => {
+test('a wrap-up that fails leaves the draft, and the run says why', async () => {
   const world = await createWorkflowWorld([])
   await world.startWorker()
   await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: 'What was done', garbage: 'not-json' })
@@ -126,5 +126,16 @@ test('a wrap-up that fails leaves the draft', async () => {
   const runId = await world.startAgent('steps', { count: 100 }, choice)
   const run = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
   expect(run).toMatchObject({ state: 'cancelled', reason: 'money_exhausted', output: { done: expect.any(Number) } })
+  const detail = expect.stringMatching(
+    /are free\. The wrap-up failed: CallFailed: wrap_up.summary: routes_exhausted: ./,
+  )
+  expect(run).toMatchObject({ detail })
+  const ended = await world.db
+    .selectFrom('event')
+    .select('data')
+    .where('run_id', '=', runId)
+    .where('kind', '=', 'run.cancelled')
+    .executeTakeFirstOrThrow()
+  expect(ended.data).toMatchObject({ detail: run.detail })
   await expectAllHome(world)
 })
