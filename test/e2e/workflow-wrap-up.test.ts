@@ -139,3 +139,21 @@ test('a wrap-up that fails leaves the draft, and the run says why', async () => 
   expect(ended.data).toMatchObject({ detail: run.detail })
   await expectAllHome(world)
 })
+
+test('what a run that delivers has left is its reserve, which the work did not touch', async () => {
+  const world = await createWorkflowWorld([])
+  await world.startWorker()
+  const choice = { direct: '0.001', wrapUpPercent: 50, onExhausted: 'cancel' as const }
+  const runId = await world.startAgent('saver', {}, choice)
+  const { state, output } = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
+  const pocket = { balanceClass: 'direct', currency: 'USD', funded: '0.000500', held: '0.000000' }
+  expect({ state, output }).toMatchObject({
+    state: 'partial',
+    output: {
+      before: { pockets: [{ ...pocket, spent: '0.000000', free: '0.000500' }] },
+      after: { pockets: [pocket] },
+    },
+  })
+  expect(output).not.toMatchObject({ after: { pockets: [{ spent: '0.000000' }] } })
+  await expectAllHome(world)
+})
