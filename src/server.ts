@@ -1,6 +1,6 @@
 import { checkCatalog } from '#contracts/catalog-check.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
-import { isKey } from '#api/access.ts'
+import { isKey } from '#contracts/key-secret.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'

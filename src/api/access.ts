@@ -1,4 +1,5 @@
 import { Problem } from '#contracts/codes.ts'
+import { bearerKey } from '#contracts/key-secret.ts'
 import { callerOf, type Caller } from '#db/api-key.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
@@ -18,9 +19,6 @@ declare module 'fastify' {
   }
 }
 
-const BEARER = /^Bearer +(\S+) *$/i
-/** A key is never longer; what is, is not worth a hash. */
-const KEY = /^purser_(?:op|pk)_[\w-]{20,200}$/
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i
 
 const NAMES = {
@@ -55,16 +53,11 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
 }
 
 async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<Caller> {
-  const secret = BEARER.exec(header ?? '')?.[1]
-  const caller = secret !== undefined && isKey(secret) ? await callerOf(db, secret) : undefined
+  const secret = bearerKey(header)
+  const caller = secret === undefined ? undefined : await callerOf(db, secret)
   if (caller) return caller
   const what = header === undefined ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
   throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
-}
-
-/** Whether a text has the form of a key: `purser_op_…` or `purser_pk_…`. */
-export function isKey(text: string): boolean {
-  return KEY.test(text)
 }
 
 /** Who asks; every route behind `requireKey` has one. */

@@ -1,13 +1,18 @@
 import type { Tight } from '#contracts/call-choices.ts'
 import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
+import type { BalanceClass } from '#contracts/names.ts'
 import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
 import type { InTurn } from './places.ts'
 
+export type { AnswerDelta } from '#providers/provider.ts'
+
 /** What an attempt was granted: in nano of its pocket's currency. */
 export interface HeldMoney {
+  readonly callId: string
   readonly route: string
+  readonly balanceClass: BalanceClass
   readonly held: bigint
   readonly currency: string
 }

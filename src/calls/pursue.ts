@@ -64,6 +64,7 @@ function decideOn(execution: Execution, steps: readonly Step[]): Decision {
     attempts: steps.map(pastAttempt),
     mayRepeat: request.mayRepeat,
     granted: request.granted ?? 0,
+    again: request.again === true && !request.signal.aborted,
     maxAttempts: MAX_ATTEMPTS,
     maxTotalMs: MAX_TOTAL_MS,
     jitter: engine.random(),

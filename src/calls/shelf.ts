@@ -31,6 +31,8 @@ export interface Shelf {
     envelopeId: string,
     isEnough: (pockets: readonly Pocket[]) => boolean,
   ): Promise<readonly Pocket[]>
+  /** After pockets were added here: the next look reads them. */
+  forgetPockets(scope: Scope, envelopeId: string): void
 }
 
 interface Kept<Value> {
@@ -88,8 +90,9 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
       runs.set(runId, facts)
       return facts
     },
+    forgetPockets: (scope, envelopeId) => void pockets.delete(pocketsKey(scope, envelopeId)),
     async pockets(scope, envelopeId, isEnough) {
-      const key = `${scope.projectId} ${envelopeId}`
+      const key = pocketsKey(scope, envelopeId)
       const known = pockets.get(key)
       if (known && (isEnough(known.value) || monotonicMs() - known.atMs < FRESH_MS)) return known.value
       const atMs = monotonicMs()
@@ -98,4 +101,8 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
       return value
     },
   }
+}
+
+function pocketsKey({ projectId }: Scope, envelopeId: string): string {
+  return `${projectId} ${envelopeId}`
 }

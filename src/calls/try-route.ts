@@ -162,7 +162,8 @@ function refused({ engine, call }: Execution, { verdict, replayed }: ReserveAnsw
 async function perform(execution: Execution, granted: GrantedAttempt, ticket: RouteTicket): Promise<Turn> {
   const { engine, request, call } = execution
   const { onDelta, onHeld } = request
-  onHeld?.({ route: granted.plan.route, held: granted.held, currency: granted.plan.currency })
+  const { route, balanceClass, currency } = granted.plan
+  onHeld?.({ callId: call.id, route, balanceClass, held: granted.held, currency })
   let wasTold = false
   const heard = onDelta && {
     onDelta: (delta: Parameters<typeof onDelta>[0]) => {

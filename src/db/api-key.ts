@@ -14,6 +14,12 @@ export interface Caller {
   readonly projectId: string | null
 }
 
+/** Who asks, with what its key was made for. */
+export interface KeyHolder extends Caller {
+  /** What its calls may use; null: everything. */
+  readonly constraints: Constraints | null
+}
+
 export interface ApiKey {
   readonly id: string
   readonly projectId: string
@@ -36,14 +42,16 @@ export function hintOf(secret: string): string {
 }
 
 /** The owner of a secret, unless the key is unknown or revoked. */
-export async function callerOf(db: Kysely<Database>, secret: string): Promise<Caller | undefined> {
+export async function callerOf(db: Kysely<Database>, secret: string): Promise<KeyHolder | undefined> {
   const row = await db
     .selectFrom('api_key')
-    .select(['id', 'organisation_id', 'project_id'])
+    .select(['id', 'organisation_id', 'project_id', 'constraints'])
     .where('hash', '=', hashOf(secret))
     .where('revoked_at', 'is', null)
     .executeTakeFirst()
-  return row && { keyId: row.id, organisationId: row.organisation_id, projectId: row.project_id }
+  if (!row) return undefined
+  const { id, organisation_id: organisationId, project_id: projectId } = row
+  return { keyId: id, organisationId, projectId, constraints: keyConstraintsSchema.parse(row.constraints) }
 }
 
 /** Whether a key is still good, for streams that outlive the request's own check. */

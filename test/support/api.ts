@@ -67,7 +67,15 @@ const echo: AgentManifest = {
 }
 
 /** The real API on a database of its own; both go with the test. */
-export async function useApi(options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'nowMs'>> = {}): Promise<TestApi> {
+export async function useApi(
+  options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'nowMs'>> & {
+    /** Adds what another part of the server serves. */
+    readonly extend?: (
+      app: FastifyInstance,
+      on: { readonly db: Kysely<Database>; readonly databaseUrl: string },
+    ) => Promise<void>
+  } = {},
+): Promise<TestApi> {
   const database = await createTestDatabase()
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
   const pokes = { count: 0 }
@@ -89,6 +97,7 @@ export async function useApi(options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'no
     await database.drop()
   })
   await importCatalog(db, testCatalog)
+  await options.extend?.(app, { db, databaseUrl: database.appUrl })
   const operatorKey = await makeOperator(db, 'default')
   await app.ready()
   const document = await app.inject({ method: 'GET', url: DOCUMENT_PATH })

@@ -1,0 +1,34 @@
+import type { Engine } from '#calls/engine.ts'
+import type { Payer, Payers, ProjectCaller } from './payer.ts'
+import type { KeyDesk } from './key-desk.ts'
+import type { CatalogModel } from '#contracts/catalog.ts'
+import { Refusal } from './refusal.ts'
+
+/** What the surfaces share: they construct nothing. */
+export interface GatewayDeps {
+  readonly engine: Engine
+  readonly keys: KeyDesk
+  readonly payers: Payers
+}
+
+/** Who pays for a model, and the model. @throws Refusal */
+export async function payerFor(
+  { engine, payers }: GatewayDeps,
+  caller: ProjectCaller,
+  name: string,
+): Promise<{ readonly payer: Payer; readonly model: CatalogModel }> {
+  const { catalog } = await engine.shelf.newest()
+  const model = catalog.models.find((each) => each.name === name)
+  if (!model || !mayUse(caller, name)) {
+    throw new Refusal('model_not_found', `There is no model ${name} for this key.`, {
+      param: 'model',
+      remedy: 'GET /v1/models lists what this key may ask for.',
+    })
+  }
+  return { payer: await payers.of(caller, model), model }
+}
+
+/** Whether a key's own constraints let it ask for a model at all. */
+export function mayUse({ constraints }: ProjectCaller, model: string): boolean {
+  return constraints?.models?.includes(model) ?? true
+}

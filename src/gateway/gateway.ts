@@ -1,0 +1,84 @@
+import type { Engine } from '#calls/engine.ts'
+import { isStoreUnavailable } from '#db/database.ts'
+import { Problem } from '#contracts/codes.ts'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { requireProjectKey } from './access.ts'
+import type { GatewayDeps } from './gateway-deps.ts'
+import { createKeyDesk } from './key-desk.ts'
+import { chatRoute } from './openai/chat-route.ts'
+import { toOpenAiError } from './openai/errors.ts'
+import { modelRoutes } from './openai/model-routes.ts'
+import { createPayers } from './payer.ts'
+import { Refusal, type RefusalCode } from './refusal.ts'
+
+/** Prompts hold documents and images. */
+const BODY_LIMIT_BYTES = 20 * 1024 * 1024
+const RETRY_AFTER_SECONDS = 1
+
+/**
+ * What any client of a model provider can speak to, under `/v1`. Every request is a call of the one engine: nothing is
+ * sent that is not held.
+ */
+export async function registerGateway(app: FastifyInstance, engine: Engine): Promise<void> {
+  const deps: GatewayDeps = {
+    engine,
+    keys: createKeyDesk(engine.db, () => performance.now()),
+    payers: createPayers(engine),
+  }
+  await app.register(
+    async (scope) => {
+      requireProjectKey(scope, deps.keys)
+      scope.addHook('onRoute', (route) => {
+        route.bodyLimit ??= BODY_LIMIT_BYTES
+        route.schema = { ...route.schema, hide: true }
+      })
+      scope.setErrorHandler((error: FastifyError | Error, request, reply) => {
+        const refusal = refusalFor(error, request)
+        return send(reply, refusal, toOpenAiError(refusal))
+      })
+      scope.setNotFoundHandler((request, reply) => {
+        const path = request.url.split('?')[0]?.slice(0, 200)
+        const refusal = new Refusal('not_found', `There is nothing at ${request.method} ${path}.`)
+        return send(reply, refusal, toOpenAiError(refusal))
+      })
+      chatRoute(scope, deps)
+      modelRoutes(scope, deps)
+    },
+    { prefix: '/v1' },
+  )
+}
+
+function send(reply: FastifyReply, refusal: Refusal, body: object): FastifyReply {
+  const { retryAfterSeconds, callId } = refusal
+  return reply
+    .code(refusal.status)
+    .headers({
+      // Clients look here before they repeat by themselves.
+      'x-should-retry': String(refusal.isWorthRepeating),
+      ...(retryAfterSeconds !== undefined && { 'retry-after': retryAfterSeconds }),
+      ...(callId !== undefined && { 'x-purser-call-id': callId }),
+    })
+    .send(body)
+}
+
+const OWN_REFUSALS: Readonly<Record<string, readonly [RefusalCode, string]>> = Object.freeze({
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['invalid_request', 'The body is not JSON: send Content-Type: application/json.'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['request_too_large', 'The body is larger than this address takes.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid_request', 'The body is empty.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: ['invalid_request', 'The body is not valid JSON, or has a key such as __proto__.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalid_request', 'Content-Length does not fit the body.'],
+})
+
+/** Nothing of a failure of ours leaks: no stack, no SQL. */
+function refusalFor(error: FastifyError | Error, request: FastifyRequest): Refusal {
+  if (error instanceof Refusal) return error
+  const own = 'code' in error ? OWN_REFUSALS[error.code] : undefined
+  if (own) return new Refusal(...own)
+  const away = { retryAfterSeconds: RETRY_AFTER_SECONDS }
+  if (isStoreUnavailable(error) || (error instanceof Problem && error.code === 'overloaded')) {
+    request.log.warn({ err: error }, 'a request could not be taken on')
+    return new Refusal('unavailable', 'Too much at once, or the database is away.', away)
+  }
+  request.log.error({ err: error }, 'a request failed')
+  return new Refusal('internal', 'Something is wrong on our side.')
+}
