@@ -13,6 +13,9 @@ import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
 import type { Database } from '#db/schema.ts'
 import { startSealer } from '#calls/sealer.ts'
+import { startEngine } from '#calls/start-engine.ts'
+import { createProvider } from '#providers/create-provider.ts'
+import { registerGateway } from './gateway/gateway.ts'
 import { splitDocument } from '#tools/passages.ts'
 import { Client, Connection } from '@temporalio/client'
 import { readFile } from 'node:fs/promises'
@@ -57,6 +60,15 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },
   })
+  const engine = await startEngine({
+    db,
+    databaseUrl: config.database.url,
+    kind: 'api',
+    providers: config.providers.map((provider) => createProvider(provider, { nowMs })),
+    lostCost: config.lostCost,
+    retention: config.retention,
+  })
+  await registerGateway(app, { engine, drainTimeoutMs: config.worker.drainTimeoutMs })
   const monotonicMs = () => performance.now()
   const clock = temporalSchedules({ client, taskQueue })
   const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
@@ -80,6 +92,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
       await dispatcher.stop()
       await reconciler.stop()
       await sealer.stop()
+      await engine.stop()
       await connection.close()
       await db.destroy()
     },

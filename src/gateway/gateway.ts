@@ -19,7 +19,10 @@ const RETRY_AFTER_SECONDS = 1
  * What any client of a model provider can speak to, under `/v1`. Every request is a call of the one engine: nothing is
  * sent that is not held.
  */
-export async function registerGateway(app: FastifyInstance, engine: Engine): Promise<void> {
+export async function registerGateway(
+  app: FastifyInstance,
+  { engine, drainTimeoutMs }: { readonly engine: Engine; readonly drainTimeoutMs: number },
+): Promise<void> {
   const deps: GatewayDeps = {
     engine,
     keys: createKeyDesk(engine.db, () => performance.now()),
@@ -27,6 +30,7 @@ export async function registerGateway(app: FastifyInstance, engine: Engine): Pro
   }
   await app.register(
     async (scope) => {
+      drainOnClose(scope, drainTimeoutMs)
       requireProjectKey(scope, deps.keys)
       scope.addHook('onRoute', (route) => {
         route.bodyLimit ??= BODY_LIMIT_BYTES
@@ -46,6 +50,28 @@ export async function registerGateway(app: FastifyInstance, engine: Engine): Pro
     },
     { prefix: '/v1' },
   )
+}
+
+/** A server that ends lets what is in flight finish for so long; what is left is cut, and settled. */
+function drainOnClose(app: FastifyInstance, timeoutMs: number): void {
+  const inFlight = new Set<object>()
+  let onIdle: (() => void) | undefined
+  app.addHook('onRequest', (_, { raw }, done) => {
+    inFlight.add(raw)
+    raw.once('close', () => {
+      inFlight.delete(raw)
+      if (inFlight.size === 0) onIdle?.()
+    })
+    done()
+  })
+  app.addHook('preClose', async () => {
+    if (inFlight.size === 0) return
+    const { promise, resolve } = Promise.withResolvers<void>()
+    onIdle = resolve
+    const timer = setTimeout(resolve, timeoutMs)
+    await promise
+    clearTimeout(timer)
+  })
 }
 
 function send(reply: FastifyReply, refusal: Refusal, body: object): FastifyReply {

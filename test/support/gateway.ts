@@ -27,7 +27,7 @@ export async function useGateway(): Promise<TestGateway> {
       const settings = { kind: 'openai', name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
       const provider = createProvider(settings, { nowMs: () => Date.now() })
       engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
-      await registerGateway(app, engine)
+      await registerGateway(app, { engine, drainTimeoutMs: 0 })
     },
   })
   if (!engine) throw new Error('the gateway was not registered')
