@@ -37,7 +37,7 @@ export function createRunActivities({ engine, agents }: RunDependencies): RunAct
         return checked.ok ? openChildRun(db, scope, { ...request, input: checked.input }) : checked.refusal
       }),
     childEnd: ({ runId }) => inScope(runId, (scope) => childEnd(db, scope, runId)),
-    budget: ({ runId }) => inScope(runId, (scope) => readBudget(db, scope, runId)),
+    budget: (request) => inScope(request.runId, (scope) => readBudget(db, scope, request)),
     finishRun: (request) =>
       inScope(request.runId, async (scope) => {
         await resolveAbandoned(engine, scope, request.runId)

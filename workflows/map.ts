@@ -1,5 +1,6 @@
 import type { PlanFacts, PlannedStep } from '#contracts/agents.ts'
-import { inputTokenBound } from '#domain/token-bound.ts'
+import { withoutValues } from '#domain/row-template.ts'
+import { inputTokenBound, leastTokensOf, TOOLS_OVERHEAD } from '#domain/token-bound.ts'
 import { defineAgent, type FromSchema, type Kit } from './kit.ts'
 import { MAX_CONCURRENCY } from './kit/map.ts'
 
@@ -98,16 +99,16 @@ function carriedOf(state: unknown): Carried {
   return { next: number('next', 1), answered: number('answered', 0), failed: number('failed', 0) }
 }
 
-/** Of a row that is as long as the average one at least, and as the largest at most. */
-function planOf({ prompt, system, maxTokens }: MapInput, { dataset }: PlanFacts): readonly PlannedStep[] {
+/** Of a row whose values are all empty at least, and as large as the largest of the dataset at most. */
+function planOf({ prompt, system, maxTokens, schema }: MapInput, { dataset }: PlanFacts): readonly PlannedStep[] {
   const texts = [prompt, ...(system === undefined ? [] : [system])]
   const placeholders = texts.reduce((sum, text) => sum + text.split('{{').length - 1, 0)
-  const fixed = inputTokenBound(texts)
+  const explained = schema === undefined ? 0 : TOOLS_OVERHEAD
+  const fixed = inputTokenBound(texts, schema === undefined ? '' : JSON.stringify(schema)) + explained
   const most = fixed + placeholders * (dataset?.mostRowBytes ?? 0)
+  const least = texts.reduce((sum, text) => sum + leastTokensOf(withoutValues(text)), 0)
   const calls = { least: dataset?.rows ?? 1, most: dataset?.rows ?? MAX_ROWS }
-  // English prose has some four bytes a token.
-  const inputTokens = { least: Math.ceil(fixed / 4), most }
-  return [{ path: 'rows', calls, inputTokens, outputTokens: { least: 1, most: maxTokens } }]
+  return [{ path: 'rows', calls, inputTokens: { least, most }, outputTokens: { least: 1, most: maxTokens } }]
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

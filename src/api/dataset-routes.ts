@@ -1,4 +1,5 @@
 import {
+  datasetFileSchema,
   datasetListQuerySchema,
   datasetListSchema,
   datasetRowsSchema,
@@ -35,10 +36,6 @@ export function datasetUploadRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   void app.register(async (own: Api) => {
     own.removeAllContentTypeParsers()
     own.addContentTypeParser(Object.keys(FORMATS), { parseAs: 'buffer' }, (_request, body, done) => done(null, body))
-    own.addContentTypeParser('*', (_request, _body, done) => {
-      const remedy = `Send the header Content-Type: one of ${Object.keys(FORMATS).join(', ')}.`
-      done(new Problem('unsupported_media_type', 'The body is neither CSV nor JSON lines.', { remedy }))
-    })
     own.post(
       '/datasets',
       {
@@ -52,6 +49,7 @@ export function datasetUploadRoutes(app: Api, { db, nowMs }: ApiDeps): void {
             'then. The same file under the same name is the same dataset.',
           querystring: datasetUploadQuerySchema,
           consumes: Object.keys(FORMATS),
+          body: datasetFileSchema,
           response: { 201: datasetSchema },
         },
       },

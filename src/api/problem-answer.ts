@@ -12,11 +12,6 @@ const RETRY_AFTER_SECONDS = 1
 const OWN_REFUSALS: Readonly<
   Record<string, { readonly code: ProblemCode; readonly detail: string; readonly remedy?: string }>
 > = Object.freeze({
-  FST_ERR_CTP_INVALID_MEDIA_TYPE: {
-    code: 'unsupported_media_type',
-    detail: 'The body is not JSON.',
-    remedy: 'Send the header Content-Type: application/json.',
-  },
   FST_ERR_CTP_BODY_TOO_LARGE: { code: 'payload_too_large', detail: 'The body is larger than this address takes.' },
   FST_ERR_CTP_EMPTY_JSON_BODY: {
     code: 'invalid_request',
@@ -63,6 +58,7 @@ const MAX_ECHO = 200
 
 function problemOf(error: FastifyError | Error, request: FastifyRequest): Problem {
   if (error instanceof Problem) return error
+  if ('code' in error && error.code === 'FST_ERR_CTP_INVALID_MEDIA_TYPE') return unsupported(request)
   const known = 'code' in error ? OWN_REFUSALS[error.code] : undefined
   if (known) return new Problem(known.code, known.detail, known.remedy === undefined ? {} : { remedy: known.remedy })
   if (isDeadlock(error)) {
@@ -83,6 +79,15 @@ function problemOf(error: FastifyError | Error, request: FastifyRequest): Proble
   request.log.error({ err: error }, 'unexpected failure')
   return new Problem('internal', 'Something went wrong; it is in the log under this request id.', {
     extra: { requestId: request.id },
+  })
+}
+
+/** A route that takes anything but JSON says what, in `consumes`. */
+function unsupported({ routeOptions }: FastifyRequest): Problem {
+  const { consumes = ['application/json'] } = routeOptions.schema ?? {}
+  const named = consumes.length > 1 ? `one of ${consumes.join(', ')}` : consumes.join()
+  return new Problem('unsupported_media_type', 'The body has no media type that this address takes.', {
+    remedy: `Send the header Content-Type: ${named}.`,
   })
 }
 

@@ -6,6 +6,7 @@ import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
 import { isId, notFound } from './access.ts'
+import { checkDowngrade } from './downgrade-check.ts'
 import { checkMoneyPath, type AskedRun } from './money-path.ts'
 import { checkRowAsk } from './row-ask.ts'
 import { problemOf } from './validation.ts'
@@ -22,6 +23,7 @@ export const START_PROBLEMS: readonly ProblemCode[] = [
   'no_route',
   'no_quote',
   'route_not_allowed',
+  'downgrade_not_cheaper',
   'not_found',
   'wallet_short',
   'debt_outstanding',
@@ -35,36 +37,27 @@ export interface CheckedRun {
 
 /** @throws when an agent's schema is none: at the start of the process, not at the first run */
 export function makeRunCheck(agents: readonly AgentManifest[]): RunCheck {
-  const inputs = new Map(agents.map((agent) => [agent.name, z.fromJSONSchema({ ...agent.input })]))
+  const known = new Map(agents.map((agent) => [agent.name, { agent, schema: z.fromJSONSchema({ ...agent.input }) }]))
   return async (db, scope, asked) => {
     const { request } = asked
-    const schema = inputs.get(request.agent)
-    if (!schema) {
-      const known = [...inputs.keys()].join(', ')
-      throw new Problem('unknown_agent', `There is no agent ${request.agent}.`, { remedy: `Agents: ${known}.` })
+    const { agent, schema } = known.get(request.agent) ?? {}
+    if (!agent || !schema) {
+      const names = [...known.keys()].join(', ')
+      throw new Problem('unknown_agent', `There is no agent ${request.agent}.`, { remedy: `Agents: ${names}.` })
     }
     const checked = schema.safeParse(request.input)
     if (!checked.success) throw problemOf(checked.error.issues, 'input')
     await checkMoneyPath(db, scope, asked)
-    await checkDowngrade(db, scope, asked)
+    await checkDowngrade(db, scope, asked, modelsOf(agent, { model: request.model, input: checked.data }))
     await checkCorpus(db, scope, checked.data)
     await checkRowAsk(db, scope, checked.data)
     return { input: checked.data }
   }
 }
 
-/** What a run goes on with when its money has ended has to be there, priced and payable, too. */
-async function checkDowngrade(db: Kysely<Database>, scope: Scope, { request, ...asked }: AskedRun): Promise<void> {
-  const { downgrade, model, constraints } = request
-  if (!downgrade) return
-  const downgraded = { ...request, model: downgrade.model ?? model, constraints: downgrade.constraints ?? constraints }
-  try {
-    await checkMoneyPath(db, scope, { ...asked, request: downgraded })
-  } catch (error) {
-    if (!(error instanceof Problem)) throw error
-    const { code, message, remedy, extra } = error
-    throw new Problem(code, `Once it is downgraded: ${message}`, { ...(remedy !== undefined && { remedy }), extra })
-  }
+/** The model of the run, and those that its agent names besides. */
+function modelsOf({ plan }: AgentManifest, { model, input }: { readonly model: string; readonly input: unknown }) {
+  return [...new Set([model, ...(plan?.(input) ?? []).flatMap((step) => step.model ?? [])])]
 }
 
 /** By convention an agent that reads documents takes the id of a corpus as `corpusId`. */

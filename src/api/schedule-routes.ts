@@ -34,6 +34,7 @@ const RUN_PROBLEMS = [
   'no_route',
   'no_quote',
   'route_not_allowed',
+  'downgrade_not_cheaper',
   'not_found',
 ] as const
 
@@ -51,7 +52,8 @@ export function scheduleRoutes(app: Api, deps: ApiDeps): void {
         summary: 'Start runs by the clock',
         description:
           'A time brings no run while the last one is not over, when the cap of the month would be exceeded, or when the ' +
-          'wallet is short; each time is listed with what became of it. What was missed is caught up within one interval.',
+          'wallet is short; each time that reached a worker is listed with what became of it. What was missed is caught ' +
+          'up within one interval, and what is older is only counted, by Temporal.',
         body: scheduleRequestSchema,
         response: { 201: scheduleSchema },
       },
@@ -175,7 +177,7 @@ export function scheduleReadRoutes(app: Api, { db }: ApiDeps): void {
       schema: {
         tags,
         summary: 'What became of its times, newest first',
-        description: 'Also of a schedule that was removed.',
+        description: 'Of those that reached a worker; also of a schedule that was removed.',
         params: idParams,
         querystring: pageQuerySchema,
         response: { 200: firingListSchema },

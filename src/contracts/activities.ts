@@ -244,6 +244,8 @@ export interface FinishRequest {
   readonly end: RunEnd
   /** What the agent delivers: at most `MAX_VALUE_BYTES`. */
   readonly output: unknown
+  /** Why its wrap-up delivered nothing; told behind why it ended. */
+  readonly wrapUpFailure?: string
 }
 
 /** One call each: what the workflow may ask for. Implemented in `activities/`. */
@@ -278,7 +280,8 @@ export interface RunActivities {
   openChild(request: ChildRequest): Promise<ChildOpening>
   /** How a run ended; null while it goes on. */
   childEnd(request: { readonly runId: string }): Promise<ChildEnd | null>
-  budget(request: { readonly runId: string }): Promise<Budget>
+  /** What is left to the work of a run, or with `wrapUp` to what delivers. */
+  budget(request: { readonly runId: string; readonly wrapUp?: true }): Promise<Budget>
   /** Settles what is open, closes the envelope and writes the final state; `false` while an attempt is still in flight. */
   finishRun(request: FinishRequest): Promise<{ readonly finished: boolean }>
 }

@@ -13,6 +13,9 @@ export const datasetUploadQuerySchema = z.strictObject({
   format: z.enum(['csv', 'jsonl']).optional().describe("That of the body's media type unless given."),
 })
 
+/** Told in the document only: it is bytes, which are checked as they are read. */
+export const datasetFileSchema = z.unknown().meta({ type: 'string', format: 'binary', description: 'The file.' })
+
 export const datasetSchema = z
   .object({
     id: z.uuid(),

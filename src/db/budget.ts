@@ -16,16 +16,23 @@ interface Row {
 }
 
 /**
- * What a run has left, without its wrap-up reserve. What a child may still be given by the pockets above it is free to it;
- * what children of its own hold is neither spent nor free.
+ * What a run has left, without its wrap-up reserve; with `wrapUp`, what that has left. What a child may still be given by the
+ * pockets above it is free to it; what children of its own hold is neither spent nor free.
  */
-export async function readBudget(db: Kysely<Database>, scope: Scope, runId: string): Promise<Budget> {
+export async function readBudget(
+  db: Kysely<Database>,
+  scope: Scope,
+  { runId, wrapUp }: { readonly runId: string; readonly wrapUp?: true },
+): Promise<Budget> {
   const run = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
+  const pays = sql<boolean>`e.project_id = ${scope.projectId} and ${
+    wrapUp ? sql`e.parent_id = ${run.envelope_id} and e.kind = 'wrap_up'` : sql`e.id = ${run.envelope_id}`
+  }`
   const { rows } = await sql<Row>`
     with recursive up(balance_class, currency, own, envelope_id, room, free) as (
       select a.balance_class, a.currency, a.id, a.envelope_id, a.cap - a.carved,
         a.posted_credit - a.posted_debit - a.pending_debit
-      from account a where a.kind = 'pocket' and a.envelope_id = ${run.envelope_id} and a.project_id = ${scope.projectId}
+      from envelope e join account a on a.kind = 'pocket' and a.envelope_id = e.id where ${pays}
       union all
       select u.balance_class, u.currency, u.own, p.envelope_id, least(u.room, p.cap - p.carved),
         least(u.room, p.posted_credit - p.posted_debit - p.pending_debit)

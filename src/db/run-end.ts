@@ -4,10 +4,14 @@ import { isTerminal, mayBecome } from '#domain/run-states.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { closeTree, lockEnvelopes } from './envelope.ts'
+import { storableText } from './json.ts'
 import { setGate } from './ledger.ts'
 import { retireRunLimits } from './run-limit.ts'
 import { become, lockState, markEnding, runQuery, standingAs } from './run.ts'
 import type { Database } from './schema.ts'
+
+/** Why a run ends and why its wrap-up failed: two sentences, each with what somebody else may have said. */
+const MAX_DETAIL_LENGTH = 1_500
 
 /**
  * From this commit on no request of the work begins; those in flight are aborted, or may finish when the run wraps up.
@@ -68,7 +72,7 @@ export async function finishRun(
   scope: Scope,
   request: FinishRequest,
 ): Promise<{ readonly finished: boolean }> {
-  const { runId, end } = request
+  const { runId, end, wrapUpFailure } = request
   const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
   if (isTerminal(row.state)) {
     await retireRunLimits(db, scope, runId)
@@ -81,6 +85,7 @@ export async function finishRun(
     const from = await lockState(trx, scope, runId)
     if (isTerminal(from)) return true
     if (end.state !== 'completed') await markEnding(trx, scope, { runId, why: end })
+    if (wrapUpFailure !== undefined) await tellWrapUpFailure(trx, scope, { runId, wrapUpFailure })
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
     await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
@@ -90,6 +95,21 @@ export async function finishRun(
   if (!finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
   else if (runOptionsSchema.parse(row.options).limits) await retireRunLimits(db, scope, runId)
   return { finished }
+}
+
+/** Adds to why a run ends why its deliverable is missing: whoever ended it first has told the one and not the other. */
+async function tellWrapUpFailure(
+  trx: Transaction<Database>,
+  scope: Scope,
+  { runId, wrapUpFailure }: { readonly runId: string; readonly wrapUpFailure: string },
+): Promise<void> {
+  const told = `The wrap-up failed: ${storableText(wrapUpFailure)}`
+  await trx
+    .updateTable('run')
+    .set({ detail: sql<string>`left(concat_ws(' ', detail, ${told}::text), ${MAX_DETAIL_LENGTH}::integer)` })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', runId)
+    .execute()
 }
 
 /**

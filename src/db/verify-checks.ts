@@ -6,6 +6,7 @@ import { limitChecks } from './verify-limits.ts'
 import { lotChecks } from './verify-lots.ts'
 import { marginCheck } from './verify-margins.ts'
 import { epochOf, type TableCheck } from './verify-table.ts'
+import { thresholdCheck } from './verify-thresholds.ts'
 
 const refusalChecks: readonly TableCheck[] = [
   {
@@ -32,4 +33,5 @@ export const tableChecks: readonly TableCheck[] = [
   ...lotChecks,
   ...refusalChecks,
   ...limitChecks,
+  thresholdCheck,
 ]

@@ -13,7 +13,7 @@ export const envelopeChecks: readonly TableCheck[] = [
   {
     name: 'envelopes',
     claim:
-      'a closed envelope is empty, a final run has closed its envelope, and pockets have the gate of their envelope',
+      'a closed envelope is empty, a final run has closed its envelope, a child run has one below its parent run, and pockets have the gate of their envelope',
     table: 'envelope',
     key: 'id',
     alias: 'e',
@@ -37,6 +37,8 @@ export const envelopeChecks: readonly TableCheck[] = [
             (e.project_id, e.wallet_id, e.api_key_id) then 'its parent is missing, or of another project, wallet or key'
           when r.id is not null and (r.project_id, r.api_key_id, r.id) is distinct from
             (e.project_id, e.api_key_id, e.run_id) then 'its run is of another key or project'
+          when r.id is not null and r.parent_run_id is distinct from u.run_id then
+            'its run is a child of another run than its parent envelope''s'
           when not e.subjects @> array_remove(array[o.organisation_id, e.project_id, e.api_key_id, e.run_id], null)
             or not e.subjects @> coalesce(u.subjects, '{}') then 'its calls do not count for all they are of'
         end as wrong

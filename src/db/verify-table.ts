@@ -15,6 +15,7 @@ export interface TableCheck extends Claim {
     | 'limit_window'
     | 'lot'
     | 'refusal'
+    | 'run_threshold'
     | 'usage_limit'
   /** A uuid column with an index, and how `rows` calls the table. */
   readonly key: string

@@ -19,6 +19,11 @@ function placesOf(text: string): readonly string[] {
   return Array.from(text.matchAll(PLACEHOLDER), ([, between = '']) => between)
 }
 
+/** What stands around the placeholders: the prompt of a row whose values are all empty. */
+export function withoutValues(text: string): string {
+  return text.replaceAll(PLACEHOLDER, '')
+}
+
 export type FilledTemplate =
   | { readonly ok: true; readonly text: string }
   | { readonly ok: false; readonly missing: string }

@@ -29,3 +29,11 @@ export function inputTokenBound(texts: readonly string[], extra = ''): number {
   const content = texts.reduce((sum, text) => sum + utf8Length(text) + MESSAGE_OVERHEAD, 0)
   return content + utf8Length(extra) + REQUEST_OVERHEAD
 }
+
+/**
+ * A lower bound of a text's tokens that needs no tokeniser: tokenisers split at blanks before they look words up. English
+ * prose has some three words to four tokens; a language without blanks is one long word.
+ */
+export function leastTokensOf(text: string): number {
+  return text.split(/\s+/).filter((word) => word !== '').length
+}

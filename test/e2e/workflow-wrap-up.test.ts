@@ -118,7 +118,7 @@ test('a cancel now ends a run that takes too long to deliver: its draft is what 
   await world.keepHistory(runId, 'cancelled-while-wrapping-up')
 })
 
-test('a wrap-up that fails leaves the draft', async () => {
+test('a wrap-up that fails leaves the draft, and the run says why', async () => {
   const world = await createWorkflowWorld([])
   await world.startWorker()
   await world.sandbox.control('PUT', '/faults/sandbox-steady', { matching: 'What was done', garbage: 'not-json' })
@@ -126,5 +126,34 @@ test('a wrap-up that fails leaves the draft', async () => {
   const runId = await world.startAgent('steps', { count: 100 }, choice)
   const run = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
   expect(run).toMatchObject({ state: 'cancelled', reason: 'money_exhausted', output: { done: expect.any(Number) } })
+  const detail = expect.stringMatching(
+    /are free\. The wrap-up failed: CallFailed: wrap_up.summary: routes_exhausted: ./,
+  )
+  expect(run).toMatchObject({ detail })
+  const ended = await world.db
+    .selectFrom('event')
+    .select('data')
+    .where('run_id', '=', runId)
+    .where('kind', '=', 'run.cancelled')
+    .executeTakeFirstOrThrow()
+  expect(ended.data).toMatchObject({ detail: run.detail })
+  await expectAllHome(world)
+})
+
+test('what a run that delivers has left is its reserve, which the work did not touch', async () => {
+  const world = await createWorkflowWorld([])
+  await world.startWorker()
+  const choice = { direct: '0.001', wrapUpPercent: 50, onExhausted: 'cancel' as const }
+  const runId = await world.startAgent('saver', {}, choice)
+  const { state, output } = await world.until(runId, ['partial', 'cancelled', 'completed', 'failed'])
+  const pocket = { balanceClass: 'direct', currency: 'USD', funded: '0.000500', held: '0.000000' }
+  expect({ state, output }).toMatchObject({
+    state: 'partial',
+    output: {
+      before: { pockets: [{ ...pocket, spent: '0.000000', free: '0.000500' }] },
+      after: { pockets: [pocket] },
+    },
+  })
+  expect(output).not.toMatchObject({ after: { pockets: [{ spent: '0.000000' }] } })
   await expectAllHome(world)
 })

@@ -28,6 +28,24 @@ describe('agents outside the sandbox', () => {
     expect(agents.map.manifest.plan?.(input)).toMatchObject([{ calls: { least: 1, most: 100_000 } }])
   })
 
+  test.each([
+    ['placeholders alone, all of them empty', '{{a}}{{ b }}{{row}}', 0],
+    ['a word between long names', `Is {{${'a very long name '.repeat(10)}}}?`, 2],
+    ['more blanks than words', `One${' '.repeat(500)}two {{a}}`, 2],
+    ['braces that are no placeholder', '{{ {{a}} }}', 2],
+  ])('say of a map no more than its prompts surely have: %s', (_what, prompt, least) => {
+    const planned = agents.map.manifest.plan?.({ datasetId: corpusId, prompt, maxTokens: 50 }) ?? []
+    expect(planned.map(({ inputTokens }) => inputTokens.least)).toEqual([least])
+  })
+
+  test('say of a map with a schema that it stands in each prompt', () => {
+    const input = { datasetId: corpusId, prompt: 'x', maxTokens: 50 }
+    const schema = { type: 'object', description: 'long '.repeat(500) }
+    const [plain, formed] = [input, { ...input, schema }].flatMap((each) => agents.map.manifest.plan?.(each) ?? [])
+    const more = (formed?.inputTokens.most ?? 0) - (plain?.inputTokens.most ?? 0)
+    expect(more).toBeGreaterThan(JSON.stringify(schema).length)
+  })
+
   test('say what input they take', () => {
     const schema = agents.research.manifest.input
     const question = 'How long?'

@@ -140,6 +140,37 @@ test('what is no such file is refused with an answer that says why', async () =>
   }
 })
 
+test('a file without a media type is refused by naming those that are taken, in the answer and in the document', async () => {
+  const api = await useApi()
+  const { key } = await makeTenant(api)
+  const taken = ['text/csv', 'application/x-ndjson', 'application/jsonl']
+  for (const type of [undefined, '', 'csv', 'application/json', 'text/plain; charset=utf-8']) {
+    const response = await api.app.inject({
+      method: 'POST',
+      url: '/api/v1/datasets?name=x',
+      headers: { authorization: `Bearer ${key}`, ...(type !== undefined && { 'content-type': type }) },
+      payload: Buffer.from('a\n1\n'),
+    })
+    const { remedy, title } = response.json()
+    expect([type, response.statusCode, remedy], title).toEqual([
+      type,
+      415,
+      `Send the header Content-Type: one of ${taken.join(', ')}.`,
+    ])
+  }
+  const none = await api.app.inject({
+    method: 'POST',
+    url: '/api/v1/datasets?name=x',
+    headers: { authorization: `Bearer ${key}` },
+  })
+  expect([none.statusCode, none.json().detail]).toEqual([400, 'The body is missing: send the file.'])
+  const document = await api.app.inject({ method: 'GET', url: '/api/openapi.json' })
+  const { requestBody } = document.json().paths['/api/v1/datasets'].post
+  expect(requestBody).toMatchObject({ required: true })
+  expect(Object.keys(requestBody.content)).toEqual(taken)
+  expect(requestBody.content['text/csv'].schema).toMatchObject({ type: 'string', format: 'binary' })
+})
+
 test('a file may be large, and not too large; formulas and markup in it are text like any other', async () => {
   const api = await useApi()
   const { key } = await makeTenant(api)

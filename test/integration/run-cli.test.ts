@@ -46,7 +46,8 @@ test('a dry run prints the plan, and every envelope option reaches the API', asy
   expect(printed).toMatch(/steady +direct USD +0\.400000/)
   expect(printed).toMatch(/read +0 to 4 /)
   expect(printed).toContain('when direct pays')
-  const refused = ['--on-exhausted', 'downgrade', '--downgrade-model', 'steady', '--downgrade-balance', 'direct']
+  const cheaper = ['--downgrade-model', 'research', '--downgrade-balance', 'direct']
+  const refused = ['--model', 'steady', '--on-exhausted', 'downgrade', ...cheaper]
   const limits = ['--wrap-up', '60', '--max-calls', '5', '--threshold', '50,500', '--priority', '9']
   await expect(purser(...options, ...refused, ...limits)).rejects.toThrow(
     /envelope\.wrapUpPercent.*thresholds\.1.*priority/,

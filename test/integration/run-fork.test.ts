@@ -50,7 +50,7 @@ test('a run is done again as it was asked for, with what is to be another, and p
   const { world, call } = await useEngine(api, tenant)
   const { key } = tenant
   const envelope = { pockets: [{ balanceClass: 'direct', amount: usd('0.5') }], wrapUpPercent: 10 }
-  const downgrade = { model: 'steady', then: 'pause' }
+  const downgrade = { model: 'research', then: 'pause' }
   const choices = {
     onExhausted: 'downgrade',
     downgrade,

@@ -68,7 +68,7 @@ const echo: AgentManifest = {
 
 /** The real API on a database of its own; both go with the test. */
 export async function useApi(
-  options: Partial<Pick<ApiDeps, 'isTemporalUp' | 'nowMs'>> & {
+  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs'>> & {
     /** Adds what another part of the server serves. */
     readonly extend?: (
       app: FastifyInstance,
@@ -81,7 +81,7 @@ export async function useApi(
   const pokes = { count: 0 }
   const app = await buildApi({
     db,
-    agents: [...manifests, echo],
+    agents: [...manifests, echo, ...(options.agents ?? [])],
     poke: () => {
       pokes.count += 1
     },

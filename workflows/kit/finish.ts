@@ -14,6 +14,8 @@ const LAST_WAIT_MS = 5_000
 /** Over an hour. An attempt is resolved after a minute at the latest, so beyond this something is broken. */
 const MAX_ROUNDS = 1_000
 
+const TOO_LARGE = `The agent's output is larger than ${MAX_VALUE_BYTES} bytes.`
+
 /** How the agent's own code ended. */
 export type AgentResult =
   | { readonly ok: true; readonly output: unknown }
@@ -28,6 +30,8 @@ interface Phases {
 interface Delivered {
   readonly end: RunEnd
   readonly output: unknown
+  /** Why the draft is delivered in place of what the wrap-up was to make of it. */
+  readonly wrapUpFailure?: string
 }
 
 /**
@@ -43,14 +47,17 @@ export async function finish(
   if (decided.state === 'failed' && control.inFlight.isBusy) await control.close()
   await control.inFlight.settled()
   const draft = (isDelivered(result) ? result.output : control.draft) ?? null
-  const { end, output } = await deliver({ control, delivery }, { end: decided, output: draft }, wrapUp)
+  const delivered = await deliver({ control, delivery }, { end: decided, output: draft }, wrapUp)
+  const { end, wrapUpFailure } = delivered
   const { runId } = control
   for (let round = 0, waitMs = FIRST_WAIT_MS; ; round += 1) {
     invariant(round < MAX_ROUNDS, 'an attempt stays in flight, so the run cannot be closed')
-    const { finished } = await finishRun({ runId, end, output })
+    const { finished } = await finishRun({ runId, ...delivered })
     if (finished) {
       showState(end.state)
-      return end
+      return wrapUpFailure === undefined
+        ? end
+        : { ...end, detail: `${end.detail} It could not wrap up: ${wrapUpFailure}` }
     }
     await sleep(waitMs)
     waitMs = Math.min(2 * waitMs, LAST_WAIT_MS)
@@ -67,13 +74,19 @@ async function deliver(
   try {
     const output = (await wrapUp(draft.output)) ?? null
     await delivery.inFlight.settled()
-    return fitsHistory(output) ? { end: { ...draft.end, state: 'partial' }, output } : draft
+    if (fitsHistory(output)) return { end: { ...draft.end, state: 'partial' }, output }
+    return { ...draft, wrapUpFailure: TOO_LARGE }
   } catch (error) {
-    const why = error instanceof Stop ? error.end.detail : messageOf(error)
     delivery.end(draft.end)
     await delivery.inFlight.settled()
-    return { ...draft, end: { ...draft.end, detail: `${draft.end.detail} It could not wrap up: ${why}` } }
+    return { ...draft, wrapUpFailure: reasonOf(error) }
   }
+}
+
+/** In words, whatever an agent may throw. */
+function reasonOf(error: unknown): string {
+  if (error instanceof Stop) return error.end.detail
+  return error instanceof Error ? `${error.name}: ${messageOf(error)}` : messageOf(error)
 }
 
 /** Whether a value may stand in a workflow's history. */
@@ -88,8 +101,7 @@ function isDelivered(result: AgentResult): result is { readonly ok: true; readon
 function endOf(result: AgentResult): RunEnd {
   if (!result.ok) return failureOf(result.error)
   if (isDelivered(result)) return { state: 'completed', reason: 'finished', detail: 'The agent finished.' }
-  const detail = `The agent's output is larger than ${MAX_VALUE_BYTES} bytes.`
-  return { state: 'failed', reason: 'output_too_large', detail }
+  return { state: 'failed', reason: 'output_too_large', detail: TOO_LARGE }
 }
 
 function failureOf(error: unknown): RunEnd {

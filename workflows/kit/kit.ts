@@ -152,9 +152,10 @@ export class Kit {
     return this.#control.guard(() => askOwner(this.#control, claimed, question))
   }
 
-  /** What the run has left, as of now: it may be less in a moment. */
+  /** What the run has left, as of now: it may be less in a moment. While it delivers that is its reserve. */
   budget(): Promise<Budget> {
-    return this.#control.guard(() => budget({ runId: this.#runId }))
+    const request = { runId: this.#runId, ...(this.#prefix && { wrapUp: true as const }) }
+    return this.#control.guard(() => budget(request))
   }
 
   /** Keeps the latest deliverable: what the run delivers when it is stopped before the agent returns. */

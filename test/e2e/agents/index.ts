@@ -1,5 +1,6 @@
 export * from '#workflows/index.ts'
 export { asker } from './asker.ts'
 export { family } from './family.ts'
+export { saver } from './saver.ts'
 export { secondOpinion } from './second-opinion.ts'
 export { steps } from './steps.ts'
