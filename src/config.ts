@@ -60,6 +60,7 @@ const environment = z.object({
   PURSER_KEEP_REFUSALS_DAYS: days.default(400),
   PURSER_KEEP_IDEMPOTENCY_DAYS: days.default(30),
   PURSER_KEEP_INSTANCES_DAYS: days.default(30),
+  PURSER_WEBHOOKS_PRIVATE: z.stringbool().default(false),
   PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
   PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
@@ -85,6 +86,8 @@ const migrationEnvironment = z.object({
 export interface Config {
   readonly database: { readonly url: string; readonly maxConnections: number }
   readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
+  /** Whether webhooks may tell addresses of private networks. */
+  readonly allowsPrivateWebhooks: boolean
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
   readonly providers: readonly ProviderSettings[]
@@ -136,6 +139,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
     api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
     catalogFile: values.PURSER_CATALOG,
+    allowsPrivateWebhooks: values.PURSER_WEBHOOKS_PRIVATE,
     providers: values.PURSER_PROVIDERS,
     lostCost: values.PURSER_LOST_COST,
     retention: {

@@ -32,6 +32,8 @@ const NAMES = {
   dataset: 'dataset',
   api_key: 'key',
   schedule: 'schedule',
+  webhook: 'webhook',
+  delivery: 'delivery',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */

@@ -22,6 +22,8 @@ export interface ApiDeps {
   readonly providerNames: readonly string[]
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
+  /** Whether webhooks may tell addresses of private networks. */
+  readonly allowsPrivateWebhooks: boolean
   /** Standard output belongs to the ready line, so logs go elsewhere. */
   readonly log?: { readonly level: string; readonly stream: { write(line: string): void } }
 }

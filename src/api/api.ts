@@ -30,6 +30,7 @@ import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './sche
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
+import { deliveryRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
 
 /** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
 const BODY_LIMIT_BYTES = 1024 * 1024
@@ -95,6 +96,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         scheduleChangeRoutes,
         scheduleReadRoutes,
         eventRoutes,
+        webhookRoutes,
+        webhookListRoutes,
+        deliveryRoutes,
         reconcileRoutes,
       ]) {
         routes(scope.withTypeProvider(), deps)

@@ -214,3 +214,8 @@ export const keyConstraintsSchema = constraintsSchema.nullable()
 export const moneyStopSchema = z
   .object({ refusalId: z.string(), limit: z.string(), needed: z.string(), free: z.string(), currency: z.string() })
   .nullable()
+
+/** Below how much of a wallet's money a webhook is told. */
+export const lowBalancesSchema = z.array(
+  z.object({ balanceClass: z.enum(BALANCE_CLASSES), currency: z.string(), belowNano: nano }),
+)

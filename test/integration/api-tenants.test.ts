@@ -36,6 +36,26 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     key: tenant.key,
     body: { name: 'hourly', every: 3_600, run: runBody() },
   })
+  const webhook = await api.make('/api/v1/webhooks', {
+    key: tenant.key,
+    body: { url: 'https://example.org/', topics: ['state'] },
+  })
+  const delivery = newId(Date.now())
+  await api.db
+    .insertInto('webhook_delivery')
+    .values({
+      id: delivery,
+      webhook_id: text(webhook, 'id'),
+      project_id: tenant.projectId,
+      source: 'test',
+      topic: 'state',
+      body: '{}',
+      state: 'dead',
+      last_status: null,
+      last_error: null,
+      delivered_at: null,
+    })
+    .execute()
   const call = newId(Date.now())
   await api.db
     .insertInto('call')
@@ -73,6 +93,8 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     limit: text(limit, 'id'),
     schedule: text(schedule, 'id'),
     dataset,
+    webhook: text(webhook, 'id'),
+    delivery,
   }
 }
 
@@ -91,6 +113,8 @@ function unknownIds(): Ids {
     limit: id(),
     dataset: id(),
     schedule: id(),
+    webhook: id(),
+    delivery: id(),
   }
   return { ...ids, attempt: '1', month: thisMonth() }
 }
@@ -195,6 +219,8 @@ test('the walk above knows every address that has an id in it', async () => {
     limit: '{id}',
     dataset: '{id}',
     schedule: '{id}',
+    webhook: '{id}',
+    delivery: '{id}',
   }
   const walked = new Set(
     [...routes.operator(named), ...routes.project(named)].map(

@@ -137,6 +137,7 @@ describe('health', () => {
       splitDocument,
       lostCost: 'maximum',
       providerNames: [],
+      allowsPrivateWebhooks: false,
       nowMs: () => Date.now(),
     })
     onTestFinished(async () => {
