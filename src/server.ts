@@ -58,6 +58,8 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     splitDocument,
     nowMs,
     lostCost: config.lostCost,
+    approvalAbove: config.approvalAbove,
+    stripeSecret: config.stripeSecret,
     allowsPrivateWebhooks: config.allowsPrivateWebhooks,
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },

@@ -34,6 +34,7 @@ const NAMES = {
   schedule: 'schedule',
   webhook: 'webhook',
   delivery: 'delivery',
+  deposit_request: 'deposit request',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */

@@ -6,6 +6,7 @@ import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
+import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
@@ -15,6 +16,7 @@ import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
+import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
@@ -72,6 +74,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         balanceRoutes,
         limitRoutes,
         depositRoutes,
+        depositRequestRoutes,
         refundRoutes,
         quoteRoutes,
         statementRoutes,
@@ -106,5 +109,6 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     },
     { prefix: '/api/v1' },
   )
+  await app.register(async (scope) => paymentRoutes(scope.withTypeProvider(), deps), { prefix: '/api/v1' })
   return app
 }

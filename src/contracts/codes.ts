@@ -21,6 +21,8 @@ export const PROBLEMS = {
   already_reversed: { status: 409, title: 'The deposit is reversed already' },
   already_exists: { status: 409, title: 'It exists already' },
   not_lost: { status: 409, title: 'The attempt was not lost' },
+  decided: { status: 409, title: 'It is decided already' },
+  own_request: { status: 403, title: 'Another operator decides on this' },
   not_dead: { status: 409, title: 'It is no dead letter' },
   still_in_flight: { status: 409, title: 'It is still in flight' },
   limit_retired: { status: 409, title: 'The limit is retired' },

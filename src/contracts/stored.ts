@@ -219,3 +219,8 @@ export const moneyStopSchema = z
 export const lowBalancesSchema = z.array(
   z.object({ balanceClass: z.enum(BALANCE_CLASSES), currency: z.string(), belowNano: nano }),
 )
+
+/** How a lot of credit is drawn, of a deposit that waits. */
+export const lotTermsSchema = z
+  .object({ source: z.string(), priority: z.int(), expiresAt: z.coerce.date().nullable() })
+  .nullable()

@@ -112,6 +112,8 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         database: { url: database.appUrl, maxConnections: 8 },
         api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
         catalogFile: undefined,
+        approvalAbove: new Map(),
+        stripeSecret: undefined,
         allowsPrivateWebhooks: false,
         providers: [{ name: 'sandbox', kind: 'openai', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
         temporal: { address, namespace: 'default', taskQueue },

@@ -56,6 +56,24 @@ async function makeEverything(api: TestApi): Promise<Ids> {
       delivered_at: null,
     })
     .execute()
+  const depositRequest = newId(Date.now())
+  await api.db
+    .insertInto('deposit_request')
+    .values({
+      id: depositRequest,
+      project_id: tenant.projectId,
+      wallet_id: tenant.walletId,
+      balance_class: 'direct',
+      currency: 'USD',
+      amount: 1n,
+      reference: 'large',
+      lot: null,
+      asked_by: null,
+      decided_by: null,
+      decided_at: null,
+      transfer_id: null,
+    })
+    .execute()
   const call = newId(Date.now())
   await api.db
     .insertInto('call')
@@ -95,6 +113,7 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     dataset,
     webhook: text(webhook, 'id'),
     delivery,
+    depositRequest,
   }
 }
 
@@ -115,6 +134,7 @@ function unknownIds(): Ids {
     schedule: id(),
     webhook: id(),
     delivery: id(),
+    depositRequest: id(),
   }
   return { ...ids, attempt: '1', month: thisMonth() }
 }
@@ -221,6 +241,7 @@ test('the walk above knows every address that has an id in it', async () => {
     schedule: '{id}',
     webhook: '{id}',
     delivery: '{id}',
+    depositRequest: '{id}',
   }
   const walked = new Set(
     [...routes.operator(named), ...routes.project(named)].map(

@@ -137,6 +137,8 @@ describe('health', () => {
       splitDocument,
       lostCost: 'maximum',
       providerNames: [],
+      approvalAbove: new Map(),
+      stripeSecret: undefined,
       allowsPrivateWebhooks: false,
       nowMs: () => Date.now(),
     })

@@ -19,6 +19,7 @@ export interface Ids {
   readonly schedule: string
   readonly webhook: string
   readonly delivery: string
+  readonly depositRequest: string
 }
 
 export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
@@ -42,6 +43,8 @@ export const routes = {
         { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
       ],
       ['GET', `/runs?projectId=${ids.project}`],
+      ['POST', `/deposit-requests/${ids.depositRequest}/approve`],
+      ['POST', `/deposit-requests/${ids.depositRequest}/refuse`],
       ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
       ...limits(ids),
       ...webhooks(ids),

@@ -1,11 +1,12 @@
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
+import type { BalanceClass } from '#contracts/names.ts'
 import type { ColumnType, Generated } from 'kysely'
 
 type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-/** Addresses that are told what happens in a project, and what they were told. */
-export interface WebhookTables {
+/** What a project has to do with the world outside: addresses that are told of it, and deposits that wait for approval. */
+export interface OutsideTables {
   webhook: {
     id: string
     project_id: string
@@ -32,6 +33,22 @@ export interface WebhookTables {
     last_error: string | null
     created_at: Stamp
     delivered_at: Date | null
+  }
+  deposit_request: {
+    id: string
+    project_id: string
+    wallet_id: string
+    balance_class: BalanceClass
+    currency: string
+    amount: bigint
+    reference: string
+    lot: ColumnType<unknown, string | null, string | null>
+    asked_by: string | null
+    state: Generated<'waiting' | 'approved' | 'refused'>
+    decided_by: string | null
+    decided_at: Date | null
+    transfer_id: string | null
+    created_at: Stamp
   }
   webhook_low_balance: {
     webhook_id: string
