@@ -138,12 +138,26 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   if (reason === 'money_exhausted' && refused) return throttled(execution, steps) ?? exhausted(callId, refused)
   if (reason === 'aborted' && !request.signal.aborted) return { kind: 'gate', callId, gate: 'closing' }
   const mayPass = reason === 'routes_unavailable' || (reason === 'routes_exhausted' && last && isPassing(last.outcome))
-  return { ...failed(callId, noted, detail), ...(mayPass && { isPassing: true }) }
+  const { parameter } = unroutable ?? {}
+  return {
+    ...failed(callId, noted, detail),
+    ...(mayPass && { isPassing: true }),
+    ...(parameter !== undefined && { parameter }),
+  }
 }
 
 /** Why no route may serve the call at all: nothing is sent, and nothing is held. */
-function whyUnroutable({ skipped, tooLarge }: RouteChoice): { readonly reason: string; readonly detail: string } {
-  const detail = skipped.map((each) => `${each.route}: ${each.reason}`).join(', ')
+function whyUnroutable({ skipped, tooLarge }: RouteChoice): {
+  readonly reason: string
+  readonly detail: string
+  readonly parameter?: string
+} {
+  const detail = skipped.map((each) => `${each.route}: ${each.reason} ${each.parameter ?? ''}`.trimEnd()).join(', ')
+  const [first] = skipped
+  const isLack = first?.reason === 'lacks_choices' || first?.reason === 'lacks_parameter'
+  if (isLack && skipped.every(({ reason }) => reason === first.reason)) {
+    return { reason: first.reason, detail, ...(first.parameter !== undefined && { parameter: first.parameter }) }
+  }
   if (!tooLarge) return { reason: 'no_route', detail }
   const { tokens, cap } = tooLarge
   return {

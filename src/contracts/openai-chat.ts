@@ -71,6 +71,7 @@ const responseFormat = z.discriminatedUnion(
   'type',
   [
     z.object({ type: z.literal('text') }),
+    z.object({ type: z.literal('json_object') }),
     z.object({
       type: z.literal('json_schema'),
       json_schema: z.object({
@@ -81,7 +82,7 @@ const responseFormat = z.discriminatedUnion(
       }),
     }),
   ],
-  'is neither text nor json_schema',
+  'is neither text, json_object nor json_schema',
 )
 
 const positive = z.int().min(1).max(10_000_000)

@@ -9,7 +9,7 @@ import type {
   ToolChoice,
 } from '@anthropic-ai/sdk/resources/messages'
 import type { ProviderChatRequest } from './provider.ts'
-import { recordOf } from './untrusted.ts'
+import { recordOf, textOf } from './untrusted.ts'
 
 type ChatBody = ProviderChatRequest['body']
 
@@ -27,7 +27,9 @@ export function toMessageRequest(request: ProviderChatRequest, features: Anthrop
   const system = body.messages.flatMap(({ role, content }) => (role === 'system' && content !== '' ? [content] : []))
   const thinking = thinkingOf(request)
   const output = outputOf(body, thinking)
-  return {
+  const { user, metadata, parallel_tool_calls: _, ...others } = body.parameters ?? {}
+  const userId = textOf(user) || textOf(recordOf(metadata)?.['user_id'])
+  return Object.assign({}, others, {
     model: request.upstreamModel,
     max_tokens: request.maxOutputTokens,
     messages: toMessages(body.messages),
@@ -38,7 +40,8 @@ export function toMessageRequest(request: ProviderChatRequest, features: Anthrop
     ...(output && { output_config: output }),
     ...(body.stop && body.stop.length > 0 && { stop_sequences: [...body.stop] }),
     ...(features.promptCache && { cache_control: { type: 'ephemeral' as const } }),
-  }
+    ...(userId !== '' && { metadata: { user_id: userId } }),
+  })
 }
 
 /** The models that think by a budget of tokens; all later ones decide themselves how much, by an effort. */
@@ -67,21 +70,30 @@ function outputOf({ schema, reasoningEffort }: ChatBody, thinking: ThinkingConfi
   }
 }
 
-function toolsOf({ tools, toolChoice }: ChatBody) {
+function toolsOf({ tools, toolChoice, parameters: { parallel_tool_calls: isParallel } = {} }: ChatBody) {
   if (!tools || tools.length === 0) return {}
+  const choice = toolChoice ?? (isParallel === false ? 'auto' : undefined)
   return {
-    tools: tools.map(({ name, description, parameters }) => ({
+    tools: tools.map(({ name, description, parameters, strict }) => ({
       name,
       ...(description !== undefined && { description }),
       input_schema: { ...parameters, type: 'object' as const },
+      ...(strict && { strict }),
     })),
-    ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+    ...(choice && { tool_choice: toToolChoice(choice, isParallel === false ? SEQUENTIAL : {}) }),
   }
 }
 
-function toToolChoice(choice: NonNullable<ChatBody['toolChoice']>): ToolChoice {
-  if (typeof choice !== 'string') return { type: 'tool', name: choice.name }
-  return { type: choice === 'required' ? 'any' : choice }
+/** One call of a tool at a time. */
+const SEQUENTIAL = { disable_parallel_tool_use: true } as const
+
+function toToolChoice(
+  choice: NonNullable<ChatBody['toolChoice']>,
+  manner: typeof SEQUENTIAL | Readonly<Record<string, never>>,
+): ToolChoice {
+  if (typeof choice !== 'string') return { type: 'tool', name: choice.name, ...manner }
+  if (choice === 'none') return { type: 'none' }
+  return { type: choice === 'required' ? 'any' : 'auto', ...manner }
 }
 
 /** Results of tools stand in one message of the user, right after the one that called them. */

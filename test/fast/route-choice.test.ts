@@ -15,7 +15,15 @@ import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 
 const prices: Prices = plainPrices({ inputNanoPerMillion: 1_000n, outputNanoPerMillion: 4_000n })
-const needs: RouteNeeds = { kind: 'chat', tools: false, jsonSchema: false, vision: false, streaming: false }
+const needs: RouteNeeds = {
+  kind: 'chat',
+  tools: false,
+  jsonSchema: false,
+  vision: false,
+  streaming: false,
+  choices: false,
+  parameters: [],
+}
 const facts: RouteFacts = {
   hasProvider: true,
   hasPocket: true,
@@ -62,6 +70,7 @@ function reasonOf(change: Case): SkipReason | undefined {
   return ranked.skipped[0]?.reason
 }
 
+const PLAIN = { choices: false, parameters: ['user'] }
 const none = { tools: false, jsonSchema: false, vision: false, streaming: false }
 const dearWhenLong: Prices = {
   ...prices,
@@ -84,6 +93,8 @@ const skipped: readonly (readonly [SkipReason, string, Case])[] = [
   ['lacks_json_schema', 'no JSON schema', { route: { capabilities: none }, needs: { jsonSchema: true } }],
   ['lacks_vision', 'no eyes', { route: { capabilities: none }, needs: { vision: true } }],
   ['lacks_streaming', 'no streams', { route: { capabilities: none }, needs: { streaming: true } }],
+  ['lacks_choices', 'one answer only', { needs: { choices: true }, facts: { extras: PLAIN } }],
+  ['lacks_parameter', 'no top_k', { needs: { parameters: ['user', 'top_k'] }, facts: { extras: PLAIN } }],
   ['context_too_small', 'a prompt that surely fills the context', { facts: { leastInputTokens: 1_000 } }],
   [
     'token_limit_too_small',
