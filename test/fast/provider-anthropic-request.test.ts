@@ -121,3 +121,18 @@ test('a tool that must be called goes before thinking, which excludes it', async
   expect(request?.body).not.toHaveProperty('thinking')
   expect(request?.body).not.toHaveProperty('output_config')
 })
+
+test("what has a name of OpenAI's is said in the API's own", async () => {
+  const tools = [{ name: 'look', parameters: { type: 'object' }, strict: true }]
+  const sent = async (parameters: Readonly<Record<string, unknown>>) =>
+    (await askForMessage(messageOf(textBlock(0, 'x')), { body: { messages: [], tools, parameters } })).request?.body
+  expect(await sent({ user: 'u1', parallel_tool_calls: false, top_k: 4 })).toMatchObject({
+    metadata: { user_id: 'u1' },
+    tool_choice: { type: 'auto', disable_parallel_tool_use: true },
+    tools: [{ name: 'look', strict: true }],
+    top_k: 4,
+  })
+  expect(await sent({ metadata: { user_id: 'u2' } })).toMatchObject({ metadata: { user_id: 'u2' } })
+  const plain = await sent({ metadata: { team: 'red' }, parallel_tool_calls: true })
+  for (const name of ['metadata', 'parallel_tool_calls', 'user', 'tool_choice']) expect(plain).not.toHaveProperty(name)
+})

@@ -133,6 +133,16 @@ test.each(skipped)('%s: %s', (reason, _, change) => {
   expect(reasonOf(change)).toBe(reason)
 })
 
+test('a route that does not take a member of the request is skipped with its name', () => {
+  const { skipped: named } = rankRoutes(model({ routes: [route('a')] }), {
+    needs: { ...needs, parameters: ['user', 'top_k', 'min_p'] },
+    bounds: [],
+    draw: 0,
+    factsOf: () => ({ ...facts, extras: PLAIN }),
+  })
+  expect(named).toEqual([{ route: 'a', reason: 'lacks_parameter', parameter: 'top_k' }])
+})
+
 test('every reason to skip a route has a case above', () => {
   expect(new Set(skipped.map(([reason]) => reason))).toEqual(new Set(SKIP_REASONS))
 })
@@ -140,6 +150,11 @@ test('every reason to skip a route has a case above', () => {
 test.each<[string, Case]>([
   ['nothing special', {}],
   ['what it has', { needs: { tools: true, jsonSchema: true, vision: true, streaming: true } }],
+  [
+    'more answers and a member that it takes',
+    { needs: { choices: true, parameters: ['user'] }, facts: { extras: { choices: true, parameters: ['user'] } } },
+  ],
+  ['whatever is asked of a provider that is not known here', { needs: { choices: true, parameters: ['top_k'] } }],
   ['a prompt that only may be too long', { facts: { mostInputTokens: 1_000_000 } }],
   ['every bound kept', { bounds: [{ models: ['m'], providers: ['p'], balanceClasses: ['direct', 'credit'] }] }],
   [

@@ -1,5 +1,7 @@
 import type { RunningEngine } from '#calls/start-engine.ts'
 import { startEngine } from '#calls/start-engine.ts'
+import type { CatalogDocument } from '#contracts/catalog.ts'
+import { importCatalog } from '#db/catalog.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
 import OpenAI from 'openai'
@@ -19,14 +21,20 @@ export interface TestGateway {
   client(key?: string): OpenAI
 }
 
-export async function useGateway(): Promise<TestGateway> {
+/** Its sandbox is known under two names, one for each API that it speaks. */
+export async function useGateway(options: { readonly catalog?: CatalogDocument } = {}): Promise<TestGateway> {
   const sandbox = await useSandbox()
   let engine: RunningEngine | undefined
   const api = await useApi({
     async extend(app, { db, databaseUrl }) {
-      const settings = { kind: 'openai', name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
-      const provider = createProvider(settings, { nowMs: () => Date.now() })
-      engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
+      if (options.catalog) await importCatalog(db, options.catalog)
+      const settings = { baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
+      const clock = { nowMs: () => Date.now() }
+      const providers = [
+        createProvider({ ...settings, kind: 'openai', name: 'sandbox' }, clock),
+        createProvider({ ...settings, kind: 'anthropic', name: 'sandbox-anthropic' }, clock),
+      ]
+      engine = await startEngine({ db, databaseUrl, kind: 'test', providers })
       await registerGateway(app, { engine, drainTimeoutMs: 0 })
     },
   })

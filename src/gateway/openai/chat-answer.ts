@@ -73,7 +73,8 @@ export class ChunkWriter {
   /** The role stands in the first piece of each answer only. */
   piece(delta: AnswerDelta): object {
     const { choice = 0 } = delta
-    const role = this.#begun.has(choice) ? {} : { role: 'assistant' as const, content: '' }
+    const content = delta.kind === 'text' ? '' : null
+    const role = this.#begun.has(choice) ? {} : { role: 'assistant' as const, content }
     this.#begun.add(choice)
     if (delta.kind === 'text') return this.#chunk(choice, { ...role, content: delta.text })
     const { index, id, name, arguments: written } = delta
