@@ -1,4 +1,5 @@
 import type { JsonSchema } from './agents.ts'
+import type { ReasoningEffort } from './names.ts'
 
 /** An image as an https URL, or in the request itself as a data URL. */
 export interface ImagePart {
@@ -49,12 +50,14 @@ export interface ChatBody {
     | { readonly name: string; readonly schema: JsonSchema; readonly strict?: boolean | undefined }
     | undefined
   readonly tools?: readonly ToolDefinition[] | undefined
+  /** False: an answer calls one tool at most. */
+  readonly parallelToolCalls?: false | undefined
   readonly toolChoice?: 'auto' | 'none' | 'required' | { readonly name: string } | undefined
   readonly temperature?: number | undefined
   readonly topP?: number | undefined
   readonly stop?: readonly string[] | undefined
   readonly seed?: number | undefined
-  readonly reasoningEffort?: 'minimal' | 'low' | 'medium' | 'high' | undefined
+  readonly reasoningEffort?: ReasoningEffort | undefined
   /** Further members of the request under the names that upstreams have for them: for routes that take them. */
   readonly parameters?: Readonly<Record<string, unknown>> | undefined
 }

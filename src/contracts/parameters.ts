@@ -30,6 +30,7 @@ const OWN = [
   'max_output_tokens',
   'modalities',
   'n',
+  'parallel_tool_calls',
   'service_tier',
   'speed',
   'store',

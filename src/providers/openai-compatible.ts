@@ -123,7 +123,6 @@ const USUAL_PARAMETERS = [
   'frequency_penalty',
   'logit_bias',
   'metadata',
-  'parallel_tool_calls',
   'presence_penalty',
   'response_format',
   'user',

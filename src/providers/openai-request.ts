@@ -44,7 +44,7 @@ function ownMembers(request: ProviderChatRequest, maxTokensField: MaxTokensField
 }
 
 /** OpenAI refuses a list of no tools, and a choice without tools. */
-function toolsOf({ tools, toolChoice }: ChatBody) {
+function toolsOf({ tools, toolChoice, parallelToolCalls }: ChatBody) {
   if (!tools || tools.length === 0) return {}
   return {
     tools: tools.map(({ name, description, parameters, strict }) => ({
@@ -57,6 +57,7 @@ function toolsOf({ tools, toolChoice }: ChatBody) {
       },
     })),
     ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+    ...(parallelToolCalls === false && { parallel_tool_calls: false }),
   }
 }
 

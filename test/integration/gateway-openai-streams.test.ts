@@ -16,8 +16,8 @@ const catalog = gatewayCatalog({
 const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: 'user', content: QUESTION }]
 const asked = { messages, max_tokens: 200 }
 
-function streamOf({ client }: TestGateway, model: string, headers: Record<string, string> = {}) {
-  return client().chat.completions.create({ ...asked, model, stream: true }, { headers })
+function streamOf(gateway: TestGateway, model: string, headers: Record<string, string> = {}) {
+  return gateway.client().chat.completions.create({ ...asked, model, stream: true }, { headers })
 }
 
 /** A client that goes away with the first words of its answer. */

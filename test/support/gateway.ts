@@ -1,9 +1,11 @@
 import type { RunningEngine } from '#calls/start-engine.ts'
 import { startEngine } from '#calls/start-engine.ts'
-import type { CatalogDocument } from '#contracts/catalog.ts'
-import { importCatalog } from '#db/catalog.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
+import Anthropic from '@anthropic-ai/sdk'
+import type { CatalogDocument } from '#contracts/catalog.ts'
+import type { ProviderKind } from '#contracts/names.ts'
+import { importCatalog } from '#db/catalog.ts'
 import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
 import { makeTenant, useApi, type Tenant, type TestApi } from './api.ts'
@@ -19,22 +21,32 @@ export interface TestGateway {
   readonly url: string
   /** Never retries. */
   client(key?: string): OpenAI
+  /** Never retries. */
+  anthropic(key?: string): Anthropic
 }
 
-/** Its sandbox is known under two names, one for each API that it speaks. */
-export async function useGateway(options: { readonly catalog?: CatalogDocument } = {}): Promise<TestGateway> {
+export async function useGateway(
+  options: {
+    /** How the sandbox is spoken to; left out: as OpenAI. */
+    readonly kind?: Extract<ProviderKind, 'openai' | 'anthropic'>
+    /** In place of the usual one. */
+    readonly catalog?: CatalogDocument
+  } = {},
+): Promise<TestGateway> {
   const sandbox = await useSandbox()
   let engine: RunningEngine | undefined
   const api = await useApi({
     async extend(app, { db, databaseUrl }) {
       if (options.catalog) await importCatalog(db, options.catalog)
-      const settings = { baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
-      const clock = { nowMs: () => Date.now() }
-      const providers = [
-        createProvider({ ...settings, kind: 'openai', name: 'sandbox' }, clock),
-        createProvider({ ...settings, kind: 'anthropic', name: 'sandbox-anthropic' }, clock),
-      ]
-      engine = await startEngine({ db, databaseUrl, kind: 'test', providers })
+      const kind = options.kind ?? 'openai'
+      const settings = { kind, name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
+      const provider = createProvider(settings, { nowMs: () => Date.now() })
+      // The same sandbox again, for models that have routes of both kinds.
+      const other = createProvider(
+        { ...settings, kind: 'anthropic', name: 'sandbox-anthropic' },
+        { nowMs: () => Date.now() },
+      )
+      engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider, other] })
       await registerGateway(app, { engine, drainTimeoutMs: 0 })
     },
   })
@@ -52,6 +64,8 @@ export async function useGateway(options: { readonly catalog?: CatalogDocument }
     sandbox,
     tenant,
     url,
+    anthropic: (key = tenant.key) =>
+      new Anthropic({ baseURL: url, apiKey: key, authToken: null, maxRetries: 0, logLevel: 'off' }),
     client: (key = tenant.key) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 }),
   }
 }

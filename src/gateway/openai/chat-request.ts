@@ -27,6 +27,7 @@ export function toChatBody(request: OpenAiChatRequest): ChatBody {
     ...(n != null && n > 1 && { choices: n }),
     ...(format && { schema: { name: format.name, schema: format.schema, strict: format.strict ?? false } }),
     ...(tools && tools.length > 0 && { tools: tools.map(toTool) }),
+    ...(request.parallel_tool_calls === false && { parallelToolCalls: false }),
     ...(tool_choice && { toolChoice: typeof tool_choice === 'string' ? tool_choice : tool_choice.function }),
     ...(temperature != null && { temperature }),
     ...(top_p != null && { topP: top_p }),
