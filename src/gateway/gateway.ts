@@ -6,6 +6,7 @@ import { requireProjectKey } from './access.ts'
 import type { GatewayDeps } from './gateway-deps.ts'
 import { createKeyDesk } from './key-desk.ts'
 import { chatRoute } from './openai/chat-route.ts'
+import { embeddingsRoute } from './openai/embeddings-route.ts'
 import { toOpenAiError } from './openai/errors.ts'
 import { modelRoutes } from './openai/model-routes.ts'
 import { createPayers } from './payer.ts'
@@ -46,6 +47,7 @@ export async function registerGateway(
         return send(reply, refusal, toOpenAiError(refusal))
       })
       chatRoute(scope, deps)
+      embeddingsRoute(scope, deps)
       modelRoutes(scope, deps)
     },
     { prefix: '/v1' },
