@@ -68,7 +68,7 @@ const echo: AgentManifest = {
 
 /** The real API on a database of its own; both go with the test. */
 export async function useApi(
-  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs'>> & {
+  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs' | 'log'>> & {
     /** Adds what another part of the server serves. */
     readonly extend?: (
       app: FastifyInstance,
@@ -90,6 +90,7 @@ export async function useApi(
     lostCost: 'maximum',
     providerNames: ['sandbox'],
     nowMs: options.nowMs ?? (() => Date.now()),
+    ...(options.log && { log: options.log }),
   })
   onTestFinished(async () => {
     await app.close()
@@ -131,8 +132,8 @@ export async function makeOperator(db: Kysely<Database>, name: string): Promise<
 
 let tenants = 0
 
-/** A project with a key and a wallet of 10 USD direct and 10 USD credit, made through the API. */
-export async function makeTenant(api: TestApi, key = api.operatorKey): Promise<Tenant> {
+/** A project with a key and a wallet of 10 USD direct and 10 USD credit (or as many), made through the API. */
+export async function makeTenant(api: TestApi, key = api.operatorKey, dollars = '10'): Promise<Tenant> {
   tenants += 1
   const project = await api.make('/api/v1/projects', { key, body: { name: `project ${tenants}` } })
   const projectId = text(project, 'id')
@@ -142,7 +143,7 @@ export async function makeTenant(api: TestApi, key = api.operatorKey): Promise<T
   for (const balanceClass of ['direct', 'credit']) {
     await api.make('/api/v1/deposits', {
       key,
-      body: { walletId: tenant.walletId, balanceClass, amount: usd('10'), reference: `first ${balanceClass}` },
+      body: { walletId: tenant.walletId, balanceClass, amount: usd(dollars), reference: `first ${balanceClass}` },
     })
   }
   return tenant

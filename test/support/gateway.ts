@@ -1,5 +1,7 @@
+import type { ApiDeps } from '#api/api-deps.ts'
 import type { RunningEngine } from '#calls/start-engine.ts'
 import { startEngine } from '#calls/start-engine.ts'
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
 import OpenAI from 'openai'
@@ -19,15 +21,18 @@ export interface TestGateway {
   client(key?: string): OpenAI
 }
 
-export async function useGateway(): Promise<TestGateway> {
+export async function useGateway(
+  options: { readonly limits?: Partial<GatewayLimits>; readonly log?: ApiDeps['log'] } = {},
+): Promise<TestGateway> {
   const sandbox = await useSandbox()
   let engine: RunningEngine | undefined
   const api = await useApi({
+    ...(options.log && { log: options.log }),
     async extend(app, { db, databaseUrl }) {
       const settings = { kind: 'openai', name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
       const provider = createProvider(settings, { nowMs: () => Date.now() })
       engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
-      await registerGateway(app, { engine, drainTimeoutMs: 0 })
+      await registerGateway(app, { engine, drainTimeoutMs: 0, limits: { ...USUAL_GATEWAY_LIMITS, ...options.limits } })
     },
   })
   if (!engine) throw new Error('the gateway was not registered')
