@@ -9,6 +9,7 @@ import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
+import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { answerBadAddress, answerProblems } from './problem-answer.ts'
@@ -85,6 +86,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         datasetUploadRoutes,
         datasetReadRoutes,
         runStartRoutes,
+        externalRunRoutes,
         runAgainRoutes,
         runActionRoutes,
         runReadRoutes,

@@ -31,7 +31,7 @@ export async function registerGateway(
   await app.register(
     async (scope) => {
       drainOnClose(scope, drainTimeoutMs)
-      requireProjectKey(scope, deps.keys)
+      requireProjectKey(scope, deps)
       scope.addHook('onRoute', (route) => {
         route.bodyLimit ??= BODY_LIMIT_BYTES
         route.schema = { ...route.schema, hide: true }
