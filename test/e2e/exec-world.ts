@@ -13,9 +13,9 @@ export interface ExecWorld extends WorkflowWorld {
   /** What leads `purser` to this API. */
   readonly env: NodeJS.ProcessEnv
   /** The only run that there is, once there is one. */
-  theRun(): Promise<RunView>
+  readonly theRun: () => Promise<RunView>
   /** The same when it is over. */
-  theEnd(): Promise<RunView>
+  readonly theEnd: () => Promise<RunView>
 }
 
 export async function createExecWorld(): Promise<ExecWorld> {
