@@ -10,6 +10,7 @@ import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
+import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { loggerOf } from './log.ts'
@@ -93,6 +94,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         datasetUploadRoutes,
         datasetReadRoutes,
         runStartRoutes,
+        externalRunRoutes,
         runAgainRoutes,
         runActionRoutes,
         runReadRoutes,

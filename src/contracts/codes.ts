@@ -14,6 +14,8 @@ export const PROBLEMS = {
   not_found: { status: 404, title: 'No such thing' },
   not_root: { status: 409, title: 'Money enters a tree of runs at its root' },
   run_finished: { status: 409, title: 'The run is over' },
+  not_external: { status: 409, title: 'The run is not an external one' },
+  is_external: { status: 409, title: 'The run is an external one' },
   not_paused: { status: 409, title: 'The run is not paused' },
   waits_for_answer: { status: 409, title: 'The run waits for an answer' },
   no_question: { status: 409, title: 'No such question is open' },

@@ -31,6 +31,13 @@ export const ON_EXHAUSTED = ['pause', 'downgrade', 'cancel'] as const
 /** What a run does when its money ends. There is no default: the owner chooses. */
 export type OnExhausted = (typeof ON_EXHAUSTED)[number]
 
+export const WHEN_EXHAUSTED = [...ON_EXHAUSTED, 'refuse'] as const
+/** The same of any run: the calls of an external one are refused until money comes. */
+export type WhenExhausted = (typeof WHEN_EXHAUSTED)[number]
+
+/** What stands for the model of a run that is not meant for one. No catalog model can have this name. */
+export const ANY_MODEL = '*'
+
 export const CANCEL_MODES = ['now', 'wrap_up'] as const
 
 export const TRANSFER_CODES = [

@@ -3,7 +3,7 @@ import { pocketsSchema } from './api-money.ts'
 import { z } from 'zod'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
-import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
+import { BALANCE_CLASSES, WHEN_EXHAUSTED } from './names.ts'
 import { downgradeSchema, runLimitsSchema } from './run-options.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
@@ -201,7 +201,7 @@ export const usageSchema = z
 
 /** A run's options as stored: chosen by its owner at the start. */
 export const runOptionsSchema = z.object({
-  onExhausted: z.enum(ON_EXHAUSTED),
+  onExhausted: z.enum(WHEN_EXHAUSTED),
   mayRepeat: z.int(),
   pauseDeadlineMs: z.int(),
   constraints: constraintsSchema.nullish(),

@@ -32,6 +32,8 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     created_at: Stamp
     revoked_at: Date | null
     constraints: Json | null
+    /** The external run that it was issued for. */
+    run_id: Generated<string | null>
   }
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
@@ -211,7 +213,7 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     id: string
     project_id: string
     run_id: string
-    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer'
+    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer' | 'end'
     body: Json
     created_at: Stamp
     delivered_at: Date | null

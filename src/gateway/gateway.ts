@@ -45,7 +45,7 @@ export async function registerGateway(
     async (scope) => {
       drainOnClose(scope, engine, drainTimeoutMs)
       door.guard(scope)
-      requireProjectKey(scope, deps.keys)
+      requireProjectKey(scope, deps)
       door.guardKeys(scope)
       scope.addHook('preValidation', (request, _reply, done) => {
         refuseDeep(request.body)

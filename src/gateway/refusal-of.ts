@@ -1,5 +1,6 @@
 import type { CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
+import { tellExhausted } from '#db/external-run.ts'
 import { refusedAgainst } from '#db/refusal-figures.ts'
 import { formatNano } from '#domain/money.ts'
 import type { Payer } from './payer.ts'
@@ -21,6 +22,10 @@ export async function refusalOf(
       const figures = await figuresOf(engine, payer, result.refusal)
       const { limit, needed, remaining } = figures
       const unit = figures.currency ?? result.refusal.measure
+      if (payer.runId !== null) {
+        const told = { callId, limit, needed, remaining, unit }
+        await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
+      }
       const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
       return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOP_UP })
     }
