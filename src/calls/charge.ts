@@ -103,10 +103,11 @@ function bytesOf({ text, toolCalls, reasoningBytes }: Received): number {
   return utf8Length(text) + calls + reasoningBytes
 }
 
-function answerOf({ text, toolCalls, vectors, finishReason }: Received): StoredAnswer {
+function answerOf({ text, toolCalls, vectors, finishReason, stopSequence }: Received): StoredAnswer {
   return {
     text,
     finishReason,
+    ...(stopSequence !== null && { stopSequence }),
     ...(toolCalls.length > 0 && { toolCalls: [...toolCalls] }),
     ...(vectors.length > 0 && { vectors: vectors.map(packVector) }),
   }

@@ -27,7 +27,13 @@ export type ChatMessage =
       readonly content: string
       readonly toolCalls?: readonly ToolCall[] | undefined
     }
-  | { readonly role: 'tool'; readonly toolCallId: string; readonly content: string }
+  | {
+      readonly role: 'tool'
+      readonly toolCallId: string
+      readonly content: string
+      /** The tool failed, where an API has a place to say so. */
+      readonly isError?: true | undefined
+    }
 
 export interface ToolDefinition {
   readonly name: string
@@ -43,6 +49,8 @@ export interface ChatBody {
   /** The answer must be JSON of this schema. */
   readonly schema?: { readonly name: string; readonly schema: JsonSchema } | undefined
   readonly tools?: readonly ToolDefinition[] | undefined
+  /** False: an answer calls one tool at most. */
+  readonly parallelToolCalls?: false | undefined
   readonly toolChoice?: 'auto' | 'none' | 'required' | { readonly name: string } | undefined
   readonly temperature?: number | undefined
   readonly topP?: number | undefined

@@ -155,6 +155,8 @@ export function storedUsage(usage: Usage): unknown {
 export const answerSchema = z.object({
   text: z.string(),
   finishReason: z.string().nullable(),
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  stopSequence: z.string().optional(),
   toolCalls: z.array(z.object({ id: z.string(), name: z.string(), arguments: z.string() })).optional(),
   /** Of an embedding request: each vector as base64 of its little-endian 32-bit floats. */
   vectors: z.array(z.string()).optional(),

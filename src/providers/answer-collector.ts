@@ -9,9 +9,10 @@ import { isIndex, textOf } from './untrusted.ts'
 const MAX_ANSWER = 16_777_216
 /** As many as one message of a chat may hold. */
 const MAX_TOOL_CALLS = 128
-/** Longest id and finish reason of a provider that are kept, in characters. */
+/** Longest id, finish reason and stop sequence of a provider that are kept, in characters. */
 const MAX_ID = 200
 const MAX_REASON = 64
+const MAX_STOP = 1_000
 
 interface ToolCallPiece {
   /** Where in the answer it belongs; undefined goes on with the last one. */
@@ -46,6 +47,7 @@ export class AnswerCollector {
   #reasoningBytes = 0
   #isRefusal = false
   #finishReason: string | null = null
+  #stopSequence: string | null = null
   #usage: Usage | null = null
   #providerRequestId: string | null = null
 
@@ -117,6 +119,10 @@ export class AnswerCollector {
     this.#finishReason = reason.slice(0, MAX_REASON)
   }
 
+  noteStopSequence(sequence: string): void {
+    if (sequence !== '') this.#stopSequence = sequence.slice(0, MAX_STOP)
+  }
+
   noteRequestId(id: unknown): void {
     if (typeof id !== 'string' || id === '' || this.#providerRequestId !== null) return
     this.#providerRequestId = id.slice(0, MAX_ID)
@@ -137,6 +143,7 @@ export class AnswerCollector {
       toolCalls: this.#toolCalls.map(toToolCall),
       vectors: this.#vectors,
       finishReason: this.#normalReason(),
+      stopSequence: this.#stopSequence,
       reasoningBytes: this.#reasoningBytes,
       usage: this.#usage && believableUsage({ ...this.#usage, images: this.#facts.images }, seen),
       providerRequestId: this.#providerRequestId,

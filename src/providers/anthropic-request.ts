@@ -67,7 +67,7 @@ function outputOf({ schema, reasoningEffort }: ChatBody, thinking: ThinkingConfi
   }
 }
 
-function toolsOf({ tools, toolChoice }: ChatBody) {
+function toolsOf({ tools, toolChoice, parallelToolCalls }: ChatBody) {
   if (!tools || tools.length === 0) return {}
   return {
     tools: tools.map(({ name, description, parameters }) => ({
@@ -75,13 +75,20 @@ function toolsOf({ tools, toolChoice }: ChatBody) {
       ...(description !== undefined && { description }),
       input_schema: { ...parameters, type: 'object' as const },
     })),
-    ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+    ...((toolChoice || parallelToolCalls === false) && {
+      tool_choice: toToolChoice(toolChoice ?? 'auto', parallelToolCalls),
+    }),
   }
 }
 
-function toToolChoice(choice: NonNullable<ChatBody['toolChoice']>): ToolChoice {
-  if (typeof choice !== 'string') return { type: 'tool', name: choice.name }
-  return { type: choice === 'required' ? 'any' : choice }
+function toToolChoice(
+  choice: NonNullable<ChatBody['toolChoice']>,
+  parallelToolCalls: ChatBody['parallelToolCalls'],
+): ToolChoice {
+  const one = parallelToolCalls === false && { disable_parallel_tool_use: true }
+  if (typeof choice !== 'string') return { type: 'tool', name: choice.name, ...one }
+  if (choice === 'none') return { type: 'none' }
+  return { type: choice === 'required' ? 'any' : 'auto', ...one }
 }
 
 /** Results of tools stand in one message of the user, right after the one that called them. */
@@ -101,7 +108,14 @@ function toMessages(messages: readonly ChatMessage[]): MessageParam[] {
 function toBlocks(message: Exclude<ChatMessage, { role: 'system' }>): ContentBlockParam[] {
   switch (message.role) {
     case 'tool':
-      return [{ type: 'tool_result', tool_use_id: message.toolCallId, content: message.content }]
+      return [
+        {
+          type: 'tool_result',
+          tool_use_id: message.toolCallId,
+          content: message.content,
+          ...(message.isError && { is_error: true }),
+        },
+      ]
     case 'assistant':
       return [...textBlocks(message.content), ...(message.toolCalls ?? []).map(toToolUse)]
     case 'user':

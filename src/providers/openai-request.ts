@@ -37,7 +37,7 @@ export function toChatCompletion(
 }
 
 /** OpenAI refuses a list of no tools, and a choice without tools. */
-function toolsOf({ tools, toolChoice }: ChatBody) {
+function toolsOf({ tools, toolChoice, parallelToolCalls }: ChatBody) {
   if (!tools || tools.length === 0) return {}
   return {
     tools: tools.map(({ name, description, parameters }) => ({
@@ -45,6 +45,7 @@ function toolsOf({ tools, toolChoice }: ChatBody) {
       function: { name, ...(description !== undefined && { description }), parameters: { ...parameters } },
     })),
     ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+    ...(parallelToolCalls === false && { parallel_tool_calls: false }),
   }
 }
 

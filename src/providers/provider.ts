@@ -53,6 +53,8 @@ export interface Received {
   /** Of an embedding request, in the order of its texts; else empty. */
   readonly vectors: readonly (readonly number[])[]
   readonly finishReason: FinishReason | null
+  /** Of the texts that end an answer, the one that did; null where none did, or its provider does not tell. */
+  readonly stopSequence: string | null
   /** Hidden reasoning received as text, in UTF-8 bytes: it is billed, and not part of the answer. */
   readonly reasoningBytes: number
   /**
@@ -98,6 +100,7 @@ export const NOTHING_RECEIVED: Received = Object.freeze({
   toolCalls: [],
   vectors: [],
   finishReason: null,
+  stopSequence: null,
   reasoningBytes: 0,
   usage: null,
   providerRequestId: null,
