@@ -2,6 +2,10 @@ import type { RunningEngine } from '#calls/start-engine.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
+import Anthropic from '@anthropic-ai/sdk'
+import type { CatalogDocument } from '#contracts/catalog.ts'
+import type { ProviderKind } from '#contracts/names.ts'
+import { importCatalog } from '#db/catalog.ts'
 import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
 import { makeTenant, useApi, type Tenant, type TestApi } from './api.ts'
@@ -17,14 +21,25 @@ export interface TestGateway {
   readonly url: string
   /** Never retries. */
   client(key?: string): OpenAI
+  /** Never retries. */
+  anthropic(key?: string): Anthropic
 }
 
-export async function useGateway(): Promise<TestGateway> {
+export async function useGateway(
+  options: {
+    /** How the sandbox is spoken to; left out: as OpenAI. */
+    readonly kind?: Extract<ProviderKind, 'openai' | 'anthropic'>
+    /** In place of the usual one. */
+    readonly catalog?: CatalogDocument
+  } = {},
+): Promise<TestGateway> {
   const sandbox = await useSandbox()
   let engine: RunningEngine | undefined
   const api = await useApi({
     async extend(app, { db, databaseUrl }) {
-      const settings = { kind: 'openai', name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
+      if (options.catalog) await importCatalog(db, options.catalog)
+      const kind = options.kind ?? 'openai'
+      const settings = { kind, name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
       const provider = createProvider(settings, { nowMs: () => Date.now() })
       engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
       await registerGateway(app, { engine, drainTimeoutMs: 0 })
@@ -44,6 +59,8 @@ export async function useGateway(): Promise<TestGateway> {
     sandbox,
     tenant,
     url,
+    anthropic: (key = tenant.key) =>
+      new Anthropic({ baseURL: url, apiKey: key, authToken: null, maxRetries: 0, logLevel: 'off' }),
     client: (key = tenant.key) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 }),
   }
 }
