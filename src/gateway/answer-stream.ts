@@ -69,7 +69,7 @@ export async function streamAnswer(
 }
 
 /** An answer that was there already comes in one piece, or one for each call of a tool. */
-function piecesOf({ text, toolCalls = [] }: CallAnswer): readonly AnswerDelta[] {
+export function piecesOf({ text, toolCalls = [] }: CallAnswer): readonly AnswerDelta[] {
   const said: AnswerDelta[] = text === '' ? [] : [{ kind: 'text', text }]
   return [...said, ...toolCalls.map((call, index) => ({ kind: 'tool_call' as const, index, ...call }))]
 }

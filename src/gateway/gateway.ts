@@ -10,6 +10,7 @@ import { messageRoutes } from './anthropic/message-routes.ts'
 import { modelRoutes } from './model-routes.ts'
 import { chatRoute } from './openai/chat-route.ts'
 import { toOpenAiError } from './openai/errors.ts'
+import { responsesRoute } from './openai/responses-route.ts'
 import { createPayers } from './payer.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
 import { nameRequests, requestIdOf, speaksAnthropic } from './surface.ts'
@@ -48,6 +49,7 @@ export async function registerGateway(
         return refuse(request, reply, new Refusal('not_found', `There is nothing at ${request.method} ${path}.`))
       })
       chatRoute(scope, deps)
+      responsesRoute(scope, deps)
       messageRoutes(scope, deps)
       modelRoutes(scope, deps)
     },
