@@ -29,6 +29,8 @@ const files = [
   '0023_shared_remainders',
   '0024_threshold_locks',
   '0025_corrections_told_again',
+  '0028_webhooks',
+  '0029_deposit_requests',
 ] as const
 
 function fromFile(name: string): Migration {

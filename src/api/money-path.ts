@@ -70,7 +70,15 @@ export async function checkMoneyPath(db: Kysely<Database>, scope: Scope, asked: 
   if (candidates.length === 0) throw withoutRoute(model, skipped)
 }
 
-const PLAIN_CHAT: RouteNeeds = { kind: 'chat', tools: false, jsonSchema: false, vision: false, streaming: false }
+const PLAIN_CHAT: RouteNeeds = {
+  kind: 'chat',
+  tools: false,
+  jsonSchema: false,
+  vision: false,
+  streaming: false,
+  choices: false,
+  parameters: [],
+}
 
 function pricesOf(sold: SellPriceAnswer | undefined): Prices | 'no_price' | 'no_quote' {
   if (!sold) return 'no_price'

@@ -61,12 +61,18 @@ export interface CallRequest {
   readonly deadlineMs: number
 }
 
-export interface CallAnswer {
+/** One answer to a prompt. */
+export interface AnswerChoice {
   readonly text: string
   readonly finishReason: string | null
   /** Of the texts that end an answer, the one that did, where its provider tells. */
   readonly stopSequence?: string | undefined
   readonly toolCalls?: readonly ToolCall[] | undefined
+}
+
+export interface CallAnswer extends AnswerChoice {
+  /** Where several answers were asked for, those behind the first. */
+  readonly others?: readonly AnswerChoice[] | undefined
   /** Of an embedding call: each vector as base64 of its little-endian 32-bit floats. */
   readonly vectors?: readonly string[] | undefined
 }
@@ -95,6 +101,8 @@ export type CallResult =
       readonly callId: string
       readonly reason: string
       readonly detail: string
+      /** The member of the request that no route takes. */
+      readonly parameter?: string
       /** The last route was away or busy, and nothing was executed there: asked `again` later, it may be answered. */
       readonly isPassing?: true
     }

@@ -1,8 +1,8 @@
-import { answerSchema, storedPlan } from '#contracts/stored.ts'
+import { answerSchema, outputBoundOf, storedPlan } from '#contracts/stored.ts'
 import { noteStop, type Step } from '#db/call.ts'
-import { freeFor } from '#db/free-money.ts'
 import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
 import { json } from '#db/json.ts'
+import { roomFor } from '#db/room.ts'
 import { noteDistrust } from '#db/route-distrust.ts'
 import { offerAnswer, type NewCall } from '#db/opened-call.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -13,7 +13,7 @@ import type { CallAnswer, CallRequest, CallResult, HeldMoney } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
-import { outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
+import { choicesIn, outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
 import type { RouteTicket } from './route-desk.ts'
 
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
@@ -56,7 +56,8 @@ export async function tryRoute(
   const { engine, choice } = execution
   const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
   invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
-  const tokens = candidate.prompt.tokens + outputOn(candidate, execution.request.body)
+  const { body } = execution.request
+  const tokens = candidate.prompt.tokens + outputOn(candidate, body) * choicesIn(body)
   const taken = await patiently(execution, (signal) => engine.routes.take(candidate.route, tokens, signal))
   if (!taken.ok) {
     execution.closed.set(candidate.route.name, engine.nowMs() + taken.waitMs)
@@ -87,7 +88,7 @@ async function tryWith(
     runId: request.runId,
     envelopeId: request.envelopeId,
     amount,
-    tokens: BigInt(plan.inputTokenBound) + BigInt(plan.maxOutputTokens),
+    tokens: BigInt(plan.inputTokenBound) + BigInt(outputBoundOf(plan)),
     owner: execution.owner,
     plan: storedPlan(plan),
     opens: place.opens,
@@ -108,6 +109,7 @@ async function planOf(
 ) {
   const { last, why, ticket } = place
   const tight = request.tight ?? REFUSE
+  const roomAsked = { accountId: candidate.pocket.accountId, path: request.path }
   return planAttempt(candidate, {
     body: request.body,
     why,
@@ -115,7 +117,7 @@ async function planOf(
     skipped: [...choice.skipped, ...passedOver({ engine, choice }, candidate)],
     distrustPpm: ticket.distrustPpm,
     tight,
-    free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, candidate.pocket.accountId) : undefined,
+    room: tight.policy === 'clamp' ? await roomFor(engine.db, request.scope, roomAsked) : undefined,
   })
 }
 

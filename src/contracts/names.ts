@@ -65,5 +65,9 @@ export type ProviderKind = (typeof PROVIDER_KINDS)[number]
 export const MAX_TOKENS_FIELDS = ['max_tokens', 'max_completion_tokens'] as const
 export type MaxTokensField = (typeof MAX_TOKENS_FIELDS)[number]
 
+/** How much a model thinks before it answers; not every model knows every word. */
+export const REASONING_EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
+export type ReasoningEffort = (typeof REASONING_EFFORTS)[number]
+
 /** Name of the workflow task queue unless configured otherwise. */
 export const TASK_QUEUE = 'purser-runs'

@@ -9,6 +9,7 @@ import { toAnthropicError } from './anthropic/errors.ts'
 import { messageRoutes } from './anthropic/message-routes.ts'
 import { modelRoutes } from './model-routes.ts'
 import { chatRoute } from './openai/chat-route.ts'
+import { embeddingsRoute } from './openai/embeddings-route.ts'
 import { toOpenAiError } from './openai/errors.ts'
 import { responsesRoute } from './openai/responses-route.ts'
 import { createPayers } from './payer.ts'
@@ -49,6 +50,7 @@ export async function registerGateway(
         return refuse(request, reply, new Refusal('not_found', `There is nothing at ${request.method} ${path}.`))
       })
       chatRoute(scope, deps)
+      embeddingsRoute(scope, deps)
       responsesRoute(scope, deps)
       messageRoutes(scope, deps)
       modelRoutes(scope, deps)

@@ -41,7 +41,12 @@ export async function useGateway(
       const kind = options.kind ?? 'openai'
       const settings = { kind, name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
       const provider = createProvider(settings, { nowMs: () => Date.now() })
-      engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
+      // The same sandbox again, for models that have routes of both kinds.
+      const other = createProvider(
+        { ...settings, kind: 'anthropic', name: 'sandbox-anthropic' },
+        { nowMs: () => Date.now() },
+      )
+      engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider, other] })
       await registerGateway(app, { engine, drainTimeoutMs: 0 })
     },
   })
