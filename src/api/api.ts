@@ -8,10 +8,11 @@ import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
 import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
-import { documentRoutes, serveDocumentation } from './documentation.ts'
+import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
+import { loggerOf } from './log.ts'
 import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
@@ -29,6 +30,7 @@ import { runActionRoutes } from './run-action-routes.ts'
 import { runAgainRoutes } from './run-again-routes.ts'
 import { runStartRoutes } from './run-routes.ts'
 import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './schedule-routes.ts'
+import { answerNoRequest, sendSecurityHeaders } from './security-headers.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
@@ -47,17 +49,19 @@ const MAX_PARAM_LENGTH = 200
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   const app = Fastify({
-    logger: deps.log ? { level: deps.log.level, stream: deps.log.stream } : false,
+    logger: loggerOf(deps.log),
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: TIMEOUT_CHECK_MS },
     frameworkErrors: answerBadAddress,
+    clientErrorHandler: answerNoRequest,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
     // Streams of events would keep a closing server open.
     forceCloseConnections: true,
   })
   app.removeContentTypeParser('text/plain')
+  sendSecurityHeaders(app, (url) => url.startsWith(PAGE_PATH))
   validateRequests(app)
   answerProblems(app)
   await serveDocumentation(app)

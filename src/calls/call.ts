@@ -1,6 +1,7 @@
 import type { Tight } from '#contracts/call-choices.ts'
 import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { BalanceClass } from '#contracts/names.ts'
+import type { CallReceipt } from '#db/call-receipt.ts'
 import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
@@ -92,7 +93,14 @@ export interface HoldRefusal {
 
 /** What became of a call, after settlement's commit. */
 export type CallResult =
-  | { readonly kind: 'answered'; readonly callId: string; readonly answerId: string; readonly answer: CallAnswer }
+  | {
+      readonly kind: 'answered'
+      readonly callId: string
+      readonly answerId: string
+      readonly answer: CallAnswer
+      /** Of a call that its first attempt answered here and now: what would be read of it. */
+      readonly receipt?: CallReceipt | undefined
+    }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly refusal: HoldRefusal }
   | { readonly kind: 'gate'; readonly callId: string; readonly gate: 'frozen' | 'closing' | 'closed' }
   | { readonly kind: 'waiting'; readonly callId: string; readonly untilMs: number }

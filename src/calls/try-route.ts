@@ -1,4 +1,5 @@
-import { answerSchema, outputBoundOf, storedPlan } from '#contracts/stored.ts'
+import { answerSchema, outputBoundOf, storedPlan, usageSchema } from '#contracts/stored.ts'
+import type { CallReceipt } from '#db/call-receipt.ts'
 import { noteStop, type Step } from '#db/call.ts'
 import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
 import { json } from '#db/json.ts'
@@ -172,9 +173,11 @@ async function perform(execution: Execution, granted: GrantedAttempt, ticket: Ro
       onDelta(delta)
     },
   }
-  const { result, charged, answer } = await performAttempt(engine, { ...request, ...heard }, { ...granted, ticket })
+  const performed = await performAttempt(engine, { ...request, ...heard }, { ...granted, ticket })
+  const { result, charged, answer } = performed
   if (charged !== null && charged > granted.held) await tellDistrust(execution, granted, charged)
-  if (answer) return { kind: 'done', result: await answeredNow(execution, answer) }
+  if (answer)
+    return { kind: 'done', result: await answeredNow(execution, answer, receiptOf(engine, granted, performed)) }
   if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
   // What was told cannot be taken back: another attempt would tell a second beginning.
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
@@ -207,10 +210,28 @@ async function tellDistrust(
 async function answeredNow(
   { engine, request, call }: Execution,
   { id: answerId, body }: NonNullable<Performed['answer']>,
+  receipt: CallReceipt | undefined,
 ): Promise<CallResult> {
   if (request.reuse) await offerAnswer(engine.db, request.scope, { callId: call.id, answerId, digest: call.digest })
   const answer: CallAnswer = answerSchema.parse(JSON.parse(json(body)))
-  return { kind: 'answered', callId: call.id, answerId, answer }
+  return { kind: 'answered', callId: call.id, answerId, answer, receipt }
+}
+
+/** What the ledger would tell: known without a look, unless there were other attempts, or not all of the charge fitted its hold. */
+function receiptOf(
+  { nowMs }: Engine,
+  { key, plan, pocket, held }: GrantedAttempt,
+  { charged, usage }: Performed,
+): CallReceipt | undefined {
+  if (key.number > 1 || charged === null || charged > held) return undefined
+  const { route, balanceClass, currency } = plan
+  const { accountId } = pocket
+  return {
+    ...{ route, balanceClass, currency, charged, accountId },
+    usage: usageSchema.parse(usage) ?? null,
+    attempts: 1,
+    answeredAt: new Date(nowMs()),
+  }
 }
 
 /**

@@ -1,5 +1,7 @@
+import type { ApiDeps } from '#api/api-deps.ts'
 import type { RunningEngine } from '#calls/start-engine.ts'
 import { startEngine } from '#calls/start-engine.ts'
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
 import Anthropic from '@anthropic-ai/sdk'
@@ -31,11 +33,14 @@ export async function useGateway(
     readonly kind?: Extract<ProviderKind, 'openai' | 'anthropic'>
     /** In place of the usual one. */
     readonly catalog?: CatalogDocument
+    readonly limits?: Partial<GatewayLimits>
+    readonly log?: ApiDeps['log']
   } = {},
 ): Promise<TestGateway> {
   const sandbox = await useSandbox()
   let engine: RunningEngine | undefined
   const api = await useApi({
+    ...(options.log && { log: options.log }),
     async extend(app, { db, databaseUrl }) {
       if (options.catalog) await importCatalog(db, options.catalog)
       const kind = options.kind ?? 'openai'
@@ -47,7 +52,7 @@ export async function useGateway(
         { nowMs: () => Date.now() },
       )
       engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider, other] })
-      await registerGateway(app, { engine, drainTimeoutMs: 0 })
+      await registerGateway(app, { engine, drainTimeoutMs: 0, limits: { ...USUAL_GATEWAY_LIMITS, ...options.limits } })
     },
   })
   if (!engine) throw new Error('the gateway was not registered')
