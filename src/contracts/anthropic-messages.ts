@@ -96,6 +96,7 @@ const tool = z.object({
   name: z.string().regex(/^[\w-]{1,128}$/, 'is not 1 to 128 letters, digits, _ and -'),
   description: text.optional(),
   input_schema: z.record(z.string(), z.unknown()),
+  strict: z.boolean().optional(),
 })
 
 const disable_parallel_tool_use = z.boolean().optional()
@@ -137,7 +138,7 @@ const prompt = {
   output_format: outputFormat.nullish(),
 }
 
-/** Unknown members are kept, to be refused by name. */
+/** Unknown members are kept: they go to routes that accept them. */
 export const anthropicMessageRequestSchema = z
   .looseObject({
     ...prompt,

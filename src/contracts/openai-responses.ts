@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { REASONING_EFFORTS } from './names.ts'
 import { storableText } from './storable-text.ts'
 
 /** The request of OpenAI's responses, as far as it is understood here. Source: OpenAI's API reference. */
@@ -6,6 +7,7 @@ import { storableText } from './storable-text.ts'
 const text = storableText
 const MOST_ITEMS = 10_000
 const MOST_TOOLS = 128
+const MOST_INCLUDED = 64
 const toolName = z.string().regex(/^[\w-]{1,64}$/, 'is not 1 to 64 letters, digits, _ and -')
 
 const inputText = z.object({ type: z.literal('input_text'), text })
@@ -94,7 +96,7 @@ const toolChoice = z.union(
 const format = z.discriminatedUnion(
   'type',
   [
-    z.object({ type: z.literal('text') }),
+    z.object({ type: z.enum(['text', 'json_object']) }),
     z.object({
       type: z.literal('json_schema'),
       name: toolName,
@@ -103,10 +105,10 @@ const format = z.discriminatedUnion(
       strict: z.boolean().nullish(),
     }),
   ],
-  'is neither text nor json_schema',
+  'is not text, json_object or json_schema',
 )
 
-/** Unknown members are kept, to be refused by name. */
+/** Unknown members are kept: they go to routes that accept them. */
 export const openAiResponseRequestSchema = z
   .looseObject({
     model: text.min(1).max(100),
@@ -120,10 +122,9 @@ export const openAiResponseRequestSchema = z
     tools: z.array(tool).max(MOST_TOOLS).nullish(),
     tool_choice: toolChoice.nullish(),
     parallel_tool_calls: z.boolean().nullish(),
-    text: z.looseObject({ format: format.nullish() }).nullish(),
-    reasoning: z
-      .looseObject({ effort: z.enum(['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max']).nullish() })
-      .nullish(),
+    text: z.object({ format: format.nullish(), verbosity: z.enum(['low', 'medium', 'high']).nullish() }).nullish(),
+    reasoning: z.object({ effort: z.enum(REASONING_EFFORTS).nullish() }).nullish(),
+    include: z.array(z.string()).max(MOST_INCLUDED).nullish(),
     temperature: z.number().min(0).max(2).nullish(),
     top_p: z.number().min(0).max(1).nullish(),
     metadata: z.record(z.string().max(64), text.max(512)).nullish(),

@@ -73,7 +73,7 @@ test.each([
   [{}, 'thinker', undefined],
   [{ output_config: { effort: 'low' } }, 'thinker', 'low'],
   [{ thinking: { type: 'adaptive' } }, 'thinker', 'high'],
-  [{ thinking: { type: 'adaptive', budget_tokens: 0 }, output_config: { effort: 'xhigh' } }, 'thinker', 'high'],
+  [{ thinking: { type: 'adaptive', budget_tokens: 0 }, output_config: { effort: 'xhigh' } }, 'thinker', 'xhigh'],
   [{ thinking: { type: 'disabled' }, output_config: { effort: 'high' } }, 'thinker', undefined],
   [{ thinking: { type: 'enabled', budget_tokens: 1_024 } }, 'thinker', 'low'],
   [{ thinking: { type: 'enabled', budget_tokens: 8_000 } }, 'thinker', 'medium'],
@@ -94,6 +94,7 @@ test('what changes neither price nor answer is dropped', () => {
     container: null,
   }
   expect(bodyOf(dropped)).toEqual(plain)
+  expect(bodyOf({ ...dropped, top_k: 4 })).toEqual({ ...plain, parameters: { top_k: 4 } })
 })
 
 test('each piece of an answer goes to its own block, one open at a time', () => {

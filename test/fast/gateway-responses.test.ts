@@ -51,13 +51,23 @@ test('what changes neither price nor answer is dropped', () => {
     service_tier: 'auto',
     include: ['reasoning.encrypted_content'],
     user: 'u',
+    prompt_cache_key: 'k',
     metadata: { for: 'test' },
     reasoning: { summary: 'auto' },
   }
   expect(bodyOf(dropped)).toEqual(bodyOf({}))
   expect(bodyOf({ parallel_tool_calls: false, reasoning: { effort: 'xhigh' } })).toMatchObject({
     parallelToolCalls: false,
-    reasoningEffort: 'high',
+    reasoningEffort: 'xhigh',
+  })
+})
+
+test('what is not read here is handed on to routes that take it', () => {
+  const text = { verbosity: 'low', format: { type: 'json_object' } }
+  expect(bodyOf({ text, top_k: 4 }).parameters).toEqual({
+    top_k: 4,
+    verbosity: 'low',
+    response_format: { type: 'json_object' },
   })
 })
 

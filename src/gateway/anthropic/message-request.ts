@@ -4,8 +4,9 @@ import {
   type AnthropicPrompt,
 } from '#contracts/anthropic-messages.ts'
 import type { CatalogModel } from '#contracts/catalog.ts'
+import type { ReasoningEffort } from '#contracts/names.ts'
 import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolDefinition } from '#contracts/chat.ts'
-import { refuseMembers, type MemberRules } from '../member-rules.ts'
+import { furtherMembers, type MemberRules } from '../further-members.ts'
 import { Refusal } from '../refusal.ts'
 
 type Message = AnthropicPrompt['messages'][number]
@@ -15,7 +16,7 @@ type ResultBlock = Extract<UserBlock, { type: 'tool_result' }>
 type PlainBlock = Exclude<UserBlock, ResultBlock>
 
 const RULES: MemberRules = {
-  /** They change what is billed, or what an answer is. */
+  read: anthropicMessageRequestSchema.shape,
   refused: {
     container: 'Containers of the provider are billed by the hour, and are not supported.',
     mcp_servers: "The provider's own connections to MCP servers are not supported: offer their tools yourself.",
@@ -28,28 +29,13 @@ const RULES: MemberRules = {
     speed: ['standard'],
     inference_geo: ['global'],
   },
+  dropped: ['betas', 'cache_control', 'context_management', 'diagnostics', 'metadata'],
 }
-
-/** What else a request may say: it is read above, or it changes no answer and no price. */
-const KNOWN: ReadonlySet<string> = new Set([
-  ...Object.keys(anthropicMessageRequestSchema.shape),
-  ...Object.keys(RULES.refused),
-  ...Object.keys(RULES.only),
-  'cache_control',
-  'metadata',
-  'diagnostics',
-  'betas',
-  'context_management',
-])
 
 /** A message as the engine takes it. @throws Refusal for what cannot be asked or priced */
 export function toMessageBody(request: AnthropicMessageRequest, model: CatalogModel): ChatBody {
-  refuseMembers(request, RULES)
   refuseEdits(request['context_management'])
-  const unknown = Object.keys(request).find((name) => !KNOWN.has(name) && request[name] != null)
-  if (unknown !== undefined) {
-    throw new Refusal('unsupported_parameter', `${unknown.slice(0, 100)} is not known here.`, { param: unknown })
-  }
+  const parameters = furtherMembers(request, RULES)
   const { stop_sequences, temperature, top_p } = request
   const reasoningEffort = effortOf(request, model)
   return {
@@ -59,6 +45,7 @@ export function toMessageBody(request: AnthropicMessageRequest, model: CatalogMo
     ...(top_p != null && { topP: top_p }),
     ...(stop_sequences && stop_sequences.length > 0 && { stop: stop_sequences }),
     ...(reasoningEffort && { reasoningEffort }),
+    ...(Object.keys(parameters).length > 0 && { parameters }),
   }
 }
 
@@ -95,8 +82,6 @@ function refuseEdits(management: unknown): void {
   }
 }
 
-type Effort = NonNullable<ChatBody['reasoningEffort']>
-
 /** Where budgets of tokens begin that are more than a low effort, and more than a medium one. */
 const MEDIUM_BUDGET = 4_096
 const HIGH_BUDGET = 16_384
@@ -109,11 +94,11 @@ const HIGH_BUDGET = 16_384
 function effortOf(
   { thinking, output_config, max_tokens }: AnthropicMessageRequest,
   model: CatalogModel,
-): Effort | null {
+): ReasoningEffort | null {
   const thinks = model.routes.every(({ capabilities }) => capabilities.reasoning)
   const effort = output_config?.effort
   if (thinking?.type === 'disabled') return null
-  if (thinking?.type !== 'enabled') return thinks ? wished(effort ?? (thinking && 'high')) : null
+  if (thinking?.type !== 'enabled') return thinks ? (effort ?? (thinking ? 'high' : null)) : null
   const { budget_tokens: budget } = thinking
   if (!thinks) {
     throw new Refusal(
@@ -128,11 +113,7 @@ function effortOf(
   if (budget >= max_tokens) {
     throw new Refusal('invalid_request', 'thinking.budget_tokens: is not less than max_tokens', { param: 'thinking' })
   }
-  return wished(effort) ?? (budget < MEDIUM_BUDGET ? 'low' : budget < HIGH_BUDGET ? 'medium' : 'high')
-}
-
-function wished(effort: 'low' | 'medium' | 'high' | 'xhigh' | 'max' | null | undefined): Effort | null {
-  return effort === 'xhigh' || effort === 'max' ? 'high' : (effort ?? null)
+  return effort ?? (budget < MEDIUM_BUDGET ? 'low' : budget < HIGH_BUDGET ? 'medium' : 'high')
 }
 
 function toMessages(message: Message): readonly ChatMessage[] {
@@ -186,8 +167,18 @@ function textOf(blocks: readonly { readonly text: string }[]): string {
   return blocks.map(({ text }) => text).join('\n')
 }
 
-function toTool({ name, description, input_schema }: NonNullable<AnthropicPrompt['tools']>[number]): ToolDefinition {
-  return { name, ...(description !== undefined && { description }), parameters: input_schema }
+function toTool({
+  name,
+  description,
+  input_schema,
+  strict,
+}: NonNullable<AnthropicPrompt['tools']>[number]): ToolDefinition {
+  return {
+    name,
+    ...(description !== undefined && { description }),
+    parameters: input_schema,
+    ...(strict && { strict }),
+  }
 }
 
 function toToolChoice(choice: NonNullable<AnthropicPrompt['tool_choice']>): NonNullable<ChatBody['toolChoice']> {

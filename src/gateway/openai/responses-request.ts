@@ -1,19 +1,17 @@
 import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolCall, ToolDefinition } from '#contracts/chat.ts'
 import { openAiResponseRequestSchema, type OpenAiResponseRequest } from '#contracts/openai-responses.ts'
-import { refuseMembers, type MemberRules } from '../member-rules.ts'
+import { furtherMembers, type MemberRules } from '../further-members.ts'
+import { UNBOUNDED_TOKENS } from '../output-bound.ts'
 import { Refusal } from '../refusal.ts'
 
 type Item = OpenAiResponseRequest['input'][number]
 type OutputItem = Extract<Item, { type: 'function_call_output' }>
 type Part = OutputItem['output'][number]
 
-/** More than any model writes: a request that names no bound gets as much as its route gives. */
-const UNBOUNDED = 10_000_000
-
 const NOT_KEPT = 'Responses are not kept here: send store: false, and the whole conversation as input.'
 
 const RULES: MemberRules = {
-  /** They change what is billed, or what an answer is, or need an answer to be kept. */
+  read: openAiResponseRequestSchema.shape,
   refused: {
     store: NOT_KEPT,
     previous_response_id: NOT_KEPT,
@@ -23,72 +21,57 @@ const RULES: MemberRules = {
     context_management: 'Compaction by the provider is billed on its own, and is not supported.',
     moderation: 'Moderation by the provider is not supported.',
     image: 'Images as answers are not supported.',
-    top_logprobs: 'Log probabilities are not supported.',
   },
   only: {
     truncation: ['disabled'],
     service_tier: ['auto', 'default'],
   },
+  dropped: [
+    'max_tool_calls',
+    'prompt_cache_key',
+    'prompt_cache_options',
+    'prompt_cache_retention',
+    'safety_identifier',
+    'stream_options',
+    'user',
+  ],
 }
-
-/** What else a request may say: it is read below, or it changes no answer and no price. */
-const KNOWN: ReadonlySet<string> = new Set([
-  ...Object.keys(openAiResponseRequestSchema.shape),
-  ...Object.keys(RULES.refused),
-  ...Object.keys(RULES.only),
-  'include',
-  'max_tool_calls',
-  'prompt_cache_key',
-  'prompt_cache_options',
-  'prompt_cache_retention',
-  'safety_identifier',
-  'stream_options',
-  'user',
-])
 
 /** A response as the engine takes it. @throws Refusal for what cannot be asked or priced */
 export function toResponseBody(request: OpenAiResponseRequest): ChatBody {
-  refuseUnknown(request)
+  refuseLogprobs(request.include)
+  const parameters = { ...furtherMembers(request, RULES), ...parametersOfText(request.text) }
   const { input, instructions, tools, tool_choice, parallel_tool_calls, temperature, top_p } = request
   const format = request.text?.format
   const effort = request.reasoning?.effort
   return {
     messages: [...(instructions ? [{ role: 'system' as const, content: instructions }] : []), ...toMessages(input)],
-    maxTokens: request.max_output_tokens ?? UNBOUNDED,
-    ...(format?.type === 'json_schema' && { schema: { name: format.name, schema: format.schema } }),
+    maxTokens: request.max_output_tokens ?? UNBOUNDED_TOKENS,
+    ...(format?.type === 'json_schema' && {
+      schema: { name: format.name, schema: format.schema, strict: format.strict ?? false },
+    }),
     ...(tools && tools.length > 0 && { tools: tools.map(toTool) }),
     ...(tool_choice && { toolChoice: typeof tool_choice === 'string' ? tool_choice : { name: tool_choice.name } }),
     ...(parallel_tool_calls === false && { parallelToolCalls: false as const }),
     ...(temperature != null && { temperature }),
     ...(top_p != null && { topP: top_p }),
-    ...(effort && { reasoningEffort: EFFORTS[effort] }),
+    ...(effort && { reasoningEffort: effort }),
+    ...(Object.keys(parameters).length > 0 && { parameters }),
   }
 }
 
-const EFFORTS = {
-  none: 'minimal',
-  minimal: 'minimal',
-  low: 'low',
-  medium: 'medium',
-  high: 'high',
-  xhigh: 'high',
-  max: 'high',
-} as const
+/** Under the names that chats have for them. */
+function parametersOfText(text: OpenAiResponseRequest['text']): Readonly<Record<string, unknown>> {
+  return {
+    ...(text?.verbosity != null && { verbosity: text.verbosity }),
+    ...(text?.format?.type === 'json_object' && { response_format: text.format }),
+  }
+}
 
-function refuseUnknown(request: OpenAiResponseRequest): void {
-  refuseMembers(request, RULES)
-  const unknown = Object.keys(request).find((name) => !KNOWN.has(name) && request[name] != null)
-  if (unknown !== undefined) {
-    throw new Refusal('unsupported_parameter', `${unknown.slice(0, 100)} is not known here.`, { param: unknown })
-  }
-  const verbosity = request.text?.['verbosity']
-  if (verbosity != null && verbosity !== 'medium') {
-    throw new Refusal('unsupported_parameter', 'text.verbosity can be "medium" here.', { param: 'text.verbosity' })
-  }
-  const include = request['include']
-  if (Array.isArray(include) && include.includes('message.output_text.logprobs')) {
-    throw new Refusal('unsupported_parameter', 'Log probabilities are not supported.', { param: 'include' })
-  }
+/** All else that may be included is of what is not here, or is never given. */
+function refuseLogprobs(include: OpenAiResponseRequest['include']): void {
+  if (!include?.includes('message.output_text.logprobs')) return
+  throw new Refusal('unsupported_parameter', 'Log probabilities are not supported.', { param: 'include' })
 }
 
 /**
@@ -153,10 +136,12 @@ function toTool({
   name,
   description,
   parameters,
+  strict,
 }: NonNullable<OpenAiResponseRequest['tools']>[number]): ToolDefinition {
   return {
     name,
     ...(description != null && { description }),
     parameters: parameters ?? { type: 'object', properties: {} },
+    ...(strict != null && { strict }),
   }
 }

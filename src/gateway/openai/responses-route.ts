@@ -5,6 +5,7 @@ import { streamAnswer } from '../answer-stream.ts'
 import { ask } from '../ask.ts'
 import { abortWithClient, idempotencyKeyOf, tellPaid } from '../exchange.ts'
 import { payerFor, type GatewayDeps } from '../gateway-deps.ts'
+import { FITTED, UNBOUNDED_TOKENS } from '../output-bound.ts'
 import { parseBody } from '../parse-body.ts'
 import { Refusal } from '../refusal.ts'
 import { toOpenAiError } from './errors.ts'
@@ -18,8 +19,9 @@ export function responsesRoute(app: FastifyInstance, deps: GatewayDeps): void {
     const asked = parseBody(openAiResponseRequestSchema, request.body)
     const body = toResponseBody(asked)
     const { payer } = await payerFor(deps, callerOfRequest(request), asked.model)
+    const isBounded = body.maxTokens !== UNBOUNDED_TOKENS
     const question = {
-      payer,
+      payer: isBounded ? payer : { ...payer, tight: payer.tight ?? FITTED },
       model: asked.model,
       body,
       kind: 'openai.responses',
