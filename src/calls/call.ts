@@ -16,6 +16,8 @@ export interface HeldMoney {
   readonly balanceClass: BalanceClass
   readonly held: bigint
   readonly currency: string
+  /** Of the prompt, where the route's own tokeniser counted it. */
+  readonly inputTokens: number | undefined
 }
 
 /** The request as asked: with the path it makes the call's key. */
@@ -64,6 +66,8 @@ export interface CallRequest {
 export interface AnswerChoice {
   readonly text: string
   readonly finishReason: string | null
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  readonly stopSequence?: string | undefined
   readonly toolCalls?: readonly ToolCall[] | undefined
 }
 
