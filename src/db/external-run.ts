@@ -5,7 +5,7 @@ import { sql, type Kysely, type Transaction } from 'kysely'
 import { createKey, type ApiKey } from './api-key.ts'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
-import { timeLeftMs } from './run-begin.ts'
+import { setDeadline } from './run-begin.ts'
 import { startRun, type StartRequest } from './run-start.ts'
 import { become } from './run.ts'
 import type { Database } from './schema.ts'
@@ -57,7 +57,7 @@ export async function openExternalRun(
     .execute()
   await become(trx, scope, { runId, from: 'queued', to: 'running' })
   const seconds = request.limits?.seconds
-  if (seconds !== undefined) await timeLeftMs(trx, scope, { runId, seconds })
+  if (seconds !== undefined) await setDeadline(trx, scope, { runId, seconds })
   const key = await createKey(trx, scope, { organisationId, name: `run ${runId}`, secret, nowMs, runId })
   return { runId, key }
 }
