@@ -7,6 +7,7 @@ import { text, usd } from '../support/api.ts'
 import { useGateway, type TestGateway } from '../support/gateway.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
+import { useScratchFolder } from '../support/scratch.ts'
 
 const run = promisify(execFile)
 const here = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -74,6 +75,7 @@ test(
   async () => {
     const gateway = await useGateway()
     const { api, url, tenant } = gateway
+    const cwd = await useScratchFolder()
     for (const key of [api.operatorKey, tenant.key]) {
       await run(
         SCHEMATHESIS,
@@ -84,15 +86,15 @@ test(
           `--header=Authorization: Bearer ${key}`,
           '--checks=not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance',
           '--phases=examples,coverage,fuzzing',
-          '--max-examples=10',
+          '--max-examples=5',
           '--seed=1',
           '--workers=1',
           '--no-color',
         ],
-        { env: { PATH: process.env['PATH'] ?? '' }, timeout: TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 },
+        { cwd, env: { PATH: process.env['PATH'] ?? '' }, timeout: TIMEOUT_MS, maxBuffer: 64 * 1024 * 1024 },
       ).catch((error: unknown) => {
         const output = error instanceof Error && 'stdout' in error ? String(error.stdout) : String(error)
-        throw new Error(output.slice(-8_000))
+        throw new Error(output.slice(output.indexOf('= FAILURES ='), output.indexOf('= FAILURES =') + 6_000))
       })
     }
     await expectVerified(api)

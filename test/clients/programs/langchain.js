@@ -11,7 +11,7 @@ assert.match(whole.content, /1711/)
 assert.ok(whole.usage_metadata.total_tokens > 0)
 
 let text = ''
-for await (const piece of await model.stream(prompt)) text += piece.content
+for await (const piece of await model.stream(prompt)) text += piece.text
 assert.equal(text, whole.content)
 
 const parameters = { type: 'object', properties: { what: { type: 'string' } }, required: ['what'] }

@@ -20,7 +20,14 @@ for (const model of [openai.chat('steady'), openai.responses('steady')]) {
 
   const parameters = jsonSchema({ type: 'object', properties: { what: { type: 'string' } }, required: ['what'] })
   const tools = { look_up: tool({ description: 'Looks a year up.', inputSchema: parameters }) }
-  const asked = await generateText({ model, prompt, tools, toolChoice: 'required', maxOutputTokens: 200, maxRetries: 0 })
+  const asked = await generateText({
+    model,
+    prompt,
+    tools,
+    toolChoice: 'required',
+    maxOutputTokens: 200,
+    maxRetries: 0,
+  })
   assert.equal(asked.toolCalls[0]?.toolName, 'look_up')
 }
 
