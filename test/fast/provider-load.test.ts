@@ -19,14 +19,14 @@ test('a body that never ends is cut off', async () => {
   expect(result).toMatchObject({ outcome: 'malformed_answer', detail: 'the answer has more than 134217728 bytes' })
 })
 
-test('a thousand streams at once are each answered with their own text', async () => {
+test('a thousand streams at once are each answered with their own text', { timeout: 60_000 }, async () => {
   const upstream = await useUpstream((response, { headers }) => {
     const id = String(headers['x-client-request-id'])
     sendEvents(response, [chunkOf({ content: `answer to ${id}` }), chunkOf({}, 'stop'), DONE])
   })
   const provider = providerAt(upstream.url)
   const ids = Array.from({ length: 1_000 }, (_, number) => `call-${number}:1`)
-  const results = await Promise.all(ids.map((clientRequestId) => provider.chat(chatOf({ clientRequestId }))))
+  const results = await Promise.all(ids.map((clientRequestId) => provider.chat(chatOf({ clientRequestId, timeoutMs: 60_000 }))))
   expect(results.map(({ received }) => received.text)).toEqual(ids.map((id) => `answer to ${id}`))
   expect(upstream.requests).toHaveLength(1_000)
 })
