@@ -32,9 +32,7 @@ const STREAMS = 2_000
 const STREAMS_MB: Bound = { bound: 'at most', value: 600 }
 /** Opened at the same time. */
 const OPENERS = 100
-/** Of each open stream: so slow that all are open when the last one begins, and none falls silent. */
-const OPEN_TOKENS_PER_SECOND = 0.25
-/** After the last one has begun, so that all have written again. */
+/** After the last one has begun: what opening them took is collected by then. */
 const OPEN_FOR_MS = 10_000
 const PROVIDER_KEY = 'sandbox-key'
 
@@ -212,14 +210,14 @@ async function streamsRow(
   { api, provider, options }: Pick<Place, 'provider' | 'options'> & { readonly api: RunningProcess },
 ): Promise<Row> {
   const count = options.size === 'quick' ? 100 : STREAMS
-  await provider.pace(OPEN_TOKENS_PER_SECOND)
+  await provider.fallSilent('from now on')
   const before = await residentMb(api.pid)
   const streams = await openStreams(target, { count, atOnce: OPENERS, prompts: freshPrompts(BYTES) })
   await delay(OPEN_FOR_MS)
   const after = await residentMb(api.pid)
   options.say(`${streams.count} open streams: ${Math.round(before)} MB before, ${Math.round(after)} MB then`)
   streams.close()
-  await provider.pace(0)
+  await provider.fallSilent('no more')
   return rowOf({
     case: `${count.toLocaleString('en')} open streams`,
     metric: 'MB of the API process',

@@ -12,8 +12,8 @@ const logSchema = z.array(z.object({ at: z.iso.datetime() }))
 /** A provider in a process of its own whose latency can be set, and whose book can be read. */
 export interface BenchProvider extends ProviderPlace {
   delay(delayFirstByteMs: number): Promise<void>
-  /** So many tokens a second in each answer; 0 is as fast as it goes. */
-  pace(tokensPerSecond: number): Promise<void>
+  /** Answers fall silent after their first pieces, and stay open, until it is told otherwise. */
+  fallSilent(how: 'from now on' | 'no more'): Promise<void>
   /** When each request since the last look arrived, in milliseconds of this machine's clock. */
   arrivals(): Promise<readonly number[]>
   stop(): Promise<void>
@@ -48,7 +48,10 @@ export async function startBenchProvider(
     url,
     apiKey,
     delay: async (delayFirstByteMs) => void (await control('PUT', `/settings/${UPSTREAM_MODEL}`, { delayFirstByteMs })),
-    pace: async (tokensPerSecond) => void (await control('PUT', `/settings/${UPSTREAM_MODEL}`, { tokensPerSecond })),
+    async fallSilent(how) {
+      if (how === 'no more') await control('DELETE', `/faults/${UPSTREAM_MODEL}`)
+      else await control('PUT', `/faults/${UPSTREAM_MODEL}`, { hangAfterChunks: 2 })
+    },
     async arrivals() {
       const log = logSchema.parse(JSON.parse(await control('GET', '/log')))
       await control('DELETE', '/log')

@@ -1,12 +1,13 @@
 import { readEvents } from '#providers/event-stream.ts'
 import { expect, test } from 'vitest'
+import { readAll } from '../support/sandbox.ts'
 
 async function eventsOf(...pieces: readonly (string | Uint8Array)[]) {
   const encoder = new TextEncoder()
   async function* body() {
     for (const piece of pieces) yield typeof piece === 'string' ? encoder.encode(piece) : piece
   }
-  return Array.fromAsync(readEvents(body()))
+  return readAll(readEvents(body()))
 }
 
 const data = (text: string) => ({ name: undefined, data: text })
