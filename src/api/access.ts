@@ -1,11 +1,12 @@
 import { Problem } from '#contracts/codes.ts'
 import { bearerKey } from '#contracts/key-secret.ts'
-import { callerOf, type Caller } from '#db/api-key.ts'
+import { callerOf, type KeyHolder } from '#db/api-key.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
+import { z } from 'zod'
 
 /** Whose key may call a route. `any`: a project for what is its own, an operator for the whole organisation. */
 export type Access = 'operator' | 'project' | 'any'
@@ -13,9 +14,11 @@ export type Access = 'operator' | 'project' | 'any'
 declare module 'fastify' {
   interface FastifyContextConfig {
     access?: Access
+    /** It reads the run that its path names: the key of an external run may read its own. */
+    readsRun?: true
   }
   interface FastifyRequest {
-    caller: Caller | null
+    caller: KeyHolder | null
   }
 }
 
@@ -32,6 +35,9 @@ const NAMES = {
   dataset: 'dataset',
   api_key: 'key',
   schedule: 'schedule',
+  webhook: 'webhook',
+  delivery: 'delivery',
+  deposit_request: 'deposit request',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */
@@ -40,6 +46,7 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
   app.addHook('onRequest', async (request) => {
     const caller = await callerFromHeader(db, request.headers.authorization)
     const { access = 'operator' } = request.routeOptions.config
+    if (caller.run) checkRunKey(caller.run, request)
     if (access === 'operator' && caller.projectId !== null) {
       throw new Problem('forbidden', 'This needs an operator key.', { remedy: 'Ask an operator of the organisation.' })
     }
@@ -52,7 +59,19 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
   })
 }
 
-async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<Caller> {
+const runParams = z.object({ id: z.string() })
+
+/** The key of an external run is for the gateway: here it reads that run, as long as that is not over, and no other. */
+function checkRunKey(run: NonNullable<KeyHolder['run']>, { params, routeOptions }: FastifyRequest): void {
+  if (routeOptions.config.readsRun !== true || run.isOver) {
+    const what = run.isOver ? 'The run of this key is over.' : 'The key of a run may only read that run here.'
+    throw new Problem('forbidden', what, { remedy: 'Use the key of a project.' })
+  }
+  const { id } = runParams.parse(params)
+  if (id !== run.id) throw notFound('run', id)
+}
+
+async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<KeyHolder> {
   const secret = bearerKey(header)
   const caller = secret === undefined ? undefined : await callerOf(db, secret)
   if (caller) return caller
@@ -61,7 +80,7 @@ async function callerFromHeader(db: Kysely<Database>, header: string | undefined
 }
 
 /** Who asks; every route behind `requireKey` has one. */
-export function callerOfRequest(request: FastifyRequest): Caller {
+export function callerOfRequest(request: FastifyRequest): KeyHolder {
   if (!request.caller) throw new Error('a route without a key asked who calls')
   return request.caller
 }

@@ -6,9 +6,11 @@ import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
+import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
+import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
 import { loggerOf } from './log.ts'
@@ -16,6 +18,7 @@ import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
+import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
@@ -32,6 +35,7 @@ import { answerNoRequest, sendSecurityHeaders } from './security-headers.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
+import { deliveryRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
 
 /** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
 const BODY_LIMIT_BYTES = 1024 * 1024
@@ -75,6 +79,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         balanceRoutes,
         limitRoutes,
         depositRoutes,
+        depositRequestRoutes,
         refundRoutes,
         quoteRoutes,
         statementRoutes,
@@ -89,6 +94,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         datasetUploadRoutes,
         datasetReadRoutes,
         runStartRoutes,
+        externalRunRoutes,
         runAgainRoutes,
         runActionRoutes,
         runReadRoutes,
@@ -99,6 +105,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         scheduleChangeRoutes,
         scheduleReadRoutes,
         eventRoutes,
+        webhookRoutes,
+        webhookListRoutes,
+        deliveryRoutes,
         reconcileRoutes,
       ]) {
         routes(scope.withTypeProvider(), deps)
@@ -106,5 +115,6 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     },
     { prefix: '/api/v1' },
   )
+  await app.register(async (scope) => paymentRoutes(scope.withTypeProvider(), deps), { prefix: '/api/v1' })
   return app
 }

@@ -24,8 +24,8 @@ const SECRET_BYTES = 32
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
 
-/** A new secret. Operators and projects are told apart at a glance. */
-export function makeSecret(kind: 'op' | 'pk'): string {
+/** A new secret. Operators, projects and external runs are told apart at a glance. */
+export function makeSecret(kind: 'op' | 'pk' | 'rk'): string {
   return `purser_${kind}_${randomBytes(SECRET_BYTES).toString('base64url')}`
 }
 

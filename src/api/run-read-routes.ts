@@ -41,7 +41,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: { tags, summary: 'A run: state, envelope, output', params: idParams, response: { 200: runSchema } },
     },
     async (request) => {
@@ -53,7 +53,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/ledger',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags,
         summary: 'Every movement of money of a run, in order',
@@ -76,7 +76,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/report',
     {
-      config: { access: 'any', problems: ['invalid_instant'] },
+      config: { access: 'any', readsRun: true, problems: ['invalid_instant'] },
       schema: {
         tags,
         summary: 'What a run cost',
@@ -100,7 +100,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/calls',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags,
         summary: 'The calls of a run with their attempts',

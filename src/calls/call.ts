@@ -16,6 +16,8 @@ export interface HeldMoney {
   readonly balanceClass: BalanceClass
   readonly held: bigint
   readonly currency: string
+  /** Of the prompt, where the route's own tokeniser counted it. */
+  readonly inputTokens: number | undefined
 }
 
 /** The request as asked: with the path it makes the call's key. */
@@ -29,6 +31,11 @@ export interface CallRequest {
   readonly apiKeyId: string
   /** Logical path within the run: never an order of completion, never an id of the workflow engine. */
   readonly path: string
+  /**
+   * A new id that the call's ids begin like, so that they are written side by side; left out: its run or envelope, which may
+   * be old.
+   */
+  readonly anchor?: string
   /** Catalog model. */
   readonly model: string
   readonly body: CallBody
@@ -62,10 +69,18 @@ export interface CallRequest {
   readonly deadlineMs: number
 }
 
-export interface CallAnswer {
+/** One answer to a prompt. */
+export interface AnswerChoice {
   readonly text: string
   readonly finishReason: string | null
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  readonly stopSequence?: string | undefined
   readonly toolCalls?: readonly ToolCall[] | undefined
+}
+
+export interface CallAnswer extends AnswerChoice {
+  /** Where several answers were asked for, those behind the first. */
+  readonly others?: readonly AnswerChoice[] | undefined
   /** Of an embedding call: each vector as base64 of its little-endian 32-bit floats. */
   readonly vectors?: readonly string[] | undefined
 }
@@ -101,6 +116,8 @@ export type CallResult =
       readonly callId: string
       readonly reason: string
       readonly detail: string
+      /** The member of the request that no route takes. */
+      readonly parameter?: string
       /** The last route was away or busy, and nothing was executed there: asked `again` later, it may be answered. */
       readonly isPassing?: true
     }

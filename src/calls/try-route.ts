@@ -1,20 +1,20 @@
-import { answerSchema, storedPlan, usageSchema } from '#contracts/stored.ts'
+import { answerSchema, outputBoundOf, storedPlan, usageSchema } from '#contracts/stored.ts'
 import type { CallReceipt } from '#db/call-receipt.ts'
 import { noteStop, type Step } from '#db/call.ts'
-import { freeFor } from '#db/free-money.ts'
 import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
 import { json } from '#db/json.ts'
+import { roomFor } from '#db/room.ts'
 import { noteDistrust } from '#db/route-distrust.ts'
 import { offerAnswer, type NewCall } from '#db/opened-call.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { Decision } from '#domain/policy.ts'
 import { performAttempt, reservePatiently, type GrantedAttempt, type Performed } from './attempt.ts'
 import type { Tight } from '#contracts/call-choices.ts'
-import type { CallAnswer, CallRequest, CallResult } from './call.ts'
+import type { CallAnswer, CallRequest, CallResult, HeldMoney } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
-import { outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
+import { choicesIn, outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
 import type { RouteTicket } from './route-desk.ts'
 
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
@@ -57,7 +57,8 @@ export async function tryRoute(
   const { engine, choice } = execution
   const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
   invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
-  const tokens = candidate.prompt.tokens + outputOn(candidate, execution.request.body)
+  const { body } = execution.request
+  const tokens = candidate.prompt.tokens + outputOn(candidate, body) * choicesIn(body)
   const taken = await patiently(execution, (signal) => engine.routes.take(candidate.route, tokens, signal))
   if (!taken.ok) {
     execution.closed.set(candidate.route.name, engine.nowMs() + taken.waitMs)
@@ -88,7 +89,7 @@ async function tryWith(
     runId: request.runId,
     envelopeId: request.envelopeId,
     amount,
-    tokens: BigInt(plan.inputTokenBound) + BigInt(plan.maxOutputTokens),
+    tokens: BigInt(plan.inputTokenBound) + BigInt(outputBoundOf(plan)),
     owner: execution.owner,
     plan: storedPlan(plan),
     opens: place.opens,
@@ -109,6 +110,7 @@ async function planOf(
 ) {
   const { last, why, ticket } = place
   const tight = request.tight ?? REFUSE
+  const roomAsked = { accountId: candidate.pocket.accountId, path: request.path }
   return planAttempt(candidate, {
     body: request.body,
     why,
@@ -116,7 +118,7 @@ async function planOf(
     skipped: [...choice.skipped, ...passedOver({ engine, choice }, candidate)],
     distrustPpm: ticket.distrustPpm,
     tight,
-    free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, candidate.pocket.accountId) : undefined,
+    room: tight.policy === 'clamp' ? await roomFor(engine.db, request.scope, roomAsked) : undefined,
   })
 }
 
@@ -163,8 +165,7 @@ function refused({ engine, call }: Execution, { verdict, replayed }: ReserveAnsw
 async function perform(execution: Execution, granted: GrantedAttempt, ticket: RouteTicket): Promise<Turn> {
   const { engine, request, call } = execution
   const { onDelta, onHeld } = request
-  const { route, balanceClass, currency } = granted.plan
-  onHeld?.({ callId: call.id, route, balanceClass, held: granted.held, currency })
+  onHeld?.(heldMoney(call.id, granted))
   let wasTold = false
   const heard = onDelta && {
     onDelta: (delta: Parameters<typeof onDelta>[0]) => {
@@ -184,6 +185,12 @@ async function perform(execution: Execution, granted: GrantedAttempt, ticket: Ro
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
   await noteStop(engine.db, request.scope, { callId: call.id, reason: 'stream_broken', detail })
   return { kind: 'done', result: failed(call.id, 'stream_broken', detail) }
+}
+
+function heldMoney(callId: string, { held, plan }: GrantedAttempt): HeldMoney {
+  const { route, balanceClass, currency, bound, inputTokenBound } = plan
+  const inputTokens = bound?.by === 'tokenizer' ? inputTokenBound : undefined
+  return { callId, route, balanceClass, held, currency, inputTokens }
 }
 
 /** The run is told that its route billed above a hold: the money is booked already, and the next holds are higher. */

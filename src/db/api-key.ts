@@ -18,6 +18,8 @@ export interface Caller {
 export interface KeyHolder extends Caller {
   /** What its calls may use; null: everything. */
   readonly constraints: Constraints | null
+  /** The external run that it works for, and for nothing else; null for all other keys. */
+  readonly run: { readonly id: string; readonly isOver: boolean } | null
 }
 
 export interface ApiKey {
@@ -44,14 +46,17 @@ export function hintOf(secret: string): string {
 /** The owner of a secret, unless the key is unknown or revoked. */
 export async function callerOf(db: Kysely<Database>, secret: string): Promise<KeyHolder | undefined> {
   const row = await db
-    .selectFrom('api_key')
-    .select(['id', 'organisation_id', 'project_id', 'constraints'])
-    .where('hash', '=', hashOf(secret))
-    .where('revoked_at', 'is', null)
+    .selectFrom('api_key as k')
+    .leftJoin('run', 'run.id', 'k.run_id')
+    .select(['k.id', 'k.organisation_id', 'k.project_id', 'k.constraints', 'k.run_id', 'run.finished_at'])
+    .where('k.hash', '=', hashOf(secret))
+    .where('k.revoked_at', 'is', null)
     .executeTakeFirst()
   if (!row) return undefined
-  const { id, organisation_id: organisationId, project_id: projectId } = row
-  return { keyId: id, organisationId, projectId, constraints: keyConstraintsSchema.parse(row.constraints) }
+  const { id, organisation_id: organisationId, project_id: projectId, run_id: runId } = row
+  const constraints = keyConstraintsSchema.parse(row.constraints)
+  const run = runId === null ? null : { id: runId, isOver: row.finished_at !== null }
+  return { keyId: id, organisationId, projectId, constraints, run }
 }
 
 /** Whether a key is still good, for streams that outlive the request's own check. */
@@ -74,6 +79,8 @@ export async function createKey(
     readonly secret: string
     readonly nowMs: number
     readonly constraints?: Constraints | undefined
+    /** It works for this external run alone. */
+    readonly runId?: string
   },
 ): Promise<ApiKey> {
   const row = await db
@@ -87,6 +94,7 @@ export async function createKey(
       hash: hashOf(key.secret),
       constraints: key.constraints ? json(key.constraints) : null,
       revoked_at: null,
+      run_id: key.runId ?? null,
     })
     .returning(['id', 'name', 'hint', 'created_at'])
     .executeTakeFirstOrThrow()
@@ -101,12 +109,13 @@ export async function createKey(
   }
 }
 
-/** All keys of a project, revoked ones included, newest first. */
+/** All keys of a project but those of its runs, revoked ones included, newest first. */
 export async function listKeys(db: Kysely<Database>, scope: Scope): Promise<readonly ApiKey[]> {
   const rows = await db
     .selectFrom('api_key')
     .select(['id', 'name', 'hint', 'constraints', 'created_at', 'revoked_at'])
     .where('project_id', '=', scope.projectId)
+    .where('run_id', 'is', null)
     .orderBy('id', 'desc')
     .execute()
   return rows.map((row) => ({

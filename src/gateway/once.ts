@@ -14,6 +14,8 @@ const RETRY_AFTER_SECONDS = 1
 /** Where a request stands in its envelope: its path makes its call's key, with the digest of what is asked. */
 export interface Place {
   readonly path: string
+  /** Of a call that nobody names again: whose time its ids begin with. */
+  readonly anchor?: string
   /** The same request came before: its answer is given again, or what is left of it is done. */
   readonly isRepeated: boolean
 }
@@ -30,13 +32,18 @@ export async function placeOf(
   header: string | readonly string[] | undefined,
 ): Promise<Place> {
   const { payer, model, body, kind } = request
-  if (header === undefined) return { path: `v1/${newId(engine.nowMs())}`, isRepeated: false }
+  if (header === undefined) {
+    const anchor = newId(engine.nowMs())
+    return { path: `v1/${anchor}`, anchor, isRepeated: false }
+  }
   if (typeof header !== 'string' || !KEY.test(header)) {
     throw new Refusal('invalid_request', 'Idempotency-Key is not 1 to 255 visible ASCII characters.')
   }
-  const path = `v1/${payer.apiKeyId}/${header}`
+  const { runId, apiKeyId } = payer
+  // The key of an external run pays from that run, and asks in the name of the key that opened it.
+  const path = runId === null ? `v1/${apiKeyId}/${header}` : `v1/${header}`
   const digest = sha256(canonical({ kind, model, ...body }))
-  const claim = await claimKey(engine.db, { scope: payer.apiKeyId, key: header, digest })
+  const claim = await claimKey(engine.db, { scope: runId ?? apiKeyId, key: header, digest })
   if (claim === 'other') {
     throw new Refusal('idempotency_mismatch', 'This Idempotency-Key came with another request before.', {
       remedy: 'Use a new key for a new request; to repeat the first one, send it exactly as it was.',

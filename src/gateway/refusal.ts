@@ -42,7 +42,7 @@ interface Rule {
 }
 
 /** One row for everything that the gateway answers in place of an answer. */
-export const REFUSALS = {
+const REFUSALS = {
   invalid_request: { status: 400, again: false },
   unsupported_parameter: { status: 400, again: false },
   invalid_api_key: { status: 401, again: false },
@@ -105,5 +105,22 @@ export class Refusal extends Error {
 
   get isWorthRepeating(): boolean {
     return REFUSALS[this.code].again
+  }
+}
+
+/** What is said beside the words of each client's own error: the call, the figures of the money, what to do. */
+export function moreOf({ remedy, callId, figures }: Refusal): object {
+  return {
+    ...(remedy !== undefined && { remedy }),
+    ...(callId !== undefined && { call_id: callId }),
+    ...(figures && {
+      limit: figures.limit,
+      currency: figures.currency,
+      needed: figures.needed,
+      spent: figures.spent,
+      held: figures.held,
+      remaining: figures.remaining,
+      resets_at: figures.resetsAt,
+    }),
   }
 }

@@ -1,4 +1,4 @@
-import { AnswerTooLong } from './answer-collector.ts'
+import { AnswerTooLong } from './answer-choice.ts'
 
 /** Longest line of a stream, in characters: more than any whole answer has. */
 const MAX_LINE = 33_554_432

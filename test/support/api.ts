@@ -68,7 +68,12 @@ const echo: AgentManifest = {
 
 /** The real API on a database of its own; both go with the test. */
 export async function useApi(
-  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs' | 'log'>> & {
+  options: Partial<
+    Pick<
+      ApiDeps,
+      'agents' | 'allowsPrivateWebhooks' | 'approvalAbove' | 'stripeSecret' | 'isTemporalUp' | 'nowMs' | 'log'
+    >
+  > & {
     /** Adds what another part of the server serves. */
     readonly extend?: (
       app: FastifyInstance,
@@ -89,6 +94,9 @@ export async function useApi(
     splitDocument,
     lostCost: 'maximum',
     providerNames: ['sandbox'],
+    approvalAbove: options.approvalAbove ?? new Map(),
+    stripeSecret: options.stripeSecret,
+    allowsPrivateWebhooks: options.allowsPrivateWebhooks ?? false,
     nowMs: options.nowMs ?? (() => Date.now()),
     ...(options.log && { log: options.log }),
   })

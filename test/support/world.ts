@@ -184,13 +184,16 @@ function dollars(pockets: Partial<Record<BalanceClass, bigint>>): readonly Fundi
 }
 
 /** A key of the project: envelopes are opened for nobody else's. */
-export async function makeKey(db: Kysely<Database>, scope: Scope): Promise<string> {
+export async function makeKey(
+  db: Kysely<Database>,
+  scope: Scope,
+  secret: string = newId(Date.now()) + newId(Date.now()),
+): Promise<string> {
   const { organisation_id: organisationId } = await db
     .selectFrom('project')
     .select('organisation_id')
     .where('id', '=', scope.projectId)
     .executeTakeFirstOrThrow()
-  const secret = newId(Date.now()) + newId(Date.now())
   return (await createKey(db, scope, { organisationId, name: 'test', secret, nowMs: Date.now() })).id
 }
 
