@@ -36,12 +36,20 @@ const providersSchema = z.array(providerSchema).superRefine((providers, context)
   }
 })
 
+/** Addresses and networks, with commas between them. */
+const proxies = z
+  .string()
+  .default('')
+  .transform((text) => text.split(',').flatMap((each) => each.trim() || []))
+  .pipe(z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])))
+
 const environment = z.object({
   PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
   PURSER_DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(200).default(12),
   PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
   PURSER_API_PORT: port.default(8080),
   PURSER_OPERATOR_KEY: z.string().min(20).optional(),
+  PURSER_TRUSTED_PROXIES: proxies,
   PURSER_CATALOG: z.string().min(1).optional(),
   PURSER_PROVIDERS: z
     .string()
@@ -84,7 +92,13 @@ const migrationEnvironment = z.object({
 /** Everything a server or worker process is told from outside. */
 export interface Config {
   readonly database: { readonly url: string; readonly maxConnections: number }
-  readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
+  readonly api: {
+    readonly host: string
+    readonly port: number
+    readonly operatorKey: string | undefined
+    /** Whose `x-forwarded-for` is believed. */
+    readonly trustedProxies: readonly string[]
+  }
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
   readonly providers: readonly ProviderSettings[]
@@ -134,7 +148,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const values = read(environment, env)
   return Object.freeze({
     database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
-    api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
+    api: {
+      host: values.PURSER_API_HOST,
+      port: values.PURSER_API_PORT,
+      operatorKey: values.PURSER_OPERATOR_KEY,
+      trustedProxies: values.PURSER_TRUSTED_PROXIES,
+    },
     catalogFile: values.PURSER_CATALOG,
     providers: values.PURSER_PROVIDERS,
     lostCost: values.PURSER_LOST_COST,

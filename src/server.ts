@@ -5,7 +5,7 @@ import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { startReconciler } from '#api/reconciler.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import { temporalSchedules } from '#api/temporal-schedules.ts'
 import { temporalCensus } from '#api/workflow-census.ts'
 import { importCatalog } from '#db/catalog.ts'
@@ -56,6 +56,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     isTemporalUp: () => orchestrator.isUp(),
     splitDocument,
     nowMs,
+    trustedProxies: config.api.trustedProxies,
     lostCost: config.lostCost,
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },

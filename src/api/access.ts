@@ -1,6 +1,9 @@
 import { Problem } from '#contracts/codes.ts'
 import { bearerKey } from '#contracts/key-secret.ts'
-import { callerOf, type Caller } from '#db/api-key.ts'
+import type { KeyScope } from '#contracts/names.ts'
+import type { Caller, KeyHolder } from '#db/api-key.ts'
+import { callerOf, mayAskFrom } from '#db/key-holder.ts'
+import type { KeyUses } from '#db/key-use.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
@@ -16,6 +19,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     caller: Caller | null
+    /** The project of what the request names, once that is known. */
+    tenant: Scope | null
   }
 }
 
@@ -35,29 +40,58 @@ const NAMES = {
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */
-export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
+export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: KeyUses): void {
   app.decorateRequest('caller', null)
+  app.decorateRequest('tenant', null)
   app.addHook('onRequest', async (request) => {
-    const caller = await callerFromHeader(db, request.headers.authorization)
+    const holder = await holderFromHeader(db, request.headers.authorization)
+    refuseAddress(holder, request.ip)
     const { access = 'operator' } = request.routeOptions.config
-    if (access === 'operator' && caller.projectId !== null) {
+    if (access === 'operator' && holder.projectId !== null) {
       throw new Problem('forbidden', 'This needs an operator key.', { remedy: 'Ask an operator of the organisation.' })
     }
-    if (access === 'project' && caller.projectId === null) {
+    if (access === 'project' && holder.projectId === null) {
       throw new Problem('forbidden', 'This needs the key of a project.', {
         remedy: 'Make one with POST /api/v1/projects/{id}/keys.',
       })
     }
-    request.caller = caller
+    refuseScope(holder, request)
+    uses.note(holder.keyId)
+    request.caller = holder
   })
 }
 
-async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<Caller> {
+async function holderFromHeader(db: Kysely<Database>, header: string | undefined): Promise<KeyHolder> {
   const secret = bearerKey(header)
-  const caller = secret === undefined ? undefined : await callerOf(db, secret)
-  if (caller) return caller
-  const what = header === undefined ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
-  throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+  if (secret === undefined) {
+    const what = header === undefined ? 'The request carries no API key.' : UNKNOWN_KEY
+    throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+  }
+  const found = await callerOf(db, secret)
+  if (found.ok) return found.holder
+  throw found.reason === 'expired'
+    ? new Problem('unauthorized', 'This API key has expired.', { remedy: 'Ask an operator for another one.' })
+    : new Problem('unauthorized', UNKNOWN_KEY, { remedy: 'Send the header Authorization: Bearer purser_…' })
+}
+
+const UNKNOWN_KEY = 'This API key is unknown or revoked.'
+
+function refuseAddress(holder: KeyHolder, ip: string): void {
+  if (!mayAskFrom(holder, ip)) {
+    throw new Problem('forbidden', `This key may not be used from ${ip.slice(0, MAX_ECHO)}.`, {
+      remedy: 'Ask from an address that it was made for, or ask an operator for another key.',
+    })
+  }
+}
+
+/** Reading needs `read`; what changes anything, `runs` of a project's key and `admin` of an operator's. */
+function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
+  const change = holder.projectId === null ? 'admin' : 'runs'
+  const scope: KeyScope = method === 'GET' ? 'read' : change
+  if (holder.scopes.includes(scope)) return
+  throw new Problem('forbidden', `This key was made without the scope ${scope}.`, {
+    remedy: `Use a key with the scope ${scope}: an operator can make one.`,
+  })
 }
 
 /** Who asks; every route behind `requireKey` has one. */
@@ -85,6 +119,7 @@ export async function tenantFor(
 ): Promise<Scope> {
   const scope = isId(thing.id) ? await tenantOf(db, callerOfRequest(request), thing) : undefined
   if (!scope) throw notFound(NAMES[thing.noun], thing.id)
+  request.tenant = scope
   return scope
 }
 

@@ -1,5 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify'
+import { keepKeyUses } from '#db/key-use.ts'
 import { requireKey } from './access.ts'
+import { auditChanges } from './audit.ts'
+import { auditRoutes } from './audit-routes.ts'
 import type { ApiDeps } from './api-deps.ts'
 import { balanceRoutes } from './balance-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
@@ -16,7 +19,9 @@ import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
 import { priceRoutes } from './price-routes.ts'
-import { keyRoutes, projectRoutes } from './project-routes.ts'
+import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
+import { keyCallRoutes } from './key-call-routes.ts'
+import { projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
@@ -43,6 +48,7 @@ const MAX_PARAM_LENGTH = 200
 
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
+  const { trustedProxies = [] } = deps
   const app = Fastify({
     logger: deps.log ? { level: deps.log.level, stream: deps.log.stream } : false,
     bodyLimit: BODY_LIMIT_BYTES,
@@ -51,6 +57,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     frameworkErrors: answerBadAddress,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
+    trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     // Streams of events would keep a closing server open.
     forceCloseConnections: true,
   })
@@ -61,12 +68,18 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   healthRoute(app.withTypeProvider(), deps)
   await app.register(
     async (scope) => {
-      requireKey(scope, deps.db)
+      const uses = keepKeyUses(deps.db, deps.nowMs)
+      scope.addHook('onClose', () => uses.stop())
+      requireKey(scope, deps.db, uses)
+      auditChanges(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
       for (const routes of [
         projectRoutes,
         keyRoutes,
+        operatorKeyRoutes,
+        keyCallRoutes,
+        auditRoutes,
         walletRoutes,
         balanceRoutes,
         limitRoutes,

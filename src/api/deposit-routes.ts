@@ -28,6 +28,7 @@ export function depositRoutes(app: Api, { db, nowMs }: ApiDeps): void {
     {
       config: {
         access: 'operator',
+        audit: 'deposit.make',
         problems: ['invalid_amount', 'reference_mismatch', 'not_found', 'wrong_lot', 'lot_expired'],
       },
       schema: {
@@ -52,7 +53,11 @@ export function depositRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   app.post(
     '/deposits/:id/reversal',
     {
-      config: { access: 'operator', problems: ['already_reversed', 'wallet_short', 'not_found'] },
+      config: {
+        access: 'operator',
+        audit: 'deposit.reverse',
+        problems: ['already_reversed', 'wallet_short', 'not_found'],
+      },
       schema: {
         tags,
         summary: 'Take a whole deposit back, once',

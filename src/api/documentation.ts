@@ -68,7 +68,7 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
   return [
     ...(hasBody || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
     'unauthorized',
-    ...(config?.access === 'any' ? [] : (['forbidden'] as const)),
+    'forbidden',
     ...(url.includes(':') ? (['not_found'] as const) : []),
     ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
     ...(isPost ? (['idempotency_mismatch'] as const) : []),

@@ -16,6 +16,14 @@ export const USES = ['useful', 'wasted'] as const
 /** `useful`: its answer is the call's answer. */
 export type Use = (typeof USES)[number]
 
+export const KEY_SCOPES = ['calls', 'runs', 'read'] as const
+export const OPERATOR_SCOPES = ['admin', 'read'] as const
+/**
+ * What a key opens. `calls`: the gateway. `runs`: starting and acting on runs, schedules, corpora, datasets and the limits of
+ * its own runs. `read`: everything that it may see. `admin`, of an operator's key: every change.
+ */
+export type KeyScope = (typeof KEY_SCOPES)[number] | (typeof OPERATOR_SCOPES)[number]
+
 export const LIMIT_SCOPES = ['organisation', 'project', 'key', 'run', 'step'] as const
 /** What a limit is on. `step`: the first part of a call's path. */
 export type LimitScope = (typeof LIMIT_SCOPES)[number]
@@ -30,6 +38,31 @@ export type LimitPeriod = (typeof LIMIT_PERIODS)[number]
 export const ON_EXHAUSTED = ['pause', 'downgrade', 'cancel'] as const
 /** What a run does when its money ends. There is no default: the owner chooses. */
 export type OnExhausted = (typeof ON_EXHAUSTED)[number]
+
+/** What the audit log calls each administrative change. */
+export const AUDIT_ACTIONS = [
+  'attempt.void',
+  'catalog.import',
+  'deposit.make',
+  'deposit.reverse',
+  'invoice.compare',
+  'key.create',
+  'key.expire',
+  'key.revoke',
+  'key.rotate',
+  'limit.change',
+  'limit.retire',
+  'limit.set',
+  'price.import',
+  'project.change',
+  'project.create',
+  'quote.store',
+  'reconciliation.run',
+  'refund.make',
+  'route.reset',
+  'wallet.create',
+] as const
+export type AuditAction = (typeof AUDIT_ACTIONS)[number]
 
 export const CANCEL_MODES = ['now', 'wrap_up'] as const
 

@@ -1,4 +1,6 @@
 import { bearerKey, isKey } from '#contracts/key-secret.ts'
+import type { KeyHolder } from '#db/api-key.ts'
+import { mayAskFrom } from '#db/key-holder.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { KeyDesk } from './key-desk.ts'
 import type { ProjectCaller } from './payer.ts'
@@ -16,20 +18,44 @@ export function requireProjectKey(app: FastifyInstance, keys: KeyDesk): void {
   app.addHook('onRequest', async (request) => {
     const { authorization, 'x-api-key': apiKey } = request.headers
     const secret = bearerKey(authorization) ?? (typeof apiKey === 'string' && isKey(apiKey) ? apiKey : undefined)
-    const caller = secret === undefined ? undefined : await keys.callerOf(secret)
-    if (!caller) {
-      const isMissing = authorization === undefined && apiKey === undefined
-      const what = isMissing ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
-      throw new Refusal('invalid_api_key', what, { remedy: 'Send a key of a project: purser_pk_…' })
-    }
-    const { projectId } = caller
-    if (projectId === null) {
-      throw new Refusal('key_not_allowed', 'An operator key pays for nothing.', {
-        remedy: 'Make a key of a project with POST /api/v1/projects/{id}/keys.',
-      })
-    }
-    request.payingCaller = { ...caller, projectId }
+    const isMissing = authorization === undefined && apiKey === undefined
+    const found = secret === undefined ? undefined : await keys.callerOf(secret)
+    if (!found?.ok) throw noKey(isMissing ? 'missing' : (found?.reason ?? 'unknown'))
+    request.payingCaller = payingHolder(found.holder, request.ip)
   })
+}
+
+const NO_KEY = {
+  missing: 'The request carries no API key.',
+  unknown: 'This API key is unknown or revoked.',
+  expired: 'This API key has expired.',
+} as const
+
+function noKey(reason: keyof typeof NO_KEY): Refusal {
+  return new Refusal('invalid_api_key', NO_KEY[reason], { remedy: 'Send a key of a project: purser_pk_…' })
+}
+
+/** Most characters of an address that are repeated to the caller. */
+const MAX_ECHO = 60
+
+function payingHolder(holder: KeyHolder, ip: string): ProjectCaller {
+  const { projectId } = holder
+  if (!mayAskFrom(holder, ip)) {
+    throw new Refusal('key_not_allowed', `This key may not be used from ${ip.slice(0, MAX_ECHO)}.`, {
+      remedy: 'Ask from an address that it was made for, or ask an operator for another key.',
+    })
+  }
+  if (projectId === null) {
+    throw new Refusal('key_not_allowed', 'An operator key pays for nothing.', {
+      remedy: 'Make a key of a project with POST /api/v1/projects/{id}/keys.',
+    })
+  }
+  if (!holder.scopes.includes('calls')) {
+    throw new Refusal('key_not_allowed', 'This key was made without the scope calls.', {
+      remedy: 'Use a key with the scope calls: an operator can make one.',
+    })
+  }
+  return { ...holder, projectId }
 }
 
 /** Who asks and pays. */

@@ -1,5 +1,6 @@
 import type { Engine } from '#calls/engine.ts'
 import { isStoreUnavailable } from '#db/database.ts'
+import { keepKeyUses } from '#db/key-use.ts'
 import { Problem } from '#contracts/codes.ts'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { requireProjectKey } from './access.ts'
@@ -23,9 +24,11 @@ export async function registerGateway(
   app: FastifyInstance,
   { engine, drainTimeoutMs }: { readonly engine: Engine; readonly drainTimeoutMs: number },
 ): Promise<void> {
+  const uses = keepKeyUses(engine.db, engine.nowMs)
+  app.addHook('onClose', () => uses.stop())
   const deps: GatewayDeps = {
     engine,
-    keys: createKeyDesk(engine.db, () => performance.now()),
+    keys: createKeyDesk({ db: engine.db, uses, monotonicMs: () => performance.now() }),
     payers: createPayers(engine),
   }
   await app.register(

@@ -1,7 +1,7 @@
 import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { buildApi } from '#api/api.ts'
 import type { ApiDeps } from '#api/api-deps.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -68,7 +68,7 @@ const echo: AgentManifest = {
 
 /** The real API on a database of its own; both go with the test. */
 export async function useApi(
-  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs'>> & {
+  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs' | 'trustedProxies'>> & {
     /** Adds what another part of the server serves. */
     readonly extend?: (
       app: FastifyInstance,
@@ -90,6 +90,7 @@ export async function useApi(
     lostCost: 'maximum',
     providerNames: ['sandbox'],
     nowMs: options.nowMs ?? (() => Date.now()),
+    trustedProxies: options.trustedProxies ?? [],
   })
   onTestFinished(async () => {
     await app.close()
