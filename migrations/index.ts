@@ -30,6 +30,8 @@ const files = [
   '0024_threshold_locks',
   '0025_corrections_told_again',
   '0026_keys',
+  '0028_webhooks',
+  '0029_deposit_requests',
 ] as const
 
 function fromFile(name: string): Migration {

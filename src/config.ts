@@ -1,5 +1,6 @@
 import type { ProviderSettings } from '#contracts/provider-settings.ts'
 import { MAX_TOKENS_FIELDS, PROVIDER_KINDS, TASK_QUEUE } from '#contracts/names.ts'
+import { parseDecimal } from '#domain/money.ts'
 import { z } from 'zod'
 
 /** Zero keeps for ever. */
@@ -43,17 +44,10 @@ const proxies = z
   .transform((text) => text.split(',').flatMap((each) => each.trim() || []))
   .pipe(z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])))
 
-const environment = z.object({
-  PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
-  PURSER_DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(200).default(12),
-  PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
-  PURSER_API_PORT: port.default(8080),
-  PURSER_OPERATOR_KEY: z.string().min(20).optional(),
-  PURSER_TRUSTED_PROXIES: proxies,
-  PURSER_CATALOG: z.string().min(1).optional(),
-  PURSER_PROVIDERS: z
+function jsonText(otherwise: string) {
+  return z
     .string()
-    .default('[]')
+    .default(otherwise)
     .transform((text, context) => {
       try {
         const parsed: unknown = JSON.parse(text)
@@ -63,11 +57,32 @@ const environment = z.object({
         return z.NEVER
       }
     })
-    .pipe(providersSchema),
+}
+
+/** Money as a decimal string in the major unit, in nano. */
+const nano = z.string().transform((text, context) => {
+  const parsed = parseDecimal(text)
+  if (parsed.ok) return parsed.nano
+  context.addIssue({ code: 'custom', message: 'is not a decimal string in the major unit' })
+  return z.NEVER
+})
+
+const environment = z.object({
+  PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  PURSER_DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(200).default(12),
+  PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
+  PURSER_API_PORT: port.default(8080),
+  PURSER_OPERATOR_KEY: z.string().min(20).optional(),
+  PURSER_TRUSTED_PROXIES: proxies,
+  PURSER_CATALOG: z.string().min(1).optional(),
+  PURSER_PROVIDERS: jsonText('[]').pipe(providersSchema),
   PURSER_LOST_COST: z.enum(['maximum', 'estimate']).default('maximum'),
   PURSER_KEEP_REFUSALS_DAYS: days.default(400),
   PURSER_KEEP_IDEMPOTENCY_DAYS: days.default(30),
   PURSER_KEEP_INSTANCES_DAYS: days.default(30),
+  PURSER_APPROVAL_ABOVE: jsonText('{}').pipe(z.record(z.string().regex(/^[A-Z]{3}$/), nano)),
+  PURSER_STRIPE_WEBHOOK_SECRET: z.string().min(16).optional(),
+  PURSER_WEBHOOKS_PRIVATE: z.stringbool().default(false),
   PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
   PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
@@ -99,6 +114,11 @@ export interface Config {
     /** Whose `x-forwarded-for` is believed. */
     readonly trustedProxies: readonly string[]
   }
+  /** Above how much a deposit waits for another operator, in nano by currency. */
+  readonly approvalAbove: ReadonlyMap<string, bigint>
+  readonly stripeSecret: string | undefined
+  /** Whether webhooks may tell addresses of private networks. */
+  readonly allowsPrivateWebhooks: boolean
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
   readonly providers: readonly ProviderSettings[]
@@ -155,6 +175,9 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       trustedProxies: values.PURSER_TRUSTED_PROXIES,
     },
     catalogFile: values.PURSER_CATALOG,
+    approvalAbove: new Map(Object.entries(values.PURSER_APPROVAL_ABOVE)),
+    stripeSecret: values.PURSER_STRIPE_WEBHOOK_SECRET,
+    allowsPrivateWebhooks: values.PURSER_WEBHOOKS_PRIVATE,
     providers: values.PURSER_PROVIDERS,
     lostCost: values.PURSER_LOST_COST,
     retention: {

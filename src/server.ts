@@ -7,6 +7,7 @@ import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { startReconciler } from '#api/reconciler.ts'
 import { makeSecret } from '#api/key-secret.ts'
 import { temporalSchedules } from '#api/temporal-schedules.ts'
+import { startWebhookSender } from '#api/webhook-sender.ts'
 import { temporalCensus } from '#api/workflow-census.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -58,6 +59,9 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     nowMs,
     trustedProxies: config.api.trustedProxies,
     lostCost: config.lostCost,
+    approvalAbove: config.approvalAbove,
+    stripeSecret: config.stripeSecret,
+    allowsPrivateWebhooks: config.allowsPrivateWebhooks,
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },
   })
@@ -73,6 +77,12 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   const monotonicMs = () => performance.now()
   const clock = temporalSchedules({ client, taskQueue })
   const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
+  const webhooks = startWebhookSender({
+    db,
+    log: app.log,
+    nowMs,
+    allowsPrivate: config.allowsPrivateWebhooks,
+  })
   const census = temporalCensus({ client, taskQueue })
   const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
   const complain = (sentence: string) => app.log.error(sentence)
@@ -92,6 +102,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
       await app.close()
       await dispatcher.stop()
       await reconciler.stop()
+      await webhooks.stop()
       await sealer.stop()
       await engine.stop()
       await connection.close()

@@ -37,6 +37,9 @@ const NAMES = {
   dataset: 'dataset',
   api_key: 'key',
   schedule: 'schedule',
+  webhook: 'webhook',
+  delivery: 'delivery',
+  deposit_request: 'deposit request',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */

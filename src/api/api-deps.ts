@@ -1,4 +1,5 @@
 import type { LostCostPolicy } from '#calls/lost-cost.ts'
+import type { ApprovalAbove } from './deposit-booking.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import type { SourceDocument, SplitDocument } from '#contracts/corpus.ts'
 import type { Database } from '#db/schema.ts'
@@ -24,6 +25,12 @@ export interface ApiDeps {
   readonly providerNames: readonly string[]
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
+  /** Above how much a deposit waits for another operator. */
+  readonly approvalAbove: ApprovalAbove
+  /** What Stripe signs its webhook with; without it nothing is taken from there. */
+  readonly stripeSecret: string | undefined
+  /** Whether webhooks may tell addresses of private networks. */
+  readonly allowsPrivateWebhooks: boolean
   /** Standard output belongs to the ready line, so logs go elsewhere. */
   readonly log?: { readonly level: string; readonly stream: { write(line: string): void } }
 }

@@ -9,6 +9,7 @@ import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
+import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
@@ -18,6 +19,7 @@ import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
+import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
 import { keyCallRoutes } from './key-call-routes.ts'
@@ -35,6 +37,7 @@ import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './sche
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
+import { deliveryRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
 
 /** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
 const BODY_LIMIT_BYTES = 1024 * 1024
@@ -84,6 +87,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         balanceRoutes,
         limitRoutes,
         depositRoutes,
+        depositRequestRoutes,
         refundRoutes,
         quoteRoutes,
         statementRoutes,
@@ -108,6 +112,9 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
         scheduleChangeRoutes,
         scheduleReadRoutes,
         eventRoutes,
+        webhookRoutes,
+        webhookListRoutes,
+        deliveryRoutes,
         reconcileRoutes,
       ]) {
         routes(scope.withTypeProvider(), deps)
@@ -115,5 +122,6 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     },
     { prefix: '/api/v1' },
   )
+  await app.register(async (scope) => paymentRoutes(scope.withTypeProvider(), deps), { prefix: '/api/v1' })
   return app
 }

@@ -43,8 +43,11 @@ export type OnExhausted = (typeof ON_EXHAUSTED)[number]
 export const AUDIT_ACTIONS = [
   'attempt.void',
   'catalog.import',
+  'deposit.approve',
   'deposit.make',
+  'deposit.refuse',
   'deposit.reverse',
+  'delivery.retry',
   'invoice.compare',
   'key.create',
   'key.expire',
@@ -61,6 +64,8 @@ export const AUDIT_ACTIONS = [
   'refund.make',
   'route.reset',
   'wallet.create',
+  'webhook.create',
+  'webhook.delete',
 ] as const
 export type AuditAction = (typeof AUDIT_ACTIONS)[number]
 

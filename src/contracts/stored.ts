@@ -217,3 +217,13 @@ export const keyScopesSchema = z.array(z.enum([...KEY_SCOPES, ...OPERATOR_SCOPES
 export const moneyStopSchema = z
   .object({ refusalId: z.string(), limit: z.string(), needed: z.string(), free: z.string(), currency: z.string() })
   .nullable()
+
+/** Below how much of a wallet's money a webhook is told. */
+export const lowBalancesSchema = z.array(
+  z.object({ balanceClass: z.enum(BALANCE_CLASSES), currency: z.string(), belowNano: nano }),
+)
+
+/** How a lot of credit is drawn, of a deposit that waits. */
+export const lotTermsSchema = z
+  .object({ source: z.string(), priority: z.int(), expiresAt: z.coerce.date().nullable() })
+  .nullable()

@@ -7,12 +7,13 @@ import type { DatasetTables } from './dataset-tables.ts'
 import type { LimitTables } from './limit-tables.ts'
 import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
+import type { OutsideTables } from './outside-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables {
+export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables, OutsideTables {
   organisation: { id: string; name: string; created_at: Stamp }
   project: {
     id: string

@@ -45,7 +45,7 @@ interface Rule {
 }
 
 /** One row for everything that the gateway answers in place of an answer. */
-export const REFUSALS = {
+const REFUSALS = {
   invalid_request: { status: 400, again: false },
   unsupported_parameter: { status: 400, again: false },
   invalid_api_key: { status: 401, again: false },

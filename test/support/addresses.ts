@@ -17,6 +17,9 @@ export interface Ids {
   readonly limit: string
   readonly dataset: string
   readonly schedule: string
+  readonly webhook: string
+  readonly delivery: string
+  readonly depositRequest: string
 }
 
 export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
@@ -43,8 +46,11 @@ export const routes = {
         { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
       ],
       ['GET', `/runs?projectId=${ids.project}`],
+      ['POST', `/deposit-requests/${ids.depositRequest}/approve`],
+      ['POST', `/deposit-requests/${ids.depositRequest}/refuse`],
       ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
       ...limits(ids),
+      ...webhooks(ids),
       ...reads(ids),
     ] as const,
   project: (ids: Ids) =>
@@ -53,6 +59,7 @@ export const routes = {
       ['GET', `/projects/${ids.project}/wallet`],
       ['GET', `/runs?projectId=${ids.project}`],
       ...limits(ids),
+      ...webhooks(ids),
       ...reads(ids),
       ['POST', `/runs/${ids.run}/top-up`, { pockets }],
       ['POST', `/runs/${ids.run}/pause`],
@@ -73,6 +80,15 @@ function limits(ids: Ids) {
     ['GET', `/limits?projectId=${ids.project}`],
     ['PATCH', `/limits/${ids.limit}`, { cap: 7 }],
     ['DELETE', `/limits/${ids.limit}`],
+  ] as const
+}
+
+function webhooks(ids: Ids) {
+  return [
+    ['GET', `/webhooks?projectId=${ids.project}`],
+    ['GET', `/webhooks/${ids.webhook}/deliveries`],
+    ['POST', `/webhook-deliveries/${ids.delivery}/retry`],
+    ['DELETE', `/webhooks/${ids.webhook}`],
   ] as const
 }
 

@@ -68,7 +68,18 @@ const echo: AgentManifest = {
 
 /** The real API on a database of its own; both go with the test. */
 export async function useApi(
-  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs' | 'trustedProxies'>> & {
+  options: Partial<
+    Pick<
+      ApiDeps,
+      | 'agents'
+      | 'trustedProxies'
+      | 'allowsPrivateWebhooks'
+      | 'approvalAbove'
+      | 'stripeSecret'
+      | 'isTemporalUp'
+      | 'nowMs'
+    >
+  > & {
     /** Adds what another part of the server serves. */
     readonly extend?: (
       app: FastifyInstance,
@@ -89,6 +100,9 @@ export async function useApi(
     splitDocument,
     lostCost: 'maximum',
     providerNames: ['sandbox'],
+    approvalAbove: options.approvalAbove ?? new Map(),
+    stripeSecret: options.stripeSecret,
+    allowsPrivateWebhooks: options.allowsPrivateWebhooks ?? false,
     nowMs: options.nowMs ?? (() => Date.now()),
     trustedProxies: options.trustedProxies ?? [],
   })

@@ -18,6 +18,9 @@ export async function startSecondServer({ database }: TestApi): Promise<string> 
     splitDocument,
     lostCost: 'maximum',
     providerNames: [],
+    approvalAbove: new Map(),
+    stripeSecret: undefined,
+    allowsPrivateWebhooks: false,
     nowMs: () => Date.now(),
   })
   await registerGateway(app, { engine, drainTimeoutMs: 0 })
