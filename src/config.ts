@@ -1,3 +1,4 @@
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import type { ProviderSettings } from '#contracts/provider-settings.ts'
 import { MAX_TOKENS_FIELDS, PROVIDER_KINDS, TASK_QUEUE } from '#contracts/names.ts'
 import { parseDecimal } from '#domain/money.ts'
@@ -5,6 +6,7 @@ import { z } from 'zod'
 
 /** Zero keeps for ever. */
 const days = z.coerce.number().int().min(0).max(36_500)
+const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 const port = z.coerce.number().int().min(0).max(65_535)
 
 const providerSchema = z
@@ -85,6 +87,10 @@ const environment = z.object({
   PURSER_WEBHOOKS_PRIVATE: z.stringbool().default(false),
   PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
   PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
+  PURSER_GATEWAY_BODY_BYTES: count(1_024, 256 * 1024 * 1024).default(USUAL_GATEWAY_LIMITS.bodyBytes),
+  PURSER_GATEWAY_REQUESTS: count(1, 1_000_000).default(USUAL_GATEWAY_LIMITS.requests),
+  PURSER_GATEWAY_REQUESTS_OF_KEY: count(1, 1_000_000).default(USUAL_GATEWAY_LIMITS.requestsOfKey),
+  PURSER_GATEWAY_FAILURES_OF_ADDRESS: count(1, 1_000_000).default(USUAL_GATEWAY_LIMITS.failuresOfAddress),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
   PURSER_SEAL_KEY_FILE: z.string().min(1).optional(),
@@ -131,7 +137,9 @@ export interface Config {
     readonly instancesDays: number
   }
   readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
+  /** An API finishes its clients' calls for as long, too. */
   readonly worker: { readonly drainTimeoutMs: number }
+  readonly gateway: GatewayLimits
   readonly seals: SealConfig
 }
 
@@ -191,6 +199,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       taskQueue: values.PURSER_TASK_QUEUE,
     },
     worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS },
+    gateway: {
+      bodyBytes: values.PURSER_GATEWAY_BODY_BYTES,
+      requests: values.PURSER_GATEWAY_REQUESTS,
+      requestsOfKey: values.PURSER_GATEWAY_REQUESTS_OF_KEY,
+      failuresOfAddress: values.PURSER_GATEWAY_FAILURES_OF_ADDRESS,
+    },
     seals: { keyFile: values.PURSER_SEAL_KEY_FILE, anchorFile: values.PURSER_SEAL_ANCHOR_FILE },
   })
 }

@@ -73,7 +73,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     lostCost: config.lostCost,
     retention: config.retention,
   })
-  await registerGateway(app, { engine, drainTimeoutMs: config.worker.drainTimeoutMs })
+  await registerGateway(app, { engine, drainTimeoutMs: config.worker.drainTimeoutMs, limits: config.gateway })
   const monotonicMs = () => performance.now()
   const clock = temporalSchedules({ client, taskQueue })
   const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })

@@ -1,7 +1,7 @@
 import { Problem } from '#contracts/codes.ts'
 import { bearerKey } from '#contracts/key-secret.ts'
 import type { KeyScope } from '#contracts/names.ts'
-import type { Caller, KeyHolder } from '#db/api-key.ts'
+import type { KeyHolder } from '#db/api-key.ts'
 import { callerOf, mayAskFrom } from '#db/key-holder.ts'
 import type { KeyUses } from '#db/key-use.ts'
 import type { Scope } from '#db/database.ts'
@@ -9,6 +9,7 @@ import type { Database } from '#db/schema.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
+import { z } from 'zod'
 
 /** Whose key may call a route. `any`: a project for what is its own, an operator for the whole organisation. */
 export type Access = 'operator' | 'project' | 'any'
@@ -16,9 +17,11 @@ export type Access = 'operator' | 'project' | 'any'
 declare module 'fastify' {
   interface FastifyContextConfig {
     access?: Access
+    /** It reads the run that its path names: the key of an external run may read its own. */
+    readsRun?: true
   }
   interface FastifyRequest {
-    caller: Caller | null
+    caller: KeyHolder | null
     /** The project of what the request names, once that is known. */
     tenant: Scope | null
   }
@@ -50,6 +53,7 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: Key
     const holder = await holderFromHeader(db, request.headers.authorization)
     refuseAddress(holder, request.ip)
     const { access = 'operator' } = request.routeOptions.config
+    if (holder.run) checkRunKey(holder.run, request)
     if (access === 'operator' && holder.projectId !== null) {
       throw new Problem('forbidden', 'This needs an operator key.', { remedy: 'Ask an operator of the organisation.' })
     }
@@ -62,6 +66,18 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: Key
     uses.note(holder.keyId)
     request.caller = holder
   })
+}
+
+const runParams = z.object({ id: z.string() })
+
+/** The key of an external run is for the gateway: here it reads that run, as long as that is not over, and no other. */
+function checkRunKey(run: NonNullable<KeyHolder['run']>, { params, routeOptions }: FastifyRequest): void {
+  if (routeOptions.config.readsRun !== true || run.isOver) {
+    const what = run.isOver ? 'The run of this key is over.' : 'The key of a run may only read that run here.'
+    throw new Problem('forbidden', what, { remedy: 'Use the key of a project.' })
+  }
+  const { id } = runParams.parse(params)
+  if (id !== run.id) throw notFound('run', id)
 }
 
 async function holderFromHeader(db: Kysely<Database>, header: string | undefined): Promise<KeyHolder> {
@@ -98,7 +114,7 @@ function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
 }
 
 /** Who asks; every route behind `requireKey` has one. */
-export function callerOfRequest(request: FastifyRequest): Caller {
+export function callerOfRequest(request: FastifyRequest): KeyHolder {
   if (!request.caller) throw new Error('a route without a key asked who calls')
   return request.caller
 }

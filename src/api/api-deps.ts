@@ -7,6 +7,7 @@ import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fasti
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Kysely } from 'kysely'
+import type { LogSettings } from './log.ts'
 
 /** What the API is given: it constructs nothing. */
 export interface ApiDeps {
@@ -32,7 +33,7 @@ export interface ApiDeps {
   /** Whether webhooks may tell addresses of private networks. */
   readonly allowsPrivateWebhooks: boolean
   /** Standard output belongs to the ready line, so logs go elsewhere. */
-  readonly log?: { readonly level: string; readonly stream: { write(line: string): void } }
+  readonly log?: LogSettings
 }
 
 /** The server as routes see it: requests and answers typed by their schemas. */

@@ -11,10 +11,12 @@ import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
 import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
-import { documentRoutes, serveDocumentation } from './documentation.ts'
+import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
+import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
+import { loggerOf } from './log.ts'
 import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
@@ -34,6 +36,7 @@ import { runActionRoutes } from './run-action-routes.ts'
 import { runAgainRoutes } from './run-again-routes.ts'
 import { runStartRoutes } from './run-routes.ts'
 import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './schedule-routes.ts'
+import { answerNoRequest, sendSecurityHeaders } from './security-headers.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
@@ -49,15 +52,59 @@ const TIMEOUT_CHECK_MS = 5_000
 /** Ids are 36 characters; anything much longer is none. */
 const MAX_PARAM_LENGTH = 200
 
+/** All that is behind a key. */
+const ROUTES = Object.freeze([
+  projectRoutes,
+  keyRoutes,
+  operatorKeyRoutes,
+  keyCallRoutes,
+  auditRoutes,
+  walletRoutes,
+  balanceRoutes,
+  limitRoutes,
+  depositRoutes,
+  depositRequestRoutes,
+  refundRoutes,
+  quoteRoutes,
+  statementRoutes,
+  catalogRoutes,
+  catalogVersionRoutes,
+  routeHealthRoutes,
+  priceRoutes,
+  marginRoutes,
+  invoiceRoutes,
+  corpusRoutes,
+  passageRoutes,
+  datasetUploadRoutes,
+  datasetReadRoutes,
+  runStartRoutes,
+  externalRunRoutes,
+  runAgainRoutes,
+  runActionRoutes,
+  runReadRoutes,
+  rowResultRoutes,
+  rowCountRoutes,
+  reportRoutes,
+  scheduleRoutes,
+  scheduleChangeRoutes,
+  scheduleReadRoutes,
+  eventRoutes,
+  webhookRoutes,
+  webhookListRoutes,
+  deliveryRoutes,
+  reconcileRoutes,
+])
+
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   const { trustedProxies = [] } = deps
   const app = Fastify({
-    logger: deps.log ? { level: deps.log.level, stream: deps.log.stream } : false,
+    logger: loggerOf(deps.log),
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: TIMEOUT_CHECK_MS },
     frameworkErrors: answerBadAddress,
+    clientErrorHandler: answerNoRequest,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
     trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
@@ -65,6 +112,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     forceCloseConnections: true,
   })
   app.removeContentTypeParser('text/plain')
+  sendSecurityHeaders(app, (url) => url.startsWith(PAGE_PATH))
   validateRequests(app)
   answerProblems(app)
   await serveDocumentation(app)
@@ -77,48 +125,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
       auditChanges(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
-      for (const routes of [
-        projectRoutes,
-        keyRoutes,
-        operatorKeyRoutes,
-        keyCallRoutes,
-        auditRoutes,
-        walletRoutes,
-        balanceRoutes,
-        limitRoutes,
-        depositRoutes,
-        depositRequestRoutes,
-        refundRoutes,
-        quoteRoutes,
-        statementRoutes,
-        catalogRoutes,
-        catalogVersionRoutes,
-        routeHealthRoutes,
-        priceRoutes,
-        marginRoutes,
-        invoiceRoutes,
-        corpusRoutes,
-        passageRoutes,
-        datasetUploadRoutes,
-        datasetReadRoutes,
-        runStartRoutes,
-        runAgainRoutes,
-        runActionRoutes,
-        runReadRoutes,
-        rowResultRoutes,
-        rowCountRoutes,
-        reportRoutes,
-        scheduleRoutes,
-        scheduleChangeRoutes,
-        scheduleReadRoutes,
-        eventRoutes,
-        webhookRoutes,
-        webhookListRoutes,
-        deliveryRoutes,
-        reconcileRoutes,
-      ]) {
-        routes(scope.withTypeProvider(), deps)
-      }
+      for (const routes of ROUTES) routes(scope.withTypeProvider(), deps)
     },
     { prefix: '/api/v1' },
   )

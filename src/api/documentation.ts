@@ -14,7 +14,7 @@ declare module 'fastify' {
 }
 
 export const DOCUMENT_PATH = '/api/openapi.json'
-const PAGE_PATH = '/api/docs'
+export const PAGE_PATH = '/api/docs'
 const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" width="120" height="40"><text x="0" y="28" font-family="sans-serif"
   font-size="26" font-weight="600" fill="#fff">Purser</text></svg>`
 

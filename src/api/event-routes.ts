@@ -46,7 +46,7 @@ export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   app.get(
     '/runs/:id/events',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags: ['Runs'],
         summary: "A run's events",

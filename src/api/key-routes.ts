@@ -219,6 +219,10 @@ function notRotated({ reason }: Extract<Rotated, { readonly ok: false }>, id: st
       return new Problem('key_ended', 'The key is revoked or expired: it has no secret to take over from.', {
         remedy: 'Make another key.',
       })
+    case 'of_run':
+      return new Problem('key_ended', 'This is the key of an external run: it ends with it.', {
+        remedy: 'End the run, and open another.',
+      })
     case 'rotated':
       return new Problem('key_rotated', 'Another key takes over from this one already.', {
         remedy: 'Rotate that one, or revoke it first.',

@@ -42,7 +42,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: { tags, summary: 'A run: state, envelope, output', params: idParams, response: { 200: runSchema } },
     },
     async (request) => {
@@ -54,7 +54,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/ledger',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags,
         summary: 'Every movement of money of a run, in order',
@@ -77,7 +77,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/report',
     {
-      config: { access: 'any', problems: ['invalid_instant'] },
+      config: { access: 'any', readsRun: true, problems: ['invalid_instant'] },
       schema: {
         tags,
         summary: 'What a run cost',
@@ -101,7 +101,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/calls',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags,
         summary: 'The calls of a run with their attempts',

@@ -1,6 +1,7 @@
 import type { Tight } from '#contracts/call-choices.ts'
 import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { BalanceClass } from '#contracts/names.ts'
+import type { CallReceipt } from '#db/call-receipt.ts'
 import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
@@ -59,10 +60,16 @@ export interface CallRequest {
   readonly deadlineMs: number
 }
 
-export interface CallAnswer {
+/** One answer to a prompt. */
+export interface AnswerChoice {
   readonly text: string
   readonly finishReason: string | null
   readonly toolCalls?: readonly ToolCall[] | undefined
+}
+
+export interface CallAnswer extends AnswerChoice {
+  /** Where several answers were asked for, those behind the first. */
+  readonly others?: readonly AnswerChoice[] | undefined
   /** Of an embedding call: each vector as base64 of its little-endian 32-bit floats. */
   readonly vectors?: readonly string[] | undefined
 }
@@ -82,7 +89,14 @@ export interface HoldRefusal {
 
 /** What became of a call, after settlement's commit. */
 export type CallResult =
-  | { readonly kind: 'answered'; readonly callId: string; readonly answerId: string; readonly answer: CallAnswer }
+  | {
+      readonly kind: 'answered'
+      readonly callId: string
+      readonly answerId: string
+      readonly answer: CallAnswer
+      /** Of a call that its first attempt answered here and now: what would be read of it. */
+      readonly receipt?: CallReceipt | undefined
+    }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly refusal: HoldRefusal }
   | { readonly kind: 'gate'; readonly callId: string; readonly gate: 'frozen' | 'closing' | 'closed' }
   | { readonly kind: 'waiting'; readonly callId: string; readonly untilMs: number }
@@ -91,6 +105,8 @@ export type CallResult =
       readonly callId: string
       readonly reason: string
       readonly detail: string
+      /** The member of the request that no route takes. */
+      readonly parameter?: string
       /** The last route was away or busy, and nothing was executed there: asked `again` later, it may be answered. */
       readonly isPassing?: true
     }

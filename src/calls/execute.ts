@@ -114,7 +114,7 @@ async function routesFor(
     callId: call.id,
     request,
     pockets: await engine.shelf.pockets(scope, envelopeId, (pockets) => payAll(pockets, model)),
-    hasProvider: (name) => engine.providers.has(name),
+    extrasOf: (provider) => engine.providers.get(provider)?.extras,
     priceOf: (route) => engine.shelf.price(scope, route),
     promptOf: promptBounds(engine.tokens, request.body),
   })

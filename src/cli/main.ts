@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'write what became of the rows of a run over rows',
     load: async () => (await import('./rows.ts')).rows,
   },
+  exec: {
+    summary: 'run a command whose model calls are paid from an envelope of its own',
+    load: async () => (await import('./exec.ts')).exec,
+  },
   report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
   pause: {
     summary: 'pause a run: what is in flight finishes, nothing begins',

@@ -76,6 +76,7 @@ export const keySchema = z
       .uuid()
       .nullable()
       .describe('The key it took over from: limits on that one bind this one too, in the same windows.'),
+    runId: z.uuid().nullable().describe('The external run that it works for, and for nothing else.'),
   })
   .meta({ id: 'Key' })
 

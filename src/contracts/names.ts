@@ -68,6 +68,12 @@ export const AUDIT_ACTIONS = [
   'webhook.delete',
 ] as const
 export type AuditAction = (typeof AUDIT_ACTIONS)[number]
+export const WHEN_EXHAUSTED = [...ON_EXHAUSTED, 'refuse'] as const
+/** The same of any run: the calls of an external one are refused until money comes. */
+export type WhenExhausted = (typeof WHEN_EXHAUSTED)[number]
+
+/** What stands for the model of a run that is not meant for one. No catalog model can have this name. */
+export const ANY_MODEL = '*'
 
 export const CANCEL_MODES = ['now', 'wrap_up'] as const
 
@@ -102,6 +108,10 @@ export type ProviderKind = (typeof PROVIDER_KINDS)[number]
 /** How an OpenAI-compatible upstream wants the most output tokens to be called. */
 export const MAX_TOKENS_FIELDS = ['max_tokens', 'max_completion_tokens'] as const
 export type MaxTokensField = (typeof MAX_TOKENS_FIELDS)[number]
+
+/** How much a model thinks before it answers; not every model knows every word. */
+export const REASONING_EFFORTS = ['none', 'minimal', 'low', 'medium', 'high', 'xhigh', 'max'] as const
+export type ReasoningEffort = (typeof REASONING_EFFORTS)[number]
 
 /** Name of the workflow task queue unless configured otherwise. */
 export const TASK_QUEUE = 'purser-runs'

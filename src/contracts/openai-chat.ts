@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { REASONING_EFFORTS } from './names.ts'
 import { storableText } from './storable-text.ts'
 
 /** The request of OpenAI's chat completions, as far as it is understood here. Source: OpenAI's API reference. */
@@ -71,6 +72,7 @@ const responseFormat = z.discriminatedUnion(
   'type',
   [
     z.object({ type: z.literal('text') }),
+    z.object({ type: z.literal('json_object') }),
     z.object({
       type: z.literal('json_schema'),
       json_schema: z.object({
@@ -81,7 +83,7 @@ const responseFormat = z.discriminatedUnion(
       }),
     }),
   ],
-  'is neither text nor json_schema',
+  'is neither text, json_object nor json_schema',
 )
 
 const positive = z.int().min(1).max(10_000_000)
@@ -98,12 +100,13 @@ export const openAiChatRequestSchema = z
     stream_options: z.looseObject({ include_usage: z.boolean().optional() }).nullish(),
     tools: z.array(tool).max(MOST_TOOLS).nullish(),
     tool_choice: toolChoice.nullish(),
+    parallel_tool_calls: z.boolean().nullish(),
     response_format: responseFormat.nullish(),
     temperature: z.number().min(0).max(2).nullish(),
     top_p: z.number().min(0).max(1).nullish(),
     stop: z.union([text, z.array(text).max(MOST_STOPS)]).nullish(),
     seed: z.int().nullish(),
-    reasoning_effort: z.enum(['minimal', 'low', 'medium', 'high']).nullish(),
+    reasoning_effort: z.enum(REASONING_EFFORTS).nullish(),
   })
   .meta({ id: 'OpenAiChatRequest' })
 

@@ -22,6 +22,8 @@ export interface KeyHolder extends Caller {
   readonly constraints: Constraints | null
   /** Where it may ask from; null: from anywhere. */
   readonly addresses: BlockList | null
+  /** The external run that it works for, and for nothing else; null for all other keys. */
+  readonly run: { readonly id: string; readonly isOver: boolean } | null
 }
 
 export interface ApiKey {
@@ -37,6 +39,8 @@ export interface ApiKey {
   readonly revokedAt: Date | null
   readonly lastUsedAt: Date | null
   readonly rotatedFrom: string | null
+  /** The external run that it was issued for. */
+  readonly runId: string | null
 }
 
 export interface NewKey {
@@ -50,6 +54,8 @@ export interface NewKey {
   readonly allowedIps?: readonly string[] | null | undefined
   readonly expiresAt?: Date | null | undefined
   readonly rotatedFrom?: string
+  /** It works for this external run alone. */
+  readonly runId?: string
   readonly nowMs: number
 }
 
@@ -84,6 +90,7 @@ export async function createKey(db: Kysely<Database>, key: NewKey): Promise<ApiK
       expires_at: key.expiresAt ?? null,
       rotated_from: key.rotatedFrom ?? null,
       revoked_at: null,
+      run_id: key.runId ?? null,
     })
     .returning('id')
     .executeTakeFirstOrThrow()
@@ -117,7 +124,7 @@ interface Page {
   readonly before: string | undefined
 }
 
-/** Keys of a project, or the operators' keys of an organisation, revoked ones included, newest first. */
+/** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included, newest first. */
 export async function listKeys(
   db: Kysely<Database>,
   owner: { readonly organisationId: string; readonly projectId: string | null },
@@ -126,6 +133,7 @@ export async function listKeys(
   const { organisationId, projectId } = owner
   const { rows } = await sql<Row>`
     ${keys} where k.organisation_id = ${organisationId} and k.project_id is not distinct from ${projectId}::uuid
+      and k.run_id is null
       and (${before ?? null}::uuid is null or k.id < ${before ?? null})
     order by k.id desc limit ${limit}`.execute(db)
   return rows.map(viewOf)
@@ -145,7 +153,7 @@ export async function constraintsOfKey(db: Kysely<Database>, scope: Scope, keyId
 const keys = sql`
   select k.id, k.project_id as "projectId", k.name, k.hint, k.scopes, k.constraints,
     k.allowed_ips::text[] as "allowedIps", k.created_at as "createdAt", k.expires_at as "expiresAt",
-    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom"
+    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom", k.run_id as "runId"
   from api_key k`
 
 interface Row extends Omit<ApiKey, 'scopes' | 'constraints'> {

@@ -58,7 +58,7 @@ export interface Rotation {
 
 export type Rotated =
   | { readonly ok: true; readonly key: ApiKey; readonly before: ApiKey }
-  | { readonly ok: false; readonly reason: 'unknown' | 'ended' | 'rotated' }
+  | { readonly ok: false; readonly reason: 'unknown' | 'ended' | 'rotated' | 'of_run' }
 
 /**
  * Makes a key with the rights of another one, whose limits go on to bind both, and lets that one end after the overlap. The
@@ -68,6 +68,7 @@ export async function rotateKey(trx: Trx, rotation: Rotation): Promise<Rotated> 
   const { organisationId, keyId, secret, overlapSeconds, nowMs } = rotation
   const before = await lockKey(trx, organisationId, keyId)
   if (!before) return { ok: false, reason: 'unknown' }
+  if (before.runId !== null) return { ok: false, reason: 'of_run' }
   const standing = await standingOf(trx, keyId)
   if (standing !== 'good') return { ok: false, reason: standing }
   const { projectId, name, scopes, constraints, allowedIps } = before

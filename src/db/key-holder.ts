@@ -18,6 +18,8 @@ interface Row {
   readonly allowedIps: readonly string[] | null
   readonly isRevoked: boolean
   readonly isExpired: boolean
+  readonly runId: string | null
+  readonly isRunOver: boolean
 }
 
 /**
@@ -32,11 +34,12 @@ export async function callerOf(db: Kysely<Database>, secret: string): Promise<Ke
   const { rows } = await sql<Row>`
     select k.id as "keyId", k.organisation_id as "organisationId", k.project_id as "projectId", k.scopes, k.constraints,
       k.allowed_ips::text[] as "allowedIps", k.revoked_at is not null as "isRevoked",
-      coalesce(k.expires_at <= clock_timestamp(), false) as "isExpired"
-    from api_key k where k.hash = ${hashOf(secret)}`.execute(db)
+      coalesce(k.expires_at <= clock_timestamp(), false) as "isExpired",
+      k.run_id as "runId", r.finished_at is not null as "isRunOver"
+    from api_key k left join run r on r.id = k.run_id where k.hash = ${hashOf(secret)}`.execute(db)
   const [row] = rows
   if (!row) return { ok: false, reason: 'unknown' }
-  const { scopes, constraints, allowedIps, isRevoked, isExpired, ...caller } = row
+  const { scopes, constraints, allowedIps, isRevoked, isExpired, runId, isRunOver, ...caller } = row
   if (isExpired) return { ok: false, reason: 'expired' }
   if (isRevoked) return { ok: false, reason: 'unknown' }
   const holder = {
@@ -44,6 +47,7 @@ export async function callerOf(db: Kysely<Database>, secret: string): Promise<Ke
     scopes: keyScopesSchema.parse(scopes),
     constraints: keyConstraintsSchema.parse(constraints),
     addresses: allowedIps && addressesOf(allowedIps),
+    run: runId === null ? null : { id: runId, isOver: isRunOver },
   }
   return { ok: true, holder }
 }

@@ -52,7 +52,7 @@ async function markStarted(trx: Transaction<Database>, scope: Scope, runId: stri
 }
 
 /** Sets the deadline, the first time, and says how far it is, in milliseconds. */
-async function timeLeftMs(
+export async function timeLeftMs(
   trx: Transaction<Database>,
   scope: Scope,
   { runId, seconds }: { readonly runId: string; readonly seconds: number },

@@ -38,6 +38,8 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     allowed_ips: Generated<string | null>
     rotated_from: Generated<string | null>
     last_used_at: Generated<Date | null>
+    /** The external run that it was issued for. */
+    run_id: Generated<string | null>
   }
   audit_event: {
     id: Generated<string>
@@ -228,7 +230,7 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     id: string
     project_id: string
     run_id: string
-    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer'
+    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer' | 'end'
     body: Json
     created_at: Stamp
     delivered_at: Date | null

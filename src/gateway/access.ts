@@ -1,8 +1,9 @@
+import { constraintsOf } from '#contracts/constraints.ts'
 import { bearerKey, isKey } from '#contracts/key-secret.ts'
 import type { KeyHolder } from '#db/api-key.ts'
 import { mayAskFrom } from '#db/key-holder.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import type { KeyDesk } from './key-desk.ts'
+import type { GatewayDeps } from './gateway-deps.ts'
 import type { ProjectCaller } from './payer.ts'
 import { Refusal } from './refusal.ts'
 
@@ -13,7 +14,7 @@ declare module 'fastify' {
 }
 
 /** Checks the key of every request of this scope before its body is read. */
-export function requireProjectKey(app: FastifyInstance, keys: KeyDesk): void {
+export function requireProjectKey(app: FastifyInstance, { engine, keys }: Pick<GatewayDeps, 'engine' | 'keys'>): void {
   app.decorateRequest('payingCaller', null)
   app.addHook('onRequest', async (request) => {
     const { authorization, 'x-api-key': apiKey } = request.headers
@@ -21,7 +22,10 @@ export function requireProjectKey(app: FastifyInstance, keys: KeyDesk): void {
     const isMissing = authorization === undefined && apiKey === undefined
     const found = secret === undefined ? undefined : await keys.callerOf(secret)
     if (!found?.ok) throw noKey(isMissing ? 'missing' : (found?.reason ?? 'unknown'))
-    request.payingCaller = payingHolder(found.holder, request.ip)
+    const { holder } = found
+    const projectId = payingProject(holder, request.ip)
+    const bounds = holder.run ? (await engine.shelf.run(holder.run.id)).bounds : constraintsOf(null, holder.constraints)
+    request.payingCaller = { ...holder, projectId, bounds }
   })
 }
 
@@ -32,13 +36,16 @@ const NO_KEY = {
 } as const
 
 function noKey(reason: keyof typeof NO_KEY): Refusal {
-  return new Refusal('invalid_api_key', NO_KEY[reason], { remedy: 'Send a key of a project: purser_pk_…' })
+  return new Refusal('invalid_api_key', NO_KEY[reason], {
+    remedy: 'Send a key of a project, purser_pk_…, or of an external run, purser_rk_….',
+  })
 }
 
 /** Most characters of an address that are repeated to the caller. */
 const MAX_ECHO = 60
 
-function payingHolder(holder: KeyHolder, ip: string): ProjectCaller {
+/** The project that pays. @throws Refusal when the key is not for this */
+function payingProject(holder: KeyHolder, ip: string): string {
   const { projectId } = holder
   if (!mayAskFrom(holder, ip)) {
     throw new Refusal('key_not_allowed', `This key may not be used from ${ip.slice(0, MAX_ECHO)}.`, {
@@ -55,7 +62,8 @@ function payingHolder(holder: KeyHolder, ip: string): ProjectCaller {
       remedy: 'Use a key with the scope calls: an operator can make one.',
     })
   }
-  return { ...holder, projectId }
+  if (holder.run?.isOver) throw new Refusal('envelope_closed', 'The run of this key is over.')
+  return projectId
 }
 
 /** Who asks and pays. */

@@ -1,10 +1,11 @@
 import type { AnswerDelta, CallAnswer, CallBody, CallResult, HeldMoney } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import { executeCall } from '#calls/execute.ts'
+import { Draining } from '#calls/gate-watch.ts'
 import { callReceipt, type CallReceipt } from '#db/call-receipt.ts'
-import { freeFor } from '#db/free-money.ts'
 import { placeOf } from './once.ts'
 import type { Payer } from './payer.ts'
+import { Refusal } from './refusal.ts'
 import { refusalOf } from './refusal-of.ts'
 
 /** As long as an activity's call may take. */
@@ -53,16 +54,25 @@ export async function ask(engine: Engine, question: Question): Promise<Reply> {
     ...(onHeld && { onHeld }),
     ...(onDelta && { onDelta }),
   })
+  if (result.kind !== 'answered' && signal.reason instanceof Draining) throw ending(result.callId)
   if (result.kind !== 'answered') throw await refusalOf(engine, payer, { model, result })
   return replyOf(engine, payer, result)
 }
 
+function ending(callId: string): Refusal {
+  return new Refusal('unavailable', 'This process is ending.', {
+    callId,
+    retryAfterSeconds: 1,
+    remedy: 'Send the request again: another process answers.',
+  })
+}
+
 async function replyOf(
-  { db }: Engine,
+  { db, shelf }: Engine,
   { scope }: Payer,
-  { callId, answer }: Extract<CallResult, { kind: 'answered' }>,
+  { callId, answer, receipt: known }: Extract<CallResult, { kind: 'answered' }>,
 ): Promise<Reply> {
-  const receipt = await callReceipt(db, scope, callId)
-  const remaining = receipt && (await freeFor(db, scope, receipt.accountId))
+  const receipt = known ?? (await callReceipt(db, scope, callId))
+  const remaining = receipt && (await shelf.free(scope, receipt.accountId))
   return { callId, answer, receipt, remaining }
 }

@@ -3,10 +3,13 @@ import type { HeldMoney } from '#calls/call.ts'
 import { formatNano } from '#domain/money.ts'
 import type { Reply } from './ask.ts'
 
-/** Aborts when the client goes away before its answer is written. */
+/** Aborts when the client goes away before its answer is written, or when the server must end. */
 export function abortWithClient(reply: FastifyReply): AbortController {
   const controller = new AbortController()
-  reply.raw.on('close', () => {
+  const { openCalls } = reply.server
+  openCalls.add(controller)
+  reply.raw.once('close', () => {
+    openCalls.delete(controller)
     if (!reply.raw.writableFinished) controller.abort(new Error('the client is gone'))
   })
   return controller

@@ -28,7 +28,7 @@ export async function payerFor(
   return { payer: await payers.of(caller, model), model }
 }
 
-/** Whether a key's own constraints let it ask for a model at all. */
-export function mayUse({ constraints }: ProjectCaller, model: string): boolean {
-  return constraints?.models?.includes(model) ?? true
+/** Whether the constraints of a key, and of its run, let it ask for a model at all. */
+export function mayUse({ bounds }: ProjectCaller, model: string): boolean {
+  return bounds.every(({ models }) => models?.includes(model) ?? true)
 }

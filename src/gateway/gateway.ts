@@ -2,19 +2,30 @@ import type { Engine } from '#calls/engine.ts'
 import { isStoreUnavailable } from '#db/database.ts'
 import { keepKeyUses } from '#db/key-use.ts'
 import { Problem } from '#contracts/codes.ts'
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { requireProjectKey } from './access.ts'
+import { refuseDeep } from './depth.ts'
+import { Doorkeeper } from './doorkeeper.ts'
+import { drainOnClose } from './drain.ts'
 import type { GatewayDeps } from './gateway-deps.ts'
 import { createKeyDesk } from './key-desk.ts'
 import { chatRoute } from './openai/chat-route.ts'
+import { embeddingsRoute } from './openai/embeddings-route.ts'
 import { toOpenAiError } from './openai/errors.ts'
 import { modelRoutes } from './openai/model-routes.ts'
 import { createPayers } from './payer.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
 
-/** Prompts hold documents and images. */
-const BODY_LIMIT_BYTES = 20 * 1024 * 1024
 const RETRY_AFTER_SECONDS = 1
+
+export interface GatewayOptions {
+  readonly engine: Engine
+  /** How long what is in flight may take when the server ends. */
+  readonly drainTimeoutMs: number
+  /** Left out: the usual ones. */
+  readonly limits?: GatewayLimits
+}
 
 /**
  * What any client of a model provider can speak to, under `/v1`. Every request is a call of the one engine: nothing is
@@ -22,21 +33,29 @@ const RETRY_AFTER_SECONDS = 1
  */
 export async function registerGateway(
   app: FastifyInstance,
-  { engine, drainTimeoutMs }: { readonly engine: Engine; readonly drainTimeoutMs: number },
+  { engine, drainTimeoutMs, limits = USUAL_GATEWAY_LIMITS }: GatewayOptions,
 ): Promise<void> {
+  const monotonicMs = () => performance.now()
+  const door = new Doorkeeper(limits, monotonicMs)
   const uses = keepKeyUses(engine.db, engine.nowMs)
   app.addHook('onClose', () => uses.stop())
   const deps: GatewayDeps = {
     engine,
-    keys: createKeyDesk({ db: engine.db, uses, monotonicMs: () => performance.now() }),
+    keys: createKeyDesk({ db: engine.db, uses, monotonicMs }),
     payers: createPayers(engine),
   }
   await app.register(
     async (scope) => {
-      drainOnClose(scope, drainTimeoutMs)
-      requireProjectKey(scope, deps.keys)
+      drainOnClose(scope, engine, drainTimeoutMs)
+      door.guard(scope)
+      requireProjectKey(scope, deps)
+      door.guardKeys(scope)
+      scope.addHook('preValidation', (request, _reply, done) => {
+        refuseDeep(request.body)
+        done()
+      })
       scope.addHook('onRoute', (route) => {
-        route.bodyLimit ??= BODY_LIMIT_BYTES
+        route.bodyLimit ??= limits.bodyBytes
         route.schema = { ...route.schema, hide: true }
       })
       scope.setErrorHandler((error: FastifyError | Error, request, reply) => {
@@ -49,32 +68,11 @@ export async function registerGateway(
         return send(reply, refusal, toOpenAiError(refusal))
       })
       chatRoute(scope, deps)
+      embeddingsRoute(scope, deps)
       modelRoutes(scope, deps)
     },
     { prefix: '/v1' },
   )
-}
-
-/** A server that ends lets what is in flight finish for so long; what is left is cut, and settled. */
-function drainOnClose(app: FastifyInstance, timeoutMs: number): void {
-  const inFlight = new Set<object>()
-  let onIdle: (() => void) | undefined
-  app.addHook('onRequest', (_, { raw }, done) => {
-    inFlight.add(raw)
-    raw.once('close', () => {
-      inFlight.delete(raw)
-      if (inFlight.size === 0) onIdle?.()
-    })
-    done()
-  })
-  app.addHook('preClose', async () => {
-    if (inFlight.size === 0) return
-    const { promise, resolve } = Promise.withResolvers<void>()
-    onIdle = resolve
-    const timer = setTimeout(resolve, timeoutMs)
-    await promise
-    clearTimeout(timer)
-  })
 }
 
 function send(reply: FastifyReply, refusal: Refusal, body: object): FastifyReply {

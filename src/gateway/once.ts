@@ -34,9 +34,11 @@ export async function placeOf(
   if (typeof header !== 'string' || !KEY.test(header)) {
     throw new Refusal('invalid_request', 'Idempotency-Key is not 1 to 255 visible ASCII characters.')
   }
-  const path = `v1/${payer.apiKeyId}/${header}`
+  const { runId, apiKeyId } = payer
+  // The key of an external run pays from that run, and asks in the name of the key that opened it.
+  const path = runId === null ? `v1/${apiKeyId}/${header}` : `v1/${header}`
   const digest = sha256(canonical({ kind, model, ...body }))
-  const claim = await claimKey(engine.db, { scope: payer.apiKeyId, key: header, digest })
+  const claim = await claimKey(engine.db, { scope: runId ?? apiKeyId, key: header, digest })
   if (claim === 'other') {
     throw new Refusal('idempotency_mismatch', 'This Idempotency-Key came with another request before.', {
       remedy: 'Use a new key for a new request; to repeat the first one, send it exactly as it was.',

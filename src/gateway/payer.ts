@@ -3,9 +3,10 @@ import { payAll } from '#calls/plan.ts'
 import type { CallRequest } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import type { CatalogModel } from '#contracts/catalog.ts'
-import { constraintsOf } from '#contracts/constraints.ts'
 import { standingEnvelope, standingPocket } from '#db/envelope.ts'
 import type { Scope } from '#db/database.ts'
+import type { RunFacts } from '#db/run.ts'
+import type { RouteBounds } from '#domain/route-choice.ts'
 import { LRUCache } from 'lru-cache'
 import { Refusal } from './refusal.ts'
 
@@ -19,11 +20,15 @@ export type Payer = Pick<
   'scope' | 'runId' | 'envelopeId' | 'apiKeyId' | 'bounds' | 'mayRepeat' | 'reuse' | 'inputTokensPerCall' | 'tight'
 >
 
-/** A project's key: what may ask here. */
-export type ProjectCaller = KeyHolder & { readonly projectId: string }
+/** A key of a project, or of one of its external runs: what may ask here. */
+export type ProjectCaller = KeyHolder & {
+  readonly projectId: string
+  /** What its calls have to keep to. */
+  readonly bounds: readonly RouteBounds[]
+}
 
 export interface Payers {
-  /** The envelope of a key, with a pocket for each kind of money that the model is sold for. */
+  /** The run of a key, or else its own envelope, with a pocket for each kind of money that the model is sold for. */
   of(caller: ProjectCaller, model: CatalogModel): Promise<Payer>
 }
 
@@ -42,7 +47,8 @@ export function createPayers(engine: Engine): Payers {
   }
 
   return {
-    async of({ projectId, keyId, constraints }, model) {
+    async of({ projectId, keyId, bounds, run }, model) {
+      if (run) return payerOfRun(await shelf.run(run.id))
       const scope = { projectId }
       const envelopeId = await envelopeOf(scope, keyId)
       const pockets = await shelf.pockets(scope, envelopeId, (each) => payAll(each, model))
@@ -52,11 +58,16 @@ export function createPayers(engine: Engine): Payers {
         runId: null,
         envelopeId,
         apiKeyId: keyId,
-        bounds: constraintsOf(null, constraints),
+        bounds,
         mayRepeat: MAY_REPEAT,
       }
     },
   }
+}
+
+function payerOfRun(facts: RunFacts): Payer {
+  const { scope, runId, envelopeId, apiKeyId, bounds, mayRepeat, inputTokensPerCall, tight } = facts
+  return { scope, runId, envelopeId, apiKeyId, bounds, mayRepeat, inputTokensPerCall, tight }
 }
 
 /** They are made empty, and filled from the wallet as calls need it. */

@@ -1,5 +1,6 @@
 import type { CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
+import { tellExhausted } from '#db/external-run.ts'
 import { refusedAgainst } from '#db/refusal-figures.ts'
 import { formatNano } from '#domain/money.ts'
 import type { Payer } from './payer.ts'
@@ -21,6 +22,10 @@ export async function refusalOf(
       const figures = await figuresOf(engine, payer, result.refusal)
       const { limit, needed, remaining, resetsAt } = figures
       const unit = figures.currency ?? result.refusal.measure
+      if (payer.runId !== null) {
+        const told = { callId, limit, needed, remaining, unit }
+        await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
+      }
       const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
       // A window of calls or tokens is a rate, and money is not what is missing.
       if (result.refusal.measure !== 'money' && resetsAt !== null) {
@@ -77,6 +82,8 @@ function gateRefusal({ runId }: Payer, { gate, callId }: Extract<NotAnswered, { 
 const CODES: Readonly<Record<string, RefusalCode>> = Object.freeze({
   unknown_model: 'model_not_found',
   no_route: 'no_route',
+  lacks_choices: 'unsupported_parameter',
+  lacks_parameter: 'unsupported_parameter',
   prompt_too_large: 'prompt_too_large',
   refused_by_provider: 'refused_by_provider',
   repeat_not_allowed: 'repeat_not_allowed',
@@ -85,12 +92,24 @@ const CODES: Readonly<Record<string, RefusalCode>> = Object.freeze({
 /** Until a provider that was away or busy may be there again. */
 const PASSING_RETRY_SECONDS = 5
 
+function messageOf(
+  model: string,
+  code: RefusalCode,
+  { reason, detail, param }: { readonly reason: string; readonly detail: string; readonly param: string | undefined },
+): string {
+  if (code === 'model_not_found') return `There is no model ${model}.`
+  if (code === 'unsupported_parameter') return `No route of ${model} takes ${param} as it is sent (${detail}).`
+  return `${reason}: ${detail}`
+}
+
 function failureOf(model: string, result: Extract<NotAnswered, { kind: 'failed' }>): Refusal {
   const { callId, reason, detail, isPassing } = result
   const code = isPassing ? 'upstream_unavailable' : (CODES[reason] ?? 'upstream_failed')
-  const message = code === 'model_not_found' ? `There is no model ${model}.` : `${reason}: ${detail}`
+  const param = result.parameter ?? (reason === 'lacks_choices' ? 'n' : undefined)
+  const message = messageOf(model, code, { reason, detail, param })
   return new Refusal(code, message, {
     callId,
+    ...(param !== undefined && { param }),
     ...(isPassing && { retryAfterSeconds: PASSING_RETRY_SECONDS }),
     ...(code === 'model_not_found' && { param: 'model', remedy: 'GET /v1/models lists what this key may ask for.' }),
   })

@@ -61,23 +61,23 @@ export class MessageReader {
   /** In a stream a block begins empty; an answer of one piece has all of it here. */
   #addBlock(index: unknown, block: Fields): void {
     this.#addPiece(index, block)
-    if (block['type'] === 'redacted_thinking') this.#answer.addReasoning(textOf(block['data']))
+    if (block['type'] === 'redacted_thinking') this.#answer.first.addReasoning(textOf(block['data']))
     if (block['type'] !== 'tool_use') return
     const input = recordOf(block['input']) ?? {}
     const written = Object.keys(input).length > 0 ? JSON.stringify(input) : ''
-    this.#answer.addToolCall({ at: index, id: block['id'], name: block['name'], arguments: written })
+    this.#answer.first.addToolCall({ at: index, id: block['id'], name: block['name'], arguments: written })
   }
 
   #addPiece(index: unknown, piece: Fields): void {
-    this.#answer.addText(textOf(piece['text']))
-    this.#answer.addReasoning(textOf(piece['thinking']))
+    this.#answer.first.addText(textOf(piece['text']))
+    this.#answer.first.addReasoning(textOf(piece['thinking']))
     const json = textOf(piece['partial_json'])
-    if (json !== '' && this.#answer.hasToolCallAt(index))
-      this.#answer.addToolCall({ at: index, id: undefined, name: undefined, arguments: json })
+    if (json !== '' && this.#answer.first.hasToolCallAt(index))
+      this.#answer.first.addToolCall({ at: index, id: undefined, name: undefined, arguments: json })
   }
 
   #end(reason: string, usage: unknown): void {
-    if (reason !== '') this.#answer.finish(normalReasons.get(reason) ?? reason)
+    if (reason !== '') this.#answer.first.finish(normalReasons.get(reason) ?? reason)
     // An end that names no usage takes back what was counted before it.
     this.#answer.addUsage(usage == null ? null : messageUsageOf(usage, this.#usageAtStart))
   }

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runRequestSchema, type RunRequest } from '#contracts/api-run.ts'
 import { WAKE_SIGNAL } from '#contracts/activities.ts'
+import { USUAL_GATEWAY_LIMITS } from '#contracts/gateway-limits.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { addDocuments, createCorpus } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
@@ -120,6 +121,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         lostCost: 'maximum',
         retention: { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
         worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000 },
+        gateway: USUAL_GATEWAY_LIMITS,
         seals: { keyFile: undefined, anchorFile: undefined },
       } as const
       const agents = Object.values(testAgents).map((agent) => agent.manifest)

@@ -26,6 +26,7 @@ test('a plain chat is sent with nothing that was not asked for, and its stream i
     received: {
       text: 'In 1711.',
       toolCalls: [],
+      others: [],
       vectors: [],
       finishReason: 'stop',
       reasoningBytes: 0,

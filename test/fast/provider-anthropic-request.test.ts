@@ -121,3 +121,18 @@ test('a tool that must be called goes before thinking, which excludes it', async
   expect(request?.body).not.toHaveProperty('thinking')
   expect(request?.body).not.toHaveProperty('output_config')
 })
+
+test("what has a name of OpenAI's is said in the API's own", async () => {
+  const tools = [{ name: 'look', parameters: { type: 'object' }, strict: true }]
+  const sent = async (more: Partial<ProviderChatRequest['body']>) =>
+    (await askForMessage(messageOf(textBlock(0, 'x')), { body: { messages: [], tools, ...more } })).request?.body
+  expect(await sent({ parameters: { user: 'u1', top_k: 4 }, parallelToolCalls: false })).toMatchObject({
+    metadata: { user_id: 'u1' },
+    tool_choice: { type: 'auto', disable_parallel_tool_use: true },
+    tools: [{ name: 'look', strict: true }],
+    top_k: 4,
+  })
+  expect(await sent({ parameters: { metadata: { user_id: 'u2' } } })).toMatchObject({ metadata: { user_id: 'u2' } })
+  const plain = await sent({ parameters: { metadata: { team: 'red' } } })
+  for (const name of ['metadata', 'user', 'tool_choice']) expect(plain).not.toHaveProperty(name)
+})

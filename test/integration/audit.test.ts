@@ -116,7 +116,8 @@ test('a route that says nothing to the audit log does not start, and a change th
   expect(() => app.post('/anything', { config: { access: 'any' } }, () => ({}))).toThrow('config.audit')
   app.decorateRequest('caller', null)
   app.addHook('onRequest', async (request) => {
-    request.caller = { keyId: 'k', organisationId: 'o', projectId: null }
+    const rights = { scopes: ['admin'] as const, constraints: null, addresses: null, run: null }
+    request.caller = { keyId: 'k', organisationId: 'o', projectId: null, ...rights }
   })
   app.post('/quietly', { config: { access: 'operator', audit: 'quote.store' } }, () => ({}))
   expect((await app.inject({ method: 'POST', url: '/quietly' })).statusCode).toBe(500)

@@ -68,6 +68,7 @@ export const routes = {
       ['POST', `/runs/${ids.run}/rerun`],
       ['POST', `/runs/${ids.run}/fork`],
       ['POST', `/runs/${ids.run}/cancel`, {}],
+      ['POST', `/runs/${ids.run}/end`],
       ['PATCH', `/schedules/${ids.schedule}`, { state: 'paused' }],
       ['DELETE', `/schedules/${ids.schedule}`],
       ['POST', `/corpora/${ids.corpus}/documents`, { documents: [{ source: 'a.md', text: 'x' }] }],

@@ -78,6 +78,7 @@ export async function useApi(
       | 'stripeSecret'
       | 'isTemporalUp'
       | 'nowMs'
+      | 'log'
     >
   > & {
     /** Adds what another part of the server serves. */
@@ -105,6 +106,7 @@ export async function useApi(
     allowsPrivateWebhooks: options.allowsPrivateWebhooks ?? false,
     nowMs: options.nowMs ?? (() => Date.now()),
     trustedProxies: options.trustedProxies ?? [],
+    ...(options.log && { log: options.log }),
   })
   onTestFinished(async () => {
     await app.close()
@@ -146,8 +148,8 @@ export async function makeOperator(db: Kysely<Database>, name: string): Promise<
 
 let tenants = 0
 
-/** A project with a key and a wallet of 10 USD direct and 10 USD credit, made through the API. */
-export async function makeTenant(api: TestApi, key = api.operatorKey): Promise<Tenant> {
+/** A project with a key and a wallet of 10 USD direct and 10 USD credit (or as many), made through the API. */
+export async function makeTenant(api: TestApi, key = api.operatorKey, dollars = '10'): Promise<Tenant> {
   tenants += 1
   const project = await api.make('/api/v1/projects', { key, body: { name: `project ${tenants}` } })
   const projectId = text(project, 'id')
@@ -157,7 +159,7 @@ export async function makeTenant(api: TestApi, key = api.operatorKey): Promise<T
   for (const balanceClass of ['direct', 'credit']) {
     await api.make('/api/v1/deposits', {
       key,
-      body: { walletId: tenant.walletId, balanceClass, amount: usd('10'), reference: `first ${balanceClass}` },
+      body: { walletId: tenant.walletId, balanceClass, amount: usd(dollars), reference: `first ${balanceClass}` },
     })
   }
   return tenant

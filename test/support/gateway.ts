@@ -1,7 +1,13 @@
+import type { ApiDeps } from '#api/api-deps.ts'
 import type { RunningEngine } from '#calls/start-engine.ts'
 import { startEngine } from '#calls/start-engine.ts'
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
+import Anthropic from '@anthropic-ai/sdk'
+import type { CatalogDocument } from '#contracts/catalog.ts'
+import type { ProviderKind } from '#contracts/names.ts'
+import { importCatalog } from '#db/catalog.ts'
 import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
 import { makeTenant, useApi, type Tenant, type TestApi } from './api.ts'
@@ -17,17 +23,36 @@ export interface TestGateway {
   readonly url: string
   /** Never retries. */
   client(key?: string): OpenAI
+  /** Never retries. */
+  anthropic(key?: string): Anthropic
 }
 
-export async function useGateway(): Promise<TestGateway> {
+export async function useGateway(
+  options: {
+    /** How the sandbox is spoken to; left out: as OpenAI. */
+    readonly kind?: Extract<ProviderKind, 'openai' | 'anthropic'>
+    /** In place of the usual one. */
+    readonly catalog?: CatalogDocument
+    readonly limits?: Partial<GatewayLimits>
+    readonly log?: ApiDeps['log']
+  } = {},
+): Promise<TestGateway> {
   const sandbox = await useSandbox()
   let engine: RunningEngine | undefined
   const api = await useApi({
+    ...(options.log && { log: options.log }),
     async extend(app, { db, databaseUrl }) {
-      const settings = { kind: 'openai', name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
+      if (options.catalog) await importCatalog(db, options.catalog)
+      const kind = options.kind ?? 'openai'
+      const settings = { kind, name: 'sandbox', baseUrl: sandbox.url, apiKey: 'sandbox-key' } as const
       const provider = createProvider(settings, { nowMs: () => Date.now() })
-      engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
-      await registerGateway(app, { engine, drainTimeoutMs: 0 })
+      // The same sandbox again, for models that have routes of both kinds.
+      const other = createProvider(
+        { ...settings, kind: 'anthropic', name: 'sandbox-anthropic' },
+        { nowMs: () => Date.now() },
+      )
+      engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider, other] })
+      await registerGateway(app, { engine, drainTimeoutMs: 0, limits: { ...USUAL_GATEWAY_LIMITS, ...options.limits } })
     },
   })
   if (!engine) throw new Error('the gateway was not registered')
@@ -44,6 +69,8 @@ export async function useGateway(): Promise<TestGateway> {
     sandbox,
     tenant,
     url,
+    anthropic: (key = tenant.key) =>
+      new Anthropic({ baseURL: url, apiKey: key, authToken: null, maxRetries: 0, logLevel: 'off' }),
     client: (key = tenant.key) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 }),
   }
 }

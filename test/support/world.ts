@@ -185,9 +185,12 @@ function dollars(pockets: Partial<Record<BalanceClass, bigint>>): readonly Fundi
 }
 
 /** A key of the project: envelopes are opened for nobody else's. */
-export async function makeKey(db: Kysely<Database>, scope: Scope): Promise<string> {
+export async function makeKey(
+  db: Kysely<Database>,
+  scope: Scope,
+  secret: string = newId(Date.now()) + newId(Date.now()),
+): Promise<string> {
   const organisationId = await organisationOf(db, scope)
-  const secret = newId(Date.now()) + newId(Date.now())
   const rights = { ...scope, organisationId, name: 'test', scopes: KEY_SCOPES }
   return (await createKey(db, { ...rights, secret, nowMs: Date.now() })).id
 }

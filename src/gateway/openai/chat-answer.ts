@@ -1,4 +1,4 @@
-import type { AnswerDelta } from '#calls/call.ts'
+import type { AnswerChoice, AnswerDelta, CallAnswer } from '#calls/call.ts'
 import type { CallReceipt } from '#db/call-receipt.ts'
 import type { Reply } from '../ask.ts'
 
@@ -25,52 +25,61 @@ function openAiUsage(receipt: CallReceipt | undefined): OpenAiUsage {
 /** A whole completion, as `POST /v1/chat/completions` answers it. */
 export function toCompletion(model: string, reply: Reply, createdMs: number) {
   const { callId, answer, receipt } = reply
-  const toolCalls = answer.toolCalls ?? []
   return {
     id: completionId(callId),
     object: 'chat.completion' as const,
     created: Math.floor(createdMs / 1_000),
     model,
-    choices: [
-      {
-        index: 0,
-        message: {
-          role: 'assistant' as const,
-          content: answer.text === '' && toolCalls.length > 0 ? null : answer.text,
-          refusal: null,
-          ...(toolCalls.length > 0 && {
-            tool_calls: toolCalls.map((call) => ({
-              id: call.id,
-              type: 'function' as const,
-              function: { name: call.name, arguments: call.arguments },
-            })),
-          }),
-        },
-        logprobs: null,
-        finish_reason: answer.finishReason ?? 'stop',
-      },
-    ],
+    choices: choicesOf(answer).map(toChoice),
     usage: openAiUsage(receipt),
+  }
+}
+
+function choicesOf(answer: CallAnswer): readonly AnswerChoice[] {
+  return [answer, ...(answer.others ?? [])]
+}
+
+function toChoice({ text, toolCalls = [], finishReason }: AnswerChoice, index: number) {
+  // What stands beside answers in place of one is none of them.
+  const isRefused = finishReason === 'content_filter'
+  return {
+    index,
+    message: {
+      role: 'assistant' as const,
+      content: isRefused || (text === '' && toolCalls.length > 0) ? null : text,
+      refusal: isRefused ? text : null,
+      ...(toolCalls.length > 0 && {
+        tool_calls: toolCalls.map((call) => ({
+          id: call.id,
+          type: 'function' as const,
+          function: { name: call.name, arguments: call.arguments },
+        })),
+      }),
+    },
+    logprobs: null,
+    finish_reason: finishReason ?? 'stop',
   }
 }
 
 /** Writes an answer as OpenAI's chunks. */
 export class ChunkWriter {
   readonly #head: { readonly id: string; readonly created: number; readonly model: string }
-  #hasBegun = false
+  readonly #begun = new Set<number>()
 
   constructor(model: string, callId: string, createdMs: number) {
     this.#head = { id: completionId(callId), created: Math.floor(createdMs / 1_000), model }
   }
 
-  /** The role stands in the first piece only. */
+  /** The role stands in the first piece of each answer only. */
   piece(delta: AnswerDelta): object {
-    const role = this.#hasBegun ? {} : { role: 'assistant' as const, content: '' }
-    this.#hasBegun = true
-    if (delta.kind === 'text') return this.#chunk({ ...role, content: delta.text })
+    const { choice = 0 } = delta
+    const content = delta.kind === 'text' ? '' : null
+    const role = this.#begun.has(choice) ? {} : { role: 'assistant' as const, content }
+    this.#begun.add(choice)
+    if (delta.kind === 'text') return this.#chunk(choice, { ...role, content: delta.text })
     const { index, id, name, arguments: written } = delta
     const isNew = id !== undefined
-    return this.#chunk({
+    return this.#chunk(choice, {
       ...role,
       tool_calls: [
         {
@@ -82,19 +91,28 @@ export class ChunkWriter {
     })
   }
 
-  end(finishReason: string | null): object {
-    return this.#chunk({}, finishReason ?? 'stop')
+  /** A stored answer, as few pieces as there can be. */
+  whole(answer: CallAnswer): readonly object[] {
+    return choicesOf(answer).flatMap(({ text, toolCalls = [] }, choice) => [
+      ...(text !== '' || toolCalls.length === 0 ? [this.piece({ kind: 'text', choice, text })] : []),
+      ...toolCalls.map((call, index) => this.piece({ kind: 'tool_call', choice, index, ...call })),
+    ])
+  }
+
+  /** The last piece of each answer. */
+  ends(answer: CallAnswer): readonly object[] {
+    return choicesOf(answer).map(({ finishReason }, choice) => this.#chunk(choice, {}, finishReason ?? 'stop'))
   }
 
   usage(receipt: CallReceipt | undefined, more: object): object {
-    return { ...this.#chunk({}), choices: [], usage: openAiUsage(receipt), ...more }
+    return { ...this.#chunk(0, {}), choices: [], usage: openAiUsage(receipt), ...more }
   }
 
-  #chunk(delta: object, finishReason: string | null = null) {
+  #chunk(index: number, delta: object, finishReason: string | null = null) {
     return {
       ...this.#head,
       object: 'chat.completion.chunk' as const,
-      choices: [{ index: 0, delta, logprobs: null, finish_reason: finishReason }],
+      choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
     }
   }
 }

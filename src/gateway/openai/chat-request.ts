@@ -1,59 +1,73 @@
 import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolDefinition } from '#contracts/chat.ts'
-import type { OpenAiChatRequest } from '#contracts/openai-chat.ts'
+import { openAiChatRequestSchema, type OpenAiChatRequest } from '#contracts/openai-chat.ts'
+import { PARAMETER_NAME, UNPRICED_PARAMETERS } from '#contracts/parameters.ts'
+import { UNBOUNDED_TOKENS } from '../output-bound.ts'
 import { Refusal } from '../refusal.ts'
 
 type Message = OpenAiChatRequest['messages'][number]
 type Content = Extract<Message, { role: 'user' }>['content']
 
-/** More than any model writes: a request that names no bound gets as much as its route gives. */
-const UNBOUNDED = 10_000_000
-
-/** Members that change what is billed, or what an answer is: they are refused rather than dropped. */
-const REFUSED: Readonly<Record<string, string>> = Object.freeze({
-  audio: 'Audio is not supported.',
-  functions: 'functions is deprecated: send tools.',
-  function_call: 'function_call is deprecated: send tool_choice.',
-  logprobs: 'Log probabilities are not supported.',
-  top_logprobs: 'Log probabilities are not supported.',
-  prediction: 'Predicted outputs are billed by what they discard, and are not supported.',
-  web_search_options: "The provider's own web search has a price of its own, and is not supported.",
-})
-/** What these members must say, where they are sent at all. */
+/** What these members must say, where they are sent at all: it is what happens without them. */
 const ONLY: Readonly<Record<string, readonly unknown[]>> = Object.freeze({
   modalities: [['text']],
   service_tier: ['auto', 'default'],
+  store: [false],
 })
+/** Further members that one request may have. */
+const MOST_PARAMETERS = 64
 
 /** A chat as the engine takes it. @throws Refusal for what cannot be asked or priced */
 export function toChatBody(request: OpenAiChatRequest): ChatBody {
-  refuseUnpriced(request)
-  const { messages, tools, tool_choice, response_format, temperature, top_p, stop, seed, reasoning_effort } = request
+  const { messages, tools, tool_choice, response_format, temperature, top_p, stop, seed, reasoning_effort, n } = request
   const format = response_format?.type === 'json_schema' ? response_format.json_schema : undefined
+  const parameters = parametersOf(request)
   return {
     messages: messages.map(toMessage),
-    maxTokens: request.max_completion_tokens ?? request.max_tokens ?? UNBOUNDED,
-    ...(format && { schema: { name: format.name, schema: format.schema } }),
+    maxTokens: request.max_completion_tokens ?? request.max_tokens ?? UNBOUNDED_TOKENS,
+    ...(n != null && n > 1 && { choices: n }),
+    ...(format && { schema: { name: format.name, schema: format.schema, strict: format.strict ?? false } }),
     ...(tools && tools.length > 0 && { tools: tools.map(toTool) }),
+    ...(request.parallel_tool_calls === false && { parallelToolCalls: false }),
     ...(tool_choice && { toolChoice: typeof tool_choice === 'string' ? tool_choice : tool_choice.function }),
     ...(temperature != null && { temperature }),
     ...(top_p != null && { topP: top_p }),
     ...(stop != null && { stop: typeof stop === 'string' ? [stop] : stop }),
     ...(seed != null && { seed }),
     ...(reasoning_effort && { reasoningEffort: reasoning_effort }),
+    ...(Object.keys(parameters).length > 0 && { parameters }),
   }
 }
 
-function refuseUnpriced(request: OpenAiChatRequest): void {
-  for (const [param, why] of Object.entries(REFUSED)) {
-    const value = request[param]
-    if (value != null && value !== false) throw new Refusal('unsupported_parameter', why, { param })
+/** All that is handed on as it is: routes say whether they take it. */
+function parametersOf(request: OpenAiChatRequest): Readonly<Record<string, unknown>> {
+  const parameters = new Map<string, unknown>()
+  for (const [param, value] of Object.entries(request)) {
+    if (Object.hasOwn(openAiChatRequestSchema.shape, param) || value == null) continue
+    if (!isHandedOn(param, value)) continue
+    if (!PARAMETER_NAME.test(param) || parameters.size === MOST_PARAMETERS)
+      throw new Refusal(
+        'invalid_request',
+        `No more than ${MOST_PARAMETERS} members, with names of letters, digits and _.`,
+        {
+          param: param.slice(0, 100),
+        },
+      )
+    parameters.set(param, value)
   }
-  for (const [param, allowed] of Object.entries(ONLY)) {
-    const value = request[param]
-    if (value == null || allowed.some((each) => JSON.stringify(each) === JSON.stringify(value))) continue
+  if (request.response_format?.type === 'json_object') parameters.set('response_format', { type: 'json_object' })
+  return Object.fromEntries(parameters)
+}
+
+/** False for what says only what happens anyway. @throws Refusal for what changes what is billed */
+function isHandedOn(param: string, value: unknown): boolean {
+  const why = Object.hasOwn(UNPRICED_PARAMETERS, param) ? UNPRICED_PARAMETERS[param] : undefined
+  if (why !== undefined && value !== false) throw new Refusal('unsupported_parameter', why, { param })
+  const allowed = Object.hasOwn(ONLY, param) ? ONLY[param] : undefined
+  if (allowed && !allowed.some((each) => JSON.stringify(each) === JSON.stringify(value))) {
     const words = allowed.map((each) => JSON.stringify(each)).join(' or ')
     throw new Refusal('unsupported_parameter', `${param} can be ${words} here.`, { param })
   }
+  return why === undefined && allowed === undefined
 }
 
 function toMessage(message: Message): ChatMessage {
@@ -95,11 +109,12 @@ function toPart(part: Exclude<Content, string>[number]): TextPart | ImagePart {
 }
 
 function toTool({
-  function: { name, description, parameters },
+  function: { name, description, parameters, strict },
 }: NonNullable<OpenAiChatRequest['tools']>[number]): ToolDefinition {
   return {
     name,
     ...(description !== undefined && { description }),
     parameters: parameters ?? { type: 'object', properties: {} },
+    ...(strict != null && { strict }),
   }
 }

@@ -4,6 +4,7 @@ import { callerOfRequest } from '../access.ts'
 import { ask, type Question, type Reply } from '../ask.ts'
 import { abortWithClient, idempotencyKeyOf, paidInWords, tellHeld, tellPaid } from '../exchange.ts'
 import { payerFor, type GatewayDeps } from '../gateway-deps.ts'
+import { FITTED, UNBOUNDED_TOKENS } from '../output-bound.ts'
 import { parseBody } from '../parse-body.ts'
 import { Refusal } from '../refusal.ts'
 import { EventStream } from '../sse.ts'
@@ -30,7 +31,14 @@ async function questionOf(deps: GatewayDeps, request: FastifyRequest, asked: Ope
   const { model } = asked
   const body = toChatBody(asked)
   const { payer } = await payerFor(deps, callerOfRequest(request), model)
-  return { payer, model, body, kind: 'openai.chat', idempotencyKey: idempotencyKeyOf(request) }
+  const isBounded = body.maxTokens !== UNBOUNDED_TOKENS
+  return {
+    payer: isBounded ? payer : { ...payer, tight: payer.tight ?? FITTED },
+    model,
+    body,
+    kind: 'openai.chat',
+    idempotencyKey: idempotencyKeyOf(request),
+  }
 }
 
 interface Streaming {
@@ -75,14 +83,12 @@ function replayed(
 ): ChunkWriter {
   tellPaid(reply, given)
   const writer = new ChunkWriter(asked.model, given.callId, nowMs)
-  const { text, toolCalls = [] } = given.answer
-  if (text !== '' || toolCalls.length === 0) stream.send(writer.piece({ kind: 'text', text }))
-  for (const [index, call] of toolCalls.entries()) stream.send(writer.piece({ kind: 'tool_call', index, ...call }))
+  for (const piece of writer.whole(given.answer)) stream.send(piece)
   return writer
 }
 
 function finish(stream: EventStream, writer: ChunkWriter, given: Reply): void {
-  stream.send(writer.end(given.answer.finishReason))
+  for (const end of writer.ends(given.answer)) stream.send(end)
   stream.send(writer.usage(given.receipt, paidInWords(given)))
   stream.write('data: [DONE]\n\n')
   stream.end()
