@@ -16,6 +16,8 @@ export interface HeldMoney {
   readonly balanceClass: BalanceClass
   readonly held: bigint
   readonly currency: string
+  /** Of the prompt, where the route's own tokeniser counted it. */
+  readonly inputTokens: number | undefined
 }
 
 /** The request as asked: with the path it makes the call's key. */
@@ -29,6 +31,11 @@ export interface CallRequest {
   readonly apiKeyId: string
   /** Logical path within the run: never an order of completion, never an id of the workflow engine. */
   readonly path: string
+  /**
+   * A new id that the call's ids begin like, so that they are written side by side; left out: its run or envelope, which may
+   * be old.
+   */
+  readonly anchor?: string
   /** Catalog model. */
   readonly model: string
   readonly body: CallBody
@@ -64,6 +71,8 @@ export interface CallRequest {
 export interface AnswerChoice {
   readonly text: string
   readonly finishReason: string | null
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  readonly stopSequence?: string | undefined
   readonly toolCalls?: readonly ToolCall[] | undefined
 }
 

@@ -121,8 +121,13 @@ function answerOf(received: Received): StoredAnswer {
   }
 }
 
-function storedChoice({ text, finishReason, toolCalls }: ReceivedChoice) {
-  return { text, finishReason, ...(toolCalls.length > 0 && { toolCalls: [...toolCalls] }) }
+function storedChoice({ text, finishReason, stopSequence, toolCalls }: ReceivedChoice) {
+  return {
+    text,
+    finishReason,
+    ...(stopSequence !== null && { stopSequence }),
+    ...(toolCalls.length > 0 && { toolCalls: [...toolCalls] }),
+  }
 }
 
 function packVector(vector: readonly number[]): string {

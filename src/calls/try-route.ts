@@ -10,7 +10,7 @@ import { invariant } from '#domain/invariant.ts'
 import type { Decision } from '#domain/policy.ts'
 import { performAttempt, reservePatiently, type GrantedAttempt, type Performed } from './attempt.ts'
 import type { Tight } from '#contracts/call-choices.ts'
-import type { CallAnswer, CallRequest, CallResult } from './call.ts'
+import type { CallAnswer, CallRequest, CallResult, HeldMoney } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
@@ -165,8 +165,7 @@ function refused({ engine, call }: Execution, { verdict, replayed }: ReserveAnsw
 async function perform(execution: Execution, granted: GrantedAttempt, ticket: RouteTicket): Promise<Turn> {
   const { engine, request, call } = execution
   const { onDelta, onHeld } = request
-  const { route, balanceClass, currency } = granted.plan
-  onHeld?.({ callId: call.id, route, balanceClass, held: granted.held, currency })
+  onHeld?.(heldMoney(call.id, granted))
   let wasTold = false
   const heard = onDelta && {
     onDelta: (delta: Parameters<typeof onDelta>[0]) => {
@@ -184,6 +183,12 @@ async function perform(execution: Execution, granted: GrantedAttempt, ticket: Ro
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
   await noteStop(engine.db, request.scope, { callId: call.id, reason: 'stream_broken', detail })
   return { kind: 'done', result: failed(call.id, 'stream_broken', detail) }
+}
+
+function heldMoney(callId: string, { held, plan }: GrantedAttempt): HeldMoney {
+  const { route, balanceClass, currency, bound, inputTokenBound } = plan
+  const inputTokens = bound?.by === 'tokenizer' ? inputTokenBound : undefined
+  return { callId, route, balanceClass, held, currency, inputTokens }
 }
 
 /** The run is told that its route billed above a hold: the money is booked already, and the next holds are higher. */

@@ -28,7 +28,13 @@ export type ChatMessage =
       readonly content: string
       readonly toolCalls?: readonly ToolCall[] | undefined
     }
-  | { readonly role: 'tool'; readonly toolCallId: string; readonly content: string }
+  | {
+      readonly role: 'tool'
+      readonly toolCallId: string
+      readonly content: string
+      /** The tool failed, where an API has a place to say so. */
+      readonly isError?: true | undefined
+    }
 
 export interface ToolDefinition {
   readonly name: string

@@ -163,6 +163,8 @@ export function storedUsage(usage: Usage): unknown {
 const choiceSchema = z.object({
   text: z.string(),
   finishReason: z.string().nullable(),
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  stopSequence: z.string().optional(),
   toolCalls: z.array(z.object({ id: z.string(), name: z.string(), arguments: z.string() })).optional(),
 })
 

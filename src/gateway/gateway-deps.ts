@@ -13,10 +13,16 @@ export interface GatewayDeps {
 
 /** Who pays for a model, and the model. @throws Refusal */
 export async function payerFor(
-  { engine, payers }: GatewayDeps,
+  deps: GatewayDeps,
   caller: ProjectCaller,
   name: string,
 ): Promise<{ readonly payer: Payer; readonly model: CatalogModel }> {
+  const model = await modelFor(deps, caller, name)
+  return { payer: await deps.payers.of(caller, model), model }
+}
+
+/** A model that a key may ask for. @throws Refusal */
+export async function modelFor({ engine }: GatewayDeps, caller: ProjectCaller, name: string): Promise<CatalogModel> {
   const { catalog } = await engine.shelf.newest()
   const model = catalog.models.find((each) => each.name === name)
   if (!model || !mayUse(caller, name)) {
@@ -25,7 +31,7 @@ export async function payerFor(
       remedy: 'GET /v1/models lists what this key may ask for.',
     })
   }
-  return { payer: await payers.of(caller, model), model }
+  return model
 }
 
 /** Whether the constraints of a key, and of its run, let it ask for a model at all. */

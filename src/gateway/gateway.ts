@@ -10,12 +10,16 @@ import { Doorkeeper } from './doorkeeper.ts'
 import { drainOnClose } from './drain.ts'
 import type { GatewayDeps } from './gateway-deps.ts'
 import { createKeyDesk } from './key-desk.ts'
+import { toAnthropicError } from './anthropic/errors.ts'
+import { messageRoutes } from './anthropic/message-routes.ts'
+import { modelRoutes } from './model-routes.ts'
 import { chatRoute } from './openai/chat-route.ts'
 import { embeddingsRoute } from './openai/embeddings-route.ts'
 import { toOpenAiError } from './openai/errors.ts'
-import { modelRoutes } from './openai/model-routes.ts'
+import { responsesRoute } from './openai/responses-route.ts'
 import { createPayers } from './payer.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
+import { nameRequests, requestIdOf, speaksAnthropic } from './surface.ts'
 
 const RETRY_AFTER_SECONDS = 1
 
@@ -47,6 +51,7 @@ export async function registerGateway(
   await app.register(
     async (scope) => {
       drainOnClose(scope, engine, drainTimeoutMs)
+      nameRequests(scope, engine.nowMs)
       door.guard(scope)
       requireProjectKey(scope, deps)
       door.guardKeys(scope)
@@ -58,25 +63,27 @@ export async function registerGateway(
         route.bodyLimit ??= limits.bodyBytes
         route.schema = { ...route.schema, hide: true }
       })
-      scope.setErrorHandler((error: FastifyError | Error, request, reply) => {
-        const refusal = refusalFor(error, request)
-        return send(reply, refusal, toOpenAiError(refusal))
-      })
+      scope.setErrorHandler((error: FastifyError | Error, request, reply) =>
+        refuse(request, reply, refusalFor(error, request)),
+      )
       scope.setNotFoundHandler((request, reply) => {
         const path = request.url.split('?')[0]?.slice(0, 200)
-        const refusal = new Refusal('not_found', `There is nothing at ${request.method} ${path}.`)
-        return send(reply, refusal, toOpenAiError(refusal))
+        return refuse(request, reply, new Refusal('not_found', `There is nothing at ${request.method} ${path}.`))
       })
       chatRoute(scope, deps)
       embeddingsRoute(scope, deps)
+      responsesRoute(scope, deps)
+      messageRoutes(scope, deps)
       modelRoutes(scope, deps)
     },
     { prefix: '/v1' },
   )
 }
 
-function send(reply: FastifyReply, refusal: Refusal, body: object): FastifyReply {
+/** In the words of the client. */
+function refuse(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): FastifyReply {
   const { retryAfterSeconds, callId } = refusal
+  const body = speaksAnthropic(request) ? toAnthropicError(refusal, requestIdOf(reply)) : toOpenAiError(refusal)
   return reply
     .code(refusal.status)
     .headers({

@@ -111,3 +111,20 @@ export class Refusal extends Error {
     return REFUSALS[this.code].again && (this.retryAfterSeconds ?? 0) <= MOST_PATIENCE_SECONDS
   }
 }
+
+/** What is said beside the words of each client's own error: the call, the figures of the money, what to do. */
+export function moreOf({ remedy, callId, figures }: Refusal): object {
+  return {
+    ...(remedy !== undefined && { remedy }),
+    ...(callId !== undefined && { call_id: callId }),
+    ...(figures && {
+      limit: figures.limit,
+      currency: figures.currency,
+      needed: figures.needed,
+      spent: figures.spent,
+      held: figures.held,
+      remaining: figures.remaining,
+      resets_at: figures.resetsAt,
+    }),
+  }
+}

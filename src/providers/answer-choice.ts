@@ -4,9 +4,10 @@ import { isIndex, textOf } from './untrusted.ts'
 
 /** As many as one message of a chat may hold. */
 const MAX_TOOL_CALLS = 128
-/** Longest id and finish reason of a provider that are kept, in characters. */
+/** Longest id, finish reason and stop sequence of a provider that are kept, in characters. */
 export const MAX_ID = 200
 const MAX_REASON = 64
+const MAX_STOP = 1_000
 
 interface ToolCallPiece {
   /** Where in the answer it belongs; undefined goes on with the last one. */
@@ -48,6 +49,7 @@ export class AnswerChoice {
   readonly #toolCallAt = new Map<unknown, number>()
   #isRefusal = false
   #finishReason: string | null = null
+  #stopSequence: string | null = null
 
   constructor(sink: AnswerSink, index: number) {
     this.#sink = sink
@@ -98,9 +100,11 @@ export class AnswerChoice {
     return this.#toolCallAt.has(at)
   }
 
-  finish(reason: string): void {
+  /** @param sequence the text that ended it, where that is told */
+  finish(reason: string, sequence = ''): void {
     if (this.#finishReason === null) this.#sink.forgetUsage()
     this.#finishReason = reason.slice(0, MAX_REASON)
+    if (sequence !== '') this.#stopSequence = sequence.slice(0, MAX_STOP)
   }
 
   received(): ReceivedChoice {
@@ -108,6 +112,7 @@ export class AnswerChoice {
       text: this.#text.join(''),
       toolCalls: this.#toolCalls.map(toToolCall),
       finishReason: this.#normalReason(),
+      stopSequence: this.#stopSequence,
     }
   }
 

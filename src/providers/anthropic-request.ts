@@ -121,7 +121,14 @@ function toMessages(messages: readonly ChatMessage[]): MessageParam[] {
 function toBlocks(message: Exclude<ChatMessage, { role: 'system' }>): ContentBlockParam[] {
   switch (message.role) {
     case 'tool':
-      return [{ type: 'tool_result', tool_use_id: message.toolCallId, content: message.content }]
+      return [
+        {
+          type: 'tool_result',
+          tool_use_id: message.toolCallId,
+          content: message.content,
+          ...(message.isError && { is_error: true }),
+        },
+      ]
     case 'assistant':
       return [...textBlocks(message.content), ...(message.toolCalls ?? []).map(toToolUse)]
     case 'user':

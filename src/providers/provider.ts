@@ -55,6 +55,8 @@ export interface ReceivedChoice {
   readonly text: string
   readonly toolCalls: readonly ToolCall[]
   readonly finishReason: FinishReason | null
+  /** Of the texts that end an answer, the one that did; null where none did, or its provider does not tell. */
+  readonly stopSequence: string | null
 }
 
 /** What was received of an answer, whole or cut. */
@@ -118,6 +120,7 @@ export const NOTHING_RECEIVED: Received = Object.freeze({
   others: [],
   vectors: [],
   finishReason: null,
+  stopSequence: null,
   reasoningBytes: 0,
   usage: null,
   providerRequestId: null,

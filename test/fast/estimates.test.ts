@@ -84,7 +84,7 @@ test('texts to be embedded have a context each, and are bounded by all of them t
 })
 
 test('of several answers that broke off what was seen of each is charged, up to all that was held for them', () => {
-  const others = [{ text: 'four', toolCalls: [], finishReason: null }]
+  const others = [{ text: 'four', toolCalls: [], finishReason: null, stopSequence: null }]
   expect(chargeOf('cut_stream', { text: 'four', finishReason: 'stop', others }, { choices: 2 })).toEqual([
     58_000n,
     'estimated',
@@ -95,7 +95,7 @@ test('of several answers that broke off what was seen of each is charged, up to 
 
 test('a running count is no bill while one of the answers goes on', () => {
   const usage = { ...NO_USAGE, input: 50, output: 1 }
-  const others = [{ text: 'four', toolCalls: [], finishReason: null }]
+  const others = [{ text: 'four', toolCalls: [], finishReason: null, stopSequence: null }]
   const [amount, certainty] = chargeOf(
     'cut_stream',
     { text: 'four', finishReason: 'stop', others, usage },

@@ -1,3 +1,4 @@
+import { newId } from '#db/ids.ts'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { makeOperator, makeTenant, text, usd, useApi, type TestApi } from '../support/api.ts'

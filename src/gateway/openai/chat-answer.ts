@@ -11,7 +11,7 @@ interface OpenAiUsage {
   readonly completion_tokens_details: { readonly reasoning_tokens: number }
 }
 
-function openAiUsage(receipt: CallReceipt | undefined): OpenAiUsage {
+export function openAiUsage(receipt: CallReceipt | undefined): OpenAiUsage {
   const { input = 0, cachedInput = 0, output = 0, reasoning = 0 } = receipt?.usage ?? {}
   return {
     prompt_tokens: input,

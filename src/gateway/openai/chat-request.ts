@@ -1,26 +1,28 @@
 import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolDefinition } from '#contracts/chat.ts'
 import { openAiChatRequestSchema, type OpenAiChatRequest } from '#contracts/openai-chat.ts'
-import { PARAMETER_NAME, UNPRICED_PARAMETERS } from '#contracts/parameters.ts'
+import { furtherMembers, type MemberRules } from '../further-members.ts'
 import { UNBOUNDED_TOKENS } from '../output-bound.ts'
-import { Refusal } from '../refusal.ts'
 
 type Message = OpenAiChatRequest['messages'][number]
 type Content = Extract<Message, { role: 'user' }>['content']
 
-/** What these members must say, where they are sent at all: it is what happens without them. */
-const ONLY: Readonly<Record<string, readonly unknown[]>> = Object.freeze({
-  modalities: [['text']],
-  service_tier: ['auto', 'default'],
-  store: [false],
-})
-/** Further members that one request may have. */
-const MOST_PARAMETERS = 64
+const RULES: MemberRules = {
+  read: openAiChatRequestSchema.shape,
+  refused: {},
+  only: {
+    modalities: [['text']],
+    service_tier: ['auto', 'default'],
+    store: [false],
+  },
+  dropped: [],
+}
 
 /** A chat as the engine takes it. @throws Refusal for what cannot be asked or priced */
 export function toChatBody(request: OpenAiChatRequest): ChatBody {
   const { messages, tools, tool_choice, response_format, temperature, top_p, stop, seed, reasoning_effort, n } = request
   const format = response_format?.type === 'json_schema' ? response_format.json_schema : undefined
-  const parameters = parametersOf(request)
+  const isJson = response_format?.type === 'json_object'
+  const parameters = { ...furtherMembers(request, RULES), ...(isJson && { response_format: { type: 'json_object' } }) }
   return {
     messages: messages.map(toMessage),
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? UNBOUNDED_TOKENS,
@@ -36,38 +38,6 @@ export function toChatBody(request: OpenAiChatRequest): ChatBody {
     ...(reasoning_effort && { reasoningEffort: reasoning_effort }),
     ...(Object.keys(parameters).length > 0 && { parameters }),
   }
-}
-
-/** All that is handed on as it is: routes say whether they take it. */
-function parametersOf(request: OpenAiChatRequest): Readonly<Record<string, unknown>> {
-  const parameters = new Map<string, unknown>()
-  for (const [param, value] of Object.entries(request)) {
-    if (Object.hasOwn(openAiChatRequestSchema.shape, param) || value == null) continue
-    if (!isHandedOn(param, value)) continue
-    if (!PARAMETER_NAME.test(param) || parameters.size === MOST_PARAMETERS)
-      throw new Refusal(
-        'invalid_request',
-        `No more than ${MOST_PARAMETERS} members, with names of letters, digits and _.`,
-        {
-          param: param.slice(0, 100),
-        },
-      )
-    parameters.set(param, value)
-  }
-  if (request.response_format?.type === 'json_object') parameters.set('response_format', { type: 'json_object' })
-  return Object.fromEntries(parameters)
-}
-
-/** False for what says only what happens anyway. @throws Refusal for what changes what is billed */
-function isHandedOn(param: string, value: unknown): boolean {
-  const why = Object.hasOwn(UNPRICED_PARAMETERS, param) ? UNPRICED_PARAMETERS[param] : undefined
-  if (why !== undefined && value !== false) throw new Refusal('unsupported_parameter', why, { param })
-  const allowed = Object.hasOwn(ONLY, param) ? ONLY[param] : undefined
-  if (allowed && !allowed.some((each) => JSON.stringify(each) === JSON.stringify(value))) {
-    const words = allowed.map((each) => JSON.stringify(each)).join(' or ')
-    throw new Refusal('unsupported_parameter', `${param} can be ${words} here.`, { param })
-  }
-  return why === undefined && allowed === undefined
 }
 
 function toMessage(message: Message): ChatMessage {

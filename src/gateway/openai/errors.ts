@@ -1,4 +1,4 @@
-import type { Refusal, RefusalCode } from '../refusal.ts'
+import { moreOf, type Refusal, type RefusalCode } from '../refusal.ts'
 
 /** OpenAI's own words for what its clients look at. */
 const TYPES: Readonly<Partial<Record<RefusalCode, string>>> = Object.freeze({
@@ -19,24 +19,14 @@ const CODES: Readonly<Partial<Record<RefusalCode, string>>> = Object.freeze({
 
 /** An error in OpenAI's shape, with what else is known of it beside. */
 export function toOpenAiError(refusal: Refusal): object {
-  const { code, message, remedy, param, callId, figures } = refusal
+  const { code, message, remedy, param } = refusal
   return {
     error: {
       message: remedy === undefined ? message : `${message} ${remedy}`,
       type: TYPES[code] ?? 'invalid_request_error',
       param: param ?? null,
       code: CODES[code] ?? code,
-      ...(remedy !== undefined && { remedy }),
-      ...(callId !== undefined && { call_id: callId }),
-      ...(figures && {
-        limit: figures.limit,
-        currency: figures.currency,
-        needed: figures.needed,
-        spent: figures.spent,
-        held: figures.held,
-        remaining: figures.remaining,
-        resets_at: figures.resetsAt,
-      }),
+      ...moreOf(refusal),
     },
   }
 }
