@@ -6,7 +6,7 @@ import { sql, type Kysely, type Transaction } from 'kysely'
 import { createKey, getKey, type ApiKey } from './api-key.ts'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
-import { timeLeftMs } from './run-begin.ts'
+import { setDeadline } from './run-begin.ts'
 import { startRun, type StartRequest } from './run-start.ts'
 import { become } from './run.ts'
 import type { Database } from './schema.ts'
@@ -58,7 +58,7 @@ export async function openExternalRun(
     .execute()
   await become(trx, scope, { runId, from: 'queued', to: 'running' })
   const seconds = request.limits?.seconds
-  if (seconds !== undefined) await timeLeftMs(trx, scope, { runId, seconds })
+  if (seconds !== undefined) await setDeadline(trx, scope, { runId, seconds })
   const opener = await getKey(trx, organisationId, keyId)
   invariant(opener !== undefined, 'who opens a run has a key')
   // What binds the key that opens it binds the run's: from where, and for how long.

@@ -194,6 +194,24 @@ test('a rotated key hands over its rights, limits and schedules, and ends when t
   await expectVerified(api)
 })
 
+test('the key of an external run keeps to the places and the time of the key that opened it, and is not rotated', async () => {
+  const gateway = await useGateway()
+  const { api, tenant } = gateway
+  const expiresAt = new Date(Date.now() + 3_600_000).toISOString()
+  const opener = await makeKey(api, tenant, { allowedIps: ['127.0.0.1'], expiresAt })
+  const { onExhausted: _, agent: __, input: ___, ...order } = runBody()
+  const opened = await api.make('/api/v1/runs/external', { key: opener.secret, body: { ...order, idleSeconds: 60 } })
+  const { id, secret } = z.object({ id: z.string(), secret: z.string() }).parse(opened['key'])
+  expect(await call(gateway, secret)).toEqual([200, null])
+  const shown = await api.ask('GET', `/api/v1/keys/${id}`, { key: api.operatorKey })
+  expect(shown.body).toMatchObject({ allowedIps: ['127.0.0.1/32'], expiresAt, runId: expect.any(String) })
+  const rotated = await api.ask('POST', `/api/v1/keys/${id}/rotate`, {
+    key: api.operatorKey,
+    body: { overlapSeconds: 0 },
+  })
+  expect([rotated.status, rotated.body['code']]).toEqual([409, 'key_ended'])
+})
+
 test('operator keys are made, listed, rotated and revoked, and the last one that matters is kept', async () => {
   const api = await useApi()
   const first = api.operatorKey
