@@ -2,12 +2,13 @@ import type { ChildOpening, ChildRequest, RunActivities } from '#contracts/activ
 import type { Engine } from '#calls/engine.ts'
 import { resolveAbandoned } from '#calls/lost.ts'
 import type { Scope } from '#db/database.ts'
-import type { AgentManifest } from '#contracts/agents.ts'
+import { EXTERNAL_AGENT, type AgentManifest } from '#contracts/agents.ts'
 import { checkJsonSchema } from '#contracts/json-schema.ts'
 import { readBudget } from '#db/budget.ts'
 import { childEnd, openChildRun } from '#db/child-run.ts'
 import { beginRun } from '#db/run-begin.ts'
 import { beginClosing, finishRun } from '#db/run-end.ts'
+import { endIfIdle } from '#db/run-idle.ts'
 import { askOwner, downgradeRun, pauseForMoney } from '#db/run-pause.ts'
 import { standingOf } from '#db/run.ts'
 import { asActivity } from './failure.ts'
@@ -36,6 +37,7 @@ export function createRunActivities({ engine, agents }: RunDependencies): RunAct
         const checked = checkChild(agents, request)
         return checked.ok ? openChildRun(db, scope, { ...request, input: checked.input }) : checked.refusal
       }),
+    endIfIdle: (request) => inScope(request.runId, (scope) => endIfIdle(db, scope, request)),
     childEnd: ({ runId }) => inScope(runId, (scope) => childEnd(db, scope, runId)),
     budget: (request) => inScope(request.runId, (scope) => readBudget(db, scope, request)),
     finishRun: (request) =>
@@ -57,7 +59,7 @@ function checkChild(agents: readonly AgentManifest[], { agent, input }: ChildReq
     ok: false,
     refusal: { kind: 'refused', reason, detail },
   })
-  if (!manifest) return refuse('unknown_agent', `there is no agent ${agent}`)
+  if (!manifest || agent === EXTERNAL_AGENT) return refuse('unknown_agent', `there is no agent ${agent}`)
   const checked = checkJsonSchema(manifest.input, input)
   return checked.ok ? { ok: true, input: checked.value } : refuse('invalid_input', checked.detail)
 }

@@ -1,9 +1,12 @@
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import type { ProviderSettings } from '#contracts/provider-settings.ts'
 import { MAX_TOKENS_FIELDS, PROVIDER_KINDS, TASK_QUEUE } from '#contracts/names.ts'
+import { parseDecimal } from '#domain/money.ts'
 import { z } from 'zod'
 
 /** Zero keeps for ever. */
 const days = z.coerce.number().int().min(0).max(36_500)
+const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 const port = z.coerce.number().int().min(0).max(65_535)
 
 const providerSchema = z
@@ -36,16 +39,17 @@ const providersSchema = z.array(providerSchema).superRefine((providers, context)
   }
 })
 
-const environment = z.object({
-  PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
-  PURSER_DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(200).default(12),
-  PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
-  PURSER_API_PORT: port.default(8080),
-  PURSER_OPERATOR_KEY: z.string().min(20).optional(),
-  PURSER_CATALOG: z.string().min(1).optional(),
-  PURSER_PROVIDERS: z
+/** Addresses and networks, with commas between them. */
+const proxies = z
+  .string()
+  .default('')
+  .transform((text) => text.split(',').flatMap((each) => each.trim() || []))
+  .pipe(z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])))
+
+function jsonText(otherwise: string) {
+  return z
     .string()
-    .default('[]')
+    .default(otherwise)
     .transform((text, context) => {
       try {
         const parsed: unknown = JSON.parse(text)
@@ -55,13 +59,38 @@ const environment = z.object({
         return z.NEVER
       }
     })
-    .pipe(providersSchema),
+}
+
+/** Money as a decimal string in the major unit, in nano. */
+const nano = z.string().transform((text, context) => {
+  const parsed = parseDecimal(text)
+  if (parsed.ok) return parsed.nano
+  context.addIssue({ code: 'custom', message: 'is not a decimal string in the major unit' })
+  return z.NEVER
+})
+
+const environment = z.object({
+  PURSER_DATABASE_URL: z.url({ protocol: /^postgres(ql)?$/ }),
+  PURSER_DATABASE_CONNECTIONS: z.coerce.number().int().min(1).max(200).default(12),
+  PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
+  PURSER_API_PORT: port.default(8080),
+  PURSER_OPERATOR_KEY: z.string().min(20).optional(),
+  PURSER_TRUSTED_PROXIES: proxies,
+  PURSER_CATALOG: z.string().min(1).optional(),
+  PURSER_PROVIDERS: jsonText('[]').pipe(providersSchema),
   PURSER_LOST_COST: z.enum(['maximum', 'estimate']).default('maximum'),
   PURSER_KEEP_REFUSALS_DAYS: days.default(400),
   PURSER_KEEP_IDEMPOTENCY_DAYS: days.default(30),
   PURSER_KEEP_INSTANCES_DAYS: days.default(30),
+  PURSER_APPROVAL_ABOVE: jsonText('{}').pipe(z.record(z.string().regex(/^[A-Z]{3}$/), nano)),
+  PURSER_STRIPE_WEBHOOK_SECRET: z.string().min(16).optional(),
+  PURSER_WEBHOOKS_PRIVATE: z.stringbool().default(false),
   PURSER_TASK_QUEUE: z.string().min(1).default(TASK_QUEUE),
   PURSER_DRAIN_TIMEOUT_MS: z.coerce.number().int().min(0).max(600_000).default(10_000),
+  PURSER_GATEWAY_BODY_BYTES: count(1_024, 256 * 1024 * 1024).default(USUAL_GATEWAY_LIMITS.bodyBytes),
+  PURSER_GATEWAY_REQUESTS: count(1, 1_000_000).default(USUAL_GATEWAY_LIMITS.requests),
+  PURSER_GATEWAY_REQUESTS_OF_KEY: count(1, 1_000_000).default(USUAL_GATEWAY_LIMITS.requestsOfKey),
+  PURSER_GATEWAY_FAILURES_OF_ADDRESS: count(1, 1_000_000).default(USUAL_GATEWAY_LIMITS.failuresOfAddress),
   TEMPORAL_ADDRESS: z.string().min(1).default('127.0.0.1:7233'),
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
   PURSER_SEAL_KEY_FILE: z.string().min(1).optional(),
@@ -84,7 +113,18 @@ const migrationEnvironment = z.object({
 /** Everything a server or worker process is told from outside. */
 export interface Config {
   readonly database: { readonly url: string; readonly maxConnections: number }
-  readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
+  readonly api: {
+    readonly host: string
+    readonly port: number
+    readonly operatorKey: string | undefined
+    /** Whose `x-forwarded-for` is believed. */
+    readonly trustedProxies: readonly string[]
+  }
+  /** Above how much a deposit waits for another operator, in nano by currency. */
+  readonly approvalAbove: ReadonlyMap<string, bigint>
+  readonly stripeSecret: string | undefined
+  /** Whether webhooks may tell addresses of private networks. */
+  readonly allowsPrivateWebhooks: boolean
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
   readonly providers: readonly ProviderSettings[]
@@ -97,7 +137,9 @@ export interface Config {
     readonly instancesDays: number
   }
   readonly temporal: { readonly address: string; readonly namespace: string; readonly taskQueue: string }
+  /** An API finishes its clients' calls for as long, too. */
   readonly worker: { readonly drainTimeoutMs: number }
+  readonly gateway: GatewayLimits
   readonly seals: SealConfig
 }
 
@@ -134,8 +176,16 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const values = read(environment, env)
   return Object.freeze({
     database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
-    api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
+    api: {
+      host: values.PURSER_API_HOST,
+      port: values.PURSER_API_PORT,
+      operatorKey: values.PURSER_OPERATOR_KEY,
+      trustedProxies: values.PURSER_TRUSTED_PROXIES,
+    },
     catalogFile: values.PURSER_CATALOG,
+    approvalAbove: new Map(Object.entries(values.PURSER_APPROVAL_ABOVE)),
+    stripeSecret: values.PURSER_STRIPE_WEBHOOK_SECRET,
+    allowsPrivateWebhooks: values.PURSER_WEBHOOKS_PRIVATE,
     providers: values.PURSER_PROVIDERS,
     lostCost: values.PURSER_LOST_COST,
     retention: {
@@ -149,6 +199,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       taskQueue: values.PURSER_TASK_QUEUE,
     },
     worker: { drainTimeoutMs: values.PURSER_DRAIN_TIMEOUT_MS },
+    gateway: {
+      bodyBytes: values.PURSER_GATEWAY_BODY_BYTES,
+      requests: values.PURSER_GATEWAY_REQUESTS,
+      requestsOfKey: values.PURSER_GATEWAY_REQUESTS_OF_KEY,
+      failuresOfAddress: values.PURSER_GATEWAY_FAILURES_OF_ADDRESS,
+    },
     seals: { keyFile: values.PURSER_SEAL_KEY_FILE, anchorFile: values.PURSER_SEAL_ANCHOR_FILE },
   })
 }

@@ -1,18 +1,22 @@
 import { checkCatalog } from '#contracts/catalog-check.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
-import { isKey } from '#api/access.ts'
+import { isKey } from '#contracts/key-secret.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { startReconciler } from '#api/reconciler.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import { temporalSchedules } from '#api/temporal-schedules.ts'
+import { startWebhookSender } from '#api/webhook-sender.ts'
 import { temporalCensus } from '#api/workflow-census.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
 import type { Database } from '#db/schema.ts'
 import { startSealer } from '#calls/sealer.ts'
+import { startEngine } from '#calls/start-engine.ts'
+import { createProvider } from '#providers/create-provider.ts'
+import { registerGateway } from './gateway/gateway.ts'
 import { splitDocument } from '#tools/passages.ts'
 import { Client, Connection } from '@temporalio/client'
 import { readFile } from 'node:fs/promises'
@@ -53,13 +57,32 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     isTemporalUp: () => orchestrator.isUp(),
     splitDocument,
     nowMs,
+    trustedProxies: config.api.trustedProxies,
     lostCost: config.lostCost,
+    approvalAbove: config.approvalAbove,
+    stripeSecret: config.stripeSecret,
+    allowsPrivateWebhooks: config.allowsPrivateWebhooks,
     providerNames: config.providers.map(({ name }) => name),
     log: { level: 'warn', stream: process.stderr },
   })
+  const engine = await startEngine({
+    db,
+    databaseUrl: config.database.url,
+    kind: 'api',
+    providers: config.providers.map((provider) => createProvider(provider, { nowMs })),
+    lostCost: config.lostCost,
+    retention: config.retention,
+  })
+  await registerGateway(app, { engine, drainTimeoutMs: config.worker.drainTimeoutMs, limits: config.gateway })
   const monotonicMs = () => performance.now()
   const clock = temporalSchedules({ client, taskQueue })
   const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
+  const webhooks = startWebhookSender({
+    db,
+    log: app.log,
+    nowMs,
+    allowsPrivate: config.allowsPrivateWebhooks,
+  })
   const census = temporalCensus({ client, taskQueue })
   const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
   const complain = (sentence: string) => app.log.error(sentence)
@@ -79,7 +102,9 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
       await app.close()
       await dispatcher.stop()
       await reconciler.stop()
+      await webhooks.stop()
       await sealer.stop()
+      await engine.stop()
       await connection.close()
       await db.destroy()
     },

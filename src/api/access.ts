@@ -1,10 +1,15 @@
 import { Problem } from '#contracts/codes.ts'
-import { callerOf, type Caller } from '#db/api-key.ts'
+import { bearerKey } from '#contracts/key-secret.ts'
+import type { KeyScope } from '#contracts/names.ts'
+import type { KeyHolder } from '#db/api-key.ts'
+import { callerOf, mayAskFrom } from '#db/key-holder.ts'
+import type { KeyUses } from '#db/key-use.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
+import { z } from 'zod'
 
 /** Whose key may call a route. `any`: a project for what is its own, an operator for the whole organisation. */
 export type Access = 'operator' | 'project' | 'any'
@@ -12,15 +17,16 @@ export type Access = 'operator' | 'project' | 'any'
 declare module 'fastify' {
   interface FastifyContextConfig {
     access?: Access
+    /** It reads the run that its path names: the key of an external run may read its own. */
+    readsRun?: true
   }
   interface FastifyRequest {
-    caller: Caller | null
+    caller: KeyHolder | null
+    /** The project of what the request names, once that is known. */
+    tenant: Scope | null
   }
 }
 
-const BEARER = /^Bearer +(\S+) *$/i
-/** A key is never longer; what is, is not worth a hash. */
-const KEY = /^purser_(?:op|pk)_[\w-]{20,200}$/
 const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/i
 
 const NAMES = {
@@ -34,41 +40,81 @@ const NAMES = {
   dataset: 'dataset',
   api_key: 'key',
   schedule: 'schedule',
+  webhook: 'webhook',
+  delivery: 'delivery',
+  deposit_request: 'deposit request',
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */
-export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
+export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: KeyUses): void {
   app.decorateRequest('caller', null)
+  app.decorateRequest('tenant', null)
   app.addHook('onRequest', async (request) => {
-    const caller = await callerFromHeader(db, request.headers.authorization)
+    const holder = await holderFromHeader(db, request.headers.authorization)
+    refuseAddress(holder, request.ip)
     const { access = 'operator' } = request.routeOptions.config
-    if (access === 'operator' && caller.projectId !== null) {
+    if (holder.run) checkRunKey(holder.run, request)
+    if (access === 'operator' && holder.projectId !== null) {
       throw new Problem('forbidden', 'This needs an operator key.', { remedy: 'Ask an operator of the organisation.' })
     }
-    if (access === 'project' && caller.projectId === null) {
+    if (access === 'project' && holder.projectId === null) {
       throw new Problem('forbidden', 'This needs the key of a project.', {
         remedy: 'Make one with POST /api/v1/projects/{id}/keys.',
       })
     }
-    request.caller = caller
+    refuseScope(holder, request)
+    uses.note(holder.keyId)
+    request.caller = holder
   })
 }
 
-async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<Caller> {
-  const secret = BEARER.exec(header ?? '')?.[1]
-  const caller = secret !== undefined && isKey(secret) ? await callerOf(db, secret) : undefined
-  if (caller) return caller
-  const what = header === undefined ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
-  throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+const runParams = z.object({ id: z.string() })
+
+/** The key of an external run is for the gateway: here it reads that run, as long as that is not over, and no other. */
+function checkRunKey(run: NonNullable<KeyHolder['run']>, { params, routeOptions }: FastifyRequest): void {
+  if (routeOptions.config.readsRun !== true || run.isOver) {
+    const what = run.isOver ? 'The run of this key is over.' : 'The key of a run may only read that run here.'
+    throw new Problem('forbidden', what, { remedy: 'Use the key of a project.' })
+  }
+  const { id } = runParams.parse(params)
+  if (id !== run.id) throw notFound('run', id)
 }
 
-/** Whether a text has the form of a key: `purser_op_…` or `purser_pk_…`. */
-export function isKey(text: string): boolean {
-  return KEY.test(text)
+async function holderFromHeader(db: Kysely<Database>, header: string | undefined): Promise<KeyHolder> {
+  const secret = bearerKey(header)
+  if (secret === undefined) {
+    const what = header === undefined ? 'The request carries no API key.' : UNKNOWN_KEY
+    throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+  }
+  const found = await callerOf(db, secret)
+  if (found.ok) return found.holder
+  throw found.reason === 'expired'
+    ? new Problem('unauthorized', 'This API key has expired.', { remedy: 'Ask an operator for another one.' })
+    : new Problem('unauthorized', UNKNOWN_KEY, { remedy: 'Send the header Authorization: Bearer purser_…' })
+}
+
+const UNKNOWN_KEY = 'This API key is unknown or revoked.'
+
+function refuseAddress(holder: KeyHolder, ip: string): void {
+  if (!mayAskFrom(holder, ip)) {
+    throw new Problem('forbidden', `This key may not be used from ${ip.slice(0, MAX_ECHO)}.`, {
+      remedy: 'Ask from an address that it was made for, or ask an operator for another key.',
+    })
+  }
+}
+
+/** Reading needs `read`; what changes anything, `runs` of a project's key and `admin` of an operator's. */
+function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
+  const change = holder.projectId === null ? 'admin' : 'runs'
+  const scope: KeyScope = method === 'GET' ? 'read' : change
+  if (holder.scopes.includes(scope)) return
+  throw new Problem('forbidden', `This key was made without the scope ${scope}.`, {
+    remedy: `Use a key with the scope ${scope}: an operator can make one.`,
+  })
 }
 
 /** Who asks; every route behind `requireKey` has one. */
-export function callerOfRequest(request: FastifyRequest): Caller {
+export function callerOfRequest(request: FastifyRequest): KeyHolder {
   if (!request.caller) throw new Error('a route without a key asked who calls')
   return request.caller
 }
@@ -92,6 +138,7 @@ export async function tenantFor(
 ): Promise<Scope> {
   const scope = isId(thing.id) ? await tenantOf(db, callerOfRequest(request), thing) : undefined
   if (!scope) throw notFound(NAMES[thing.noun], thing.id)
+  request.tenant = scope
   return scope
 }
 

@@ -1,4 +1,5 @@
 import type { LostCostPolicy } from '#calls/lost-cost.ts'
+import type { ApprovalAbove } from './deposit-booking.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import type { SourceDocument, SplitDocument } from '#contracts/corpus.ts'
 import type { Database } from '#db/schema.ts'
@@ -6,6 +7,7 @@ import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fasti
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Kysely } from 'kysely'
+import type { LogSettings } from './log.ts'
 
 /** What the API is given: it constructs nothing. */
 export interface ApiDeps {
@@ -18,12 +20,20 @@ export interface ApiDeps {
   /** Cuts an uploaded document into passages. */
   readonly splitDocument: (document: SourceDocument) => SplitDocument
   readonly nowMs: () => number
+  /** Addresses and networks whose `x-forwarded-for` says who asks; left out: none, and the socket's peer asks. */
+  readonly trustedProxies?: readonly string[]
   /** Providers that are configured here; none when that is known to the workers only. */
   readonly providerNames: readonly string[]
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
+  /** Above how much a deposit waits for another operator. */
+  readonly approvalAbove: ApprovalAbove
+  /** What Stripe signs its webhook with; without it nothing is taken from there. */
+  readonly stripeSecret: string | undefined
+  /** Whether webhooks may tell addresses of private networks. */
+  readonly allowsPrivateWebhooks: boolean
   /** Standard output belongs to the ready line, so logs go elsewhere. */
-  readonly log?: { readonly level: string; readonly stream: { write(line: string): void } }
+  readonly log?: LogSettings
 }
 
 /** The server as routes see it: requests and answers typed by their schemas. */

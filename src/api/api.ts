@@ -1,22 +1,31 @@
 import Fastify, { type FastifyInstance } from 'fastify'
+import { keepKeyUses } from '#db/key-use.ts'
 import { requireKey } from './access.ts'
+import { auditChanges } from './audit.ts'
+import { auditRoutes } from './audit-routes.ts'
 import type { ApiDeps } from './api-deps.ts'
 import { balanceRoutes } from './balance-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
+import { depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositRoutes } from './deposit-routes.ts'
-import { documentRoutes, serveDocumentation } from './documentation.ts'
+import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
+import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
 import { readIdempotencyKeys } from './idempotency.ts'
+import { loggerOf } from './log.ts'
 import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
+import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
-import { keyRoutes, projectRoutes } from './project-routes.ts'
+import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
+import { keyCallRoutes } from './key-call-routes.ts'
+import { projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
@@ -27,9 +36,11 @@ import { runActionRoutes } from './run-action-routes.ts'
 import { runAgainRoutes } from './run-again-routes.ts'
 import { runStartRoutes } from './run-routes.ts'
 import { scheduleChangeRoutes, scheduleReadRoutes, scheduleRoutes } from './schedule-routes.ts'
+import { answerNoRequest, sendSecurityHeaders } from './security-headers.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
+import { deliveryRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
 
 /** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
 const BODY_LIMIT_BYTES = 1024 * 1024
@@ -41,66 +52,83 @@ const TIMEOUT_CHECK_MS = 5_000
 /** Ids are 36 characters; anything much longer is none. */
 const MAX_PARAM_LENGTH = 200
 
+/** All that is behind a key. */
+const ROUTES = Object.freeze([
+  projectRoutes,
+  keyRoutes,
+  operatorKeyRoutes,
+  keyCallRoutes,
+  auditRoutes,
+  walletRoutes,
+  balanceRoutes,
+  limitRoutes,
+  depositRoutes,
+  depositRequestRoutes,
+  refundRoutes,
+  quoteRoutes,
+  statementRoutes,
+  catalogRoutes,
+  catalogVersionRoutes,
+  routeHealthRoutes,
+  priceRoutes,
+  marginRoutes,
+  invoiceRoutes,
+  corpusRoutes,
+  passageRoutes,
+  datasetUploadRoutes,
+  datasetReadRoutes,
+  runStartRoutes,
+  externalRunRoutes,
+  runAgainRoutes,
+  runActionRoutes,
+  runReadRoutes,
+  rowResultRoutes,
+  rowCountRoutes,
+  reportRoutes,
+  scheduleRoutes,
+  scheduleChangeRoutes,
+  scheduleReadRoutes,
+  eventRoutes,
+  webhookRoutes,
+  webhookListRoutes,
+  deliveryRoutes,
+  reconcileRoutes,
+])
+
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
+  const { trustedProxies = [] } = deps
   const app = Fastify({
-    logger: deps.log ? { level: deps.log.level, stream: deps.log.stream } : false,
+    logger: loggerOf(deps.log),
     bodyLimit: BODY_LIMIT_BYTES,
     requestTimeout: REQUEST_TIMEOUT_MS,
     http: { headersTimeout: HEADERS_TIMEOUT_MS, connectionsCheckingInterval: TIMEOUT_CHECK_MS },
     frameworkErrors: answerBadAddress,
+    clientErrorHandler: answerNoRequest,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
+    trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     // Streams of events would keep a closing server open.
     forceCloseConnections: true,
   })
   app.removeContentTypeParser('text/plain')
+  sendSecurityHeaders(app, (url) => url.startsWith(PAGE_PATH))
   validateRequests(app)
   answerProblems(app)
   await serveDocumentation(app)
   healthRoute(app.withTypeProvider(), deps)
   await app.register(
     async (scope) => {
-      requireKey(scope, deps.db)
+      const uses = keepKeyUses(deps.db, deps.nowMs)
+      scope.addHook('onClose', () => uses.stop())
+      requireKey(scope, deps.db, uses)
+      auditChanges(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
-      for (const routes of [
-        projectRoutes,
-        keyRoutes,
-        walletRoutes,
-        balanceRoutes,
-        limitRoutes,
-        depositRoutes,
-        refundRoutes,
-        quoteRoutes,
-        statementRoutes,
-        catalogRoutes,
-        catalogVersionRoutes,
-        routeHealthRoutes,
-        priceRoutes,
-        marginRoutes,
-        invoiceRoutes,
-        corpusRoutes,
-        passageRoutes,
-        datasetUploadRoutes,
-        datasetReadRoutes,
-        runStartRoutes,
-        runAgainRoutes,
-        runActionRoutes,
-        runReadRoutes,
-        rowResultRoutes,
-        rowCountRoutes,
-        reportRoutes,
-        scheduleRoutes,
-        scheduleChangeRoutes,
-        scheduleReadRoutes,
-        eventRoutes,
-        reconcileRoutes,
-      ]) {
-        routes(scope.withTypeProvider(), deps)
-      }
+      for (const routes of ROUTES) routes(scope.withTypeProvider(), deps)
     },
     { prefix: '/api/v1' },
   )
+  await app.register(async (scope) => paymentRoutes(scope.withTypeProvider(), deps), { prefix: '/api/v1' })
   return app
 }

@@ -1,4 +1,5 @@
 import { sellPriceOf } from '#calls/sell.ts'
+import { startable } from '#contracts/agents.ts'
 import { agentListSchema, modelListSchema, type ModelList } from '#contracts/api-catalog.ts'
 import type { Route } from '#contracts/catalog.ts'
 import { newestCatalog } from '#db/catalog.ts'
@@ -38,7 +39,9 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
   app.get(
     '/agents',
     { config: { access: 'any' }, schema: { tags, summary: 'What can be run', response: { 200: agentListSchema } } },
-    () => ({ agents: agents.map(({ name, description, input }) => ({ name, description, input: { ...input } })) }),
+    () => ({
+      agents: startable(agents).map(({ name, description, input }) => ({ name, description, input: { ...input } })),
+    }),
   )
 }
 

@@ -4,55 +4,72 @@ import {
   reversalRequestSchema,
   reversalSchema,
   type DepositRequestBody,
-  type DepositView,
   type ReversalView,
 } from '#contracts/api-wallet.ts'
+import { depositRequestedSchema } from '#contracts/api-deposit-request.ts'
 import { Problem } from '#contracts/codes.ts'
 import { newId } from '#db/ids.ts'
-import { deposit, type DepositRequest, type DepositVerdict } from '#db/ledger.ts'
+import type { DepositRequest } from '#db/ledger.ts'
 import { reverseDeposit, type ReversalVerdict } from '#db/reversal.ts'
 import { getDeposit, type Deposit } from '#db/wallet.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { notFound, tenantFor } from './access.ts'
+import { callerOfRequest, notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
+import { bookOrAsk, depositView, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
-export function depositRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): void {
   app.post(
     '/deposits',
     {
       config: {
         access: 'operator',
+        audit: 'deposit.make',
         problems: ['invalid_amount', 'reference_mismatch', 'not_found', 'wrong_lot', 'lot_expired'],
       },
       schema: {
         tags,
         summary: 'Put money into a wallet',
         description:
-          'The reference is unique within the project: the same deposit again is answered with the first one.',
+          'The reference is unique within the project: the same deposit again is answered with the first one. One that is ' +
+          'larger than an operator may make alone waits for another one: POST /deposit-requests/{id}/approve.',
         body: depositRequestSchema,
-        response: { 200: depositSchema.describe('It was booked before.'), 201: depositSchema },
+        response: {
+          200: depositSchema.describe('It was booked before.'),
+          201: depositSchema,
+          202: depositRequestedSchema.describe('It waits for another operator.'),
+        },
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: depositSchema }, async (trx) => {
+      answerPost(db, { request, reply, schema: z.union([depositSchema, depositRequestedSchema]) }, async (trx) => {
         const { walletId } = request.body
         const scope = await tenantFor(trx, request, { noun: 'wallet', id: walletId })
-        const answer = await deposit(trx, scope, depositRequest(request.body, nowMs()))
-        const body = depositView(await getDeposit(trx, scope, bookedId(answer, request.body)))
-        return { status: answer.verdict === 'deposited' ? 201 : 200, body }
+        const booking = await bookOrAsk(trx, scope, {
+          deposit: depositRequest(request.body, nowMs()),
+          askedBy: callerOfRequest(request).keyId,
+          above: approvalAbove,
+          nowMs: nowMs(),
+        })
+        return booking.kind === 'booked'
+          ? { status: booking.isNew ? 201 : 200, body: depositView(booking.deposit) }
+          : { status: 202, body: requestedView(booking.request) }
       }),
   )
 
   app.post(
     '/deposits/:id/reversal',
     {
-      config: { access: 'operator', problems: ['already_reversed', 'wallet_short', 'not_found'] },
+      config: {
+        access: 'operator',
+        audit: 'deposit.reverse',
+        problems: ['already_reversed', 'wallet_short', 'not_found'],
+      },
       schema: {
         tags,
         summary: 'Take a whole deposit back, once',
@@ -109,50 +126,5 @@ function depositRequest(body: DepositRequestBody, nowMs: number): DepositRequest
     amount: parsed.nano,
     reference,
     lot: lot && { ...lot, expiresAt: lot.expiresAt === undefined ? null : new Date(lot.expiresAt) },
-  }
-}
-
-/** The transfer that a deposit is, now or since before. */
-function bookedId({ verdict, transferId }: DepositVerdict, { walletId, reference }: DepositRequestBody): string {
-  switch (verdict) {
-    case 'deposited':
-    case 'replayed':
-      invariant(transferId !== null, 'what is booked has a transfer')
-      return transferId
-    case 'unknown_wallet':
-      throw notFound('wallet', walletId)
-    case 'reference_mismatch':
-      throw new Problem(
-        'reference_mismatch',
-        `The reference ${reference} stands for another deposit of this project.`,
-        {
-          remedy: 'Use the reference of this payment, or repeat the first deposit with its own facts.',
-        },
-      )
-    case 'wrong_lot':
-      throw new Problem('wrong_lot', 'Only credit is kept in lots, and the source `opening` is reserved.', {
-        remedy: 'Leave the lot out, or name another source.',
-      })
-    case 'lot_expired':
-      throw new Problem('lot_expired', 'The lot would be expired from the start.', {
-        remedy: 'Send an expiresAt that is still to come.',
-      })
-    case 'invalid_amount':
-    case 'invalid_reference':
-    case 'wrong_currency':
-      throw new Error(`the schema lets no ${verdict} through`)
-  }
-}
-
-function depositView(booked: Deposit): DepositView {
-  return {
-    id: booked.id,
-    walletId: booked.walletId,
-    balanceClass: booked.balanceClass,
-    amount: toAmount(booked.amount, booked.currency),
-    reference: booked.reference,
-    lotId: booked.lotId,
-    debtPaid: toAmount(booked.debtPaid, booked.currency),
-    recordedAt: booked.recordedAt.toISOString(),
   }
 }

@@ -3,6 +3,7 @@ import type { Database } from '#db/schema.ts'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Kysely } from 'kysely'
 import type { Orchestrator } from './orchestrator.ts'
+import { startRounds, type Rounds } from './rounds.ts'
 import { scheduleTeller } from './schedule-teller.ts'
 import type { ScheduleClock } from './temporal-schedules.ts'
 
@@ -14,12 +15,6 @@ const BACKOFF_MAX_MS = 10_000
 const COMMANDS_PER_ROUND = 32
 /** Beyond this many failing commands Temporal is away, and asking for more of them helps nobody. */
 const MAX_WAITING = 1_000
-
-export interface Dispatcher {
-  /** There is a new command: look at once. */
-  poke(): void
-  stop(): Promise<void>
-}
 
 interface Backoff {
   readonly tries: number
@@ -38,7 +33,7 @@ export function startDispatcher(options: {
   readonly log: Pick<FastifyBaseLogger, 'warn'>
   /** Monotonic clock, in milliseconds. */
   readonly monotonicMs: () => number
-}): Dispatcher {
+}): Rounds {
   const { db, orchestrator, log, monotonicMs } = options
   const tellSchedules = scheduleTeller(options)
   const backoffs = new Map<string, Backoff>()
@@ -84,7 +79,7 @@ export function startDispatcher(options: {
     for (const [id, { dueMs }] of backoffs) if (dueMs <= nowMs && !known.has(id)) backoffs.delete(id)
   }
 
-  return startRounds(async (isStopped) => {
+  return startRounds(ROUND_MS, async (isStopped) => {
     try {
       const [hasMore] = await Promise.all([dispatch(isStopped), tellSchedules()])
       return hasMore
@@ -93,35 +88,4 @@ export function startDispatcher(options: {
       return false
     }
   })
-}
-
-/** Runs rounds one after another: each `ROUND_MS`, and at once when poked or when a round left something to do. */
-function startRounds(oneRound: (isStopped: () => boolean) => Promise<boolean>): Dispatcher {
-  let running: Promise<void> | undefined
-  let isPoked = false
-  let isStopped = false
-
-  async function rounds(): Promise<void> {
-    do {
-      isPoked = false
-      if (await oneRound(() => isStopped)) isPoked = true
-    } while (isPoked && !isStopped)
-    running = undefined
-  }
-
-  function look(): void {
-    if (isStopped) return
-    isPoked = true
-    running ??= rounds()
-  }
-
-  const timer = setInterval(look, ROUND_MS)
-  return {
-    poke: look,
-    async stop() {
-      isStopped = true
-      clearInterval(timer)
-      await running
-    },
-  }
 }

@@ -14,7 +14,7 @@ declare module 'fastify' {
 }
 
 export const DOCUMENT_PATH = '/api/openapi.json'
-const PAGE_PATH = '/api/docs'
+export const PAGE_PATH = '/api/docs'
 const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" width="120" height="40"><text x="0" y="28" font-family="sans-serif"
   font-size="26" font-weight="600" fill="#fff">Purser</text></svg>`
 
@@ -68,7 +68,7 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
   return [
     ...(hasBody || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
     'unauthorized',
-    ...(config?.access === 'any' ? [] : (['forbidden'] as const)),
+    'forbidden',
     ...(url.includes(':') ? (['not_found'] as const) : []),
     ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
     ...(isPost ? (['idempotency_mismatch'] as const) : []),
@@ -79,7 +79,8 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
   ]
 }
 
-function problemResponses(codes: readonly ProblemCode[]): Readonly<Record<string, unknown>> {
+/** The answers of a route that stand for problems. */
+export function problemResponses(codes: readonly ProblemCode[]): Readonly<Record<string, unknown>> {
   const byStatus = new Map<number, ProblemCode[]>()
   for (const code of new Set(codes)) {
     const { status } = PROBLEMS[code]

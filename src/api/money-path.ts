@@ -1,4 +1,3 @@
-import type { RunRequest } from '#contracts/api-run.ts'
 import type { CatalogModel, Route } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
 import { constraintsOf } from '#contracts/constraints.ts'
@@ -6,13 +5,14 @@ import { sellPriceOf, type SellPriceAnswer } from '#calls/sell.ts'
 import { constraintsOfKey } from '#db/api-key.ts'
 import { newestCatalog } from '#db/catalog.ts'
 import type { Scope } from '#db/database.ts'
+import type { StartRequest } from '#db/run-start.ts'
 import type { Database } from '#db/schema.ts'
 import type { Prices } from '#domain/pricing.ts'
 import { rankRoutes, type RankedRoutes, type RouteNeeds, type SkipReason } from '#domain/route-choice.ts'
 import type { Kysely } from 'kysely'
 
 export interface AskedRun {
-  readonly request: RunRequest
+  readonly request: StartRequest
   /** Whose constraints bind it too. */
   readonly keyId: string
 }
@@ -70,7 +70,15 @@ export async function checkMoneyPath(db: Kysely<Database>, scope: Scope, asked: 
   if (candidates.length === 0) throw withoutRoute(model, skipped)
 }
 
-const PLAIN_CHAT: RouteNeeds = { kind: 'chat', tools: false, jsonSchema: false, vision: false, streaming: false }
+const PLAIN_CHAT: RouteNeeds = {
+  kind: 'chat',
+  tools: false,
+  jsonSchema: false,
+  vision: false,
+  streaming: false,
+  choices: false,
+  parameters: [],
+}
 
 function pricesOf(sold: SellPriceAnswer | undefined): Prices | 'no_price' | 'no_quote' {
   if (!sold) return 'no_price'
@@ -115,7 +123,7 @@ function unexchanged(model: string, { name, currency }: Route): Problem {
   })
 }
 
-function canPay(request: RunRequest, route: Route): boolean {
+function canPay(request: StartRequest, route: Route): boolean {
   return request.envelope.pockets.some(
     ({ balanceClass, amount, exchangeTo }) =>
       balanceClass === route.balanceClass && (exchangeTo ?? amount.currency) === route.currency,

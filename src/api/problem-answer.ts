@@ -2,6 +2,7 @@ import { problemType, PROBLEM_TYPE, problemSchema, type ProblemBody } from '#con
 import { Problem, PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
 import { isStoreUnavailable } from '#db/database.ts'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { SECURITY_HEADERS } from './security-headers.ts'
 
 /** Postgres' `numeric_value_out_of_range`. */
 const NUMBER_OUT_OF_RANGE = '22003'
@@ -50,7 +51,8 @@ export function answerBadAddress(error: FastifyError, request: FastifyRequest, r
     : new Problem('invalid_request', 'The address is not well-formed.', {
         remedy: 'Encode its parts as UTF-8 with %: encodeURIComponent does it.',
       })
-  void send(reply, request, problem)
+  // No hook runs for such an address.
+  void send(reply.headers(SECURITY_HEADERS), request, problem)
 }
 
 /** Most characters of an address that are repeated to the caller. */

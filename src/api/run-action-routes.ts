@@ -6,7 +6,7 @@ import {
   topUpRequestSchema,
 } from '#contracts/api-run.ts'
 import type { Scope } from '#db/database.ts'
-import { answerRun, cancelRun, pauseRun, resumeRun, topUpRun, type Order } from '#db/run-commands.ts'
+import { answerRun, cancelRun, endRun, pauseRun, resumeRun, topUpRun, type Order } from '#db/run-commands.ts'
 import { getRun } from '#db/run-read.ts'
 import type { Database } from '#db/schema.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -22,6 +22,7 @@ const common = { tags: ['Runs'], params, response: { 202: runSchema } }
 /** What people ask of a run that is there. Rows first: its workflow hears of it afterwards. */
 export function runActionRoutes(app: Api, deps: ApiDeps): void {
   pauseAndResume(app, deps)
+  waysToEnd(app, deps)
 
   app.post(
     '/runs/:id/top-up',
@@ -52,24 +53,6 @@ export function runActionRoutes(app: Api, deps: ApiDeps): void {
   )
 
   app.post(
-    '/runs/:id/cancel',
-    {
-      config: { access: 'project', problems: ['run_finished'] },
-      schema: {
-        ...common,
-        summary: 'End a run',
-        description:
-          'Now: from the answer on no request begins, what is in flight is aborted and settled, and the rest goes home. With `wrap_up` what is in flight may finish, and the run delivers what it has, from its wrap-up reserve if it has one.',
-        body: cancelRequestSchema,
-      },
-    },
-    (request, reply) =>
-      act(deps, { request, reply, runId: request.params.id }, (trx, scope, order) =>
-        cancelRun(trx, scope, { ...order, mode: request.body?.mode ?? 'now', reason: request.body?.reason }),
-      ),
-  )
-
-  app.post(
     '/runs/:id/answer',
     {
       config: { access: 'project', problems: ['run_finished', 'no_question', 'many_questions', 'not_a_choice'] },
@@ -89,6 +72,41 @@ export function runActionRoutes(app: Api, deps: ApiDeps): void {
           keyId: callerOfRequest(request).keyId,
         }),
       ),
+  )
+}
+
+function waysToEnd(app: Api, deps: ApiDeps): void {
+  app.post(
+    '/runs/:id/cancel',
+    {
+      config: { access: 'project', problems: ['run_finished'] },
+      schema: {
+        ...common,
+        summary: 'End a run',
+        description:
+          'Now: from the answer on no request begins, what is in flight is aborted and settled, and the rest goes home. With `wrap_up` what is in flight may finish, and the run delivers what it has, from its wrap-up reserve if it has one.',
+        body: cancelRequestSchema,
+      },
+    },
+    (request, reply) =>
+      act(deps, { request, reply, runId: request.params.id }, (trx, scope, order) =>
+        cancelRun(trx, scope, { ...order, mode: request.body?.mode ?? 'now', reason: request.body?.reason }),
+      ),
+  )
+
+  app.post(
+    '/runs/:id/end',
+    {
+      config: { access: 'project', problems: ['run_finished', 'not_external'] },
+      schema: {
+        ...common,
+        summary: 'End an external run whose work is done',
+        description:
+          'It completes: from the answer on no request begins, what is in flight is aborted and settled, its key opens nothing, and the rest of its money goes home.',
+        body: emptyRequestSchema,
+      },
+    },
+    (request, reply) => act(deps, { request, reply, runId: request.params.id }, endRun),
   )
 }
 

@@ -1,3 +1,4 @@
+import { EXTERNAL_AGENT } from '#contracts/agents.ts'
 import {
   forkRequestSchema,
   rerunRequestSchema,
@@ -6,6 +7,7 @@ import {
   type RunOverrides,
   type RunRequest,
 } from '#contracts/api-run.ts'
+import { Problem } from '#contracts/codes.ts'
 import type { Scope } from '#db/database.ts'
 import { getRun } from '#db/run-read.ts'
 import { forkPoint, startedRun, type StartedRun } from '#db/run-source.ts'
@@ -30,7 +32,7 @@ export function runAgainRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/runs/:id/rerun',
     {
-      config: { access: 'project', problems: START_PROBLEMS },
+      config: { access: 'project', problems: [...START_PROBLEMS, 'is_external'] },
       schema: {
         ...common,
         summary: 'Start a run of the same request',
@@ -47,7 +49,7 @@ export function runAgainRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/runs/:id/fork',
     {
-      config: { access: 'project', problems: [...START_PROBLEMS, 'unknown_step'] },
+      config: { access: 'project', problems: [...START_PROBLEMS, 'unknown_step', 'is_external'] },
       schema: {
         ...common,
         summary: 'Start a run of the same request that uses stored answers again',
@@ -89,6 +91,11 @@ async function again(
 /** The request as it was, with what is to be another. Together they must be one that could be asked for. */
 function requestOf(started: StartedRun, overrides: RunOverrides): RunRequest {
   const { agent, model, input, options, priority, pockets } = started
+  if (agent === EXTERNAL_AGENT) {
+    throw new Problem('is_external', 'The calls of an external run are made outside: it cannot be repeated here.', {
+      remedy: 'Open a new one with POST /api/v1/runs/external.',
+    })
+  }
   const { pauseDeadlineMs, wrapUpPercent, constraints, reuse, downgrade, limits, ...rest } = options
   // What followed a downgrade goes with it.
   const isStillDowngrade = (overrides.onExhausted ?? options.onExhausted) === 'downgrade'

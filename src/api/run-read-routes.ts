@@ -3,8 +3,9 @@ import { pageQuerySchema } from '#contracts/api-page.ts'
 import { ledgerSchema, runListQuerySchema, runListSchema, runSchema } from '#contracts/api-run.ts'
 import { Problem } from '#contracts/codes.ts'
 import { callReportSchema, callStorySchema, reportSchema } from '#contracts/report.ts'
+import { readCallStory } from '#db/call-story.ts'
 import type { ReportView } from '#db/report-view.ts'
-import { readCallStory, readReportAt, readRunCalls, type NoReport } from '#db/report.ts'
+import { readReportAt, readRunCalls, type NoReport } from '#db/report.ts'
 import { readLedger } from '#db/run-ledger.ts'
 import { getRun, listRuns } from '#db/run-read.ts'
 import type { FastifyRequest } from 'fastify'
@@ -41,7 +42,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: { tags, summary: 'A run: state, envelope, output', params: idParams, response: { 200: runSchema } },
     },
     async (request) => {
@@ -53,7 +54,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/ledger',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags,
         summary: 'Every movement of money of a run, in order',
@@ -76,7 +77,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/report',
     {
-      config: { access: 'any', problems: ['invalid_instant'] },
+      config: { access: 'any', readsRun: true, problems: ['invalid_instant'] },
       schema: {
         tags,
         summary: 'What a run cost',
@@ -100,7 +101,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/runs/:id/calls',
     {
-      config: { access: 'any' },
+      config: { access: 'any', readsRun: true },
       schema: {
         tags,
         summary: 'The calls of a run with their attempts',

@@ -1,4 +1,4 @@
-import type { AgentManifest } from '#contracts/agents.ts'
+import { startable, type AgentManifest } from '#contracts/agents.ts'
 import { Problem, type ProblemCode } from '#contracts/codes.ts'
 import { getCorpus } from '#db/corpus.ts'
 import type { Scope } from '#db/database.ts'
@@ -37,7 +37,9 @@ export interface CheckedRun {
 
 /** @throws when an agent's schema is none: at the start of the process, not at the first run */
 export function makeRunCheck(agents: readonly AgentManifest[]): RunCheck {
-  const known = new Map(agents.map((agent) => [agent.name, { agent, schema: z.fromJSONSchema({ ...agent.input }) }]))
+  const known = new Map(
+    startable(agents).map((agent) => [agent.name, { agent, schema: z.fromJSONSchema({ ...agent.input }) }]),
+  )
   return async (db, scope, asked) => {
     const { request } = asked
     const { agent, schema } = known.get(request.agent) ?? {}

@@ -43,6 +43,8 @@ export interface Performed {
   readonly result: ProviderResult
   /** What was settled, in nano; null when nothing was used. */
   readonly charged: bigint | null
+  /** As it was stored. */
+  readonly usage: unknown
   /** The answer, as it was stored, when it is the call's. */
   readonly answer: { readonly id: string; readonly body: unknown } | undefined
 }
@@ -54,15 +56,15 @@ export async function performAttempt(engine: Engine, request: CallRequest, grant
   const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
   tellRoute(granted, seen, item)
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
-  const verdict = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
+  const { verdict, settled } = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
   invariant(
     verdict !== 'mismatch' && verdict !== 'unknown_hold' && verdict !== 'invalid_amount',
     `settling ${item.holdId} answered ${verdict}`,
   )
   if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
-  const { answerId, answer } = item
+  const { answerId, answer, amount: charged, usage } = settled
   const isAnswer = verdict === 'settled' && answerId !== null
-  return { result, charged: item.amount, answer: isAnswer ? { id: answerId, body: answer } : undefined }
+  return { result, charged, usage, answer: isAnswer ? { id: answerId, body: answer } : undefined }
 }
 
 /** As it was seen: that this process ends is no fault of the route. */
@@ -109,17 +111,21 @@ async function patiently<Result>(engine: Engine, untilMs: number, work: () => Pr
 }
 
 /** A settlement that the database cannot take as it is keeps the whole hold, and the answer: nothing paid is lost. */
-async function settleOrKeepWhole(engine: Engine, granted: GrantedAttempt, item: SettleItem): Promise<SettleVerdict> {
+async function settleOrKeepWhole(
+  engine: Engine,
+  granted: GrantedAttempt,
+  item: SettleItem,
+): Promise<{ readonly verdict: SettleVerdict; readonly settled: SettleItem }> {
   try {
     const verdict = await settleBySize(engine, granted.pocket, item)
-    if (verdict !== 'invalid_amount') return verdict
+    if (verdict !== 'invalid_amount') return { verdict, settled: item }
     throw new Error('the ledger takes no such amount')
   } catch (error) {
     if (isStoreUnavailable(error)) throw error
     const message = error instanceof Error ? error.message : String(error)
     const { plan, held } = granted
     const whole = wholeSettlementOf(granted.key, item, { plan, held, why: message })
-    return settleBySize(engine, granted.pocket, whole)
+    return { verdict: await settleBySize(engine, granted.pocket, whole), settled: whole }
   }
 }
 

@@ -1,15 +1,23 @@
 import type { Tight } from '#contracts/call-choices.ts'
 import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
+import type { BalanceClass } from '#contracts/names.ts'
+import type { CallReceipt } from '#db/call-receipt.ts'
 import type { Scope } from '#db/database.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
 import type { InTurn } from './places.ts'
 
+export type { AnswerDelta } from '#providers/provider.ts'
+
 /** What an attempt was granted: in nano of its pocket's currency. */
 export interface HeldMoney {
+  readonly callId: string
   readonly route: string
+  readonly balanceClass: BalanceClass
   readonly held: bigint
   readonly currency: string
+  /** Of the prompt, where the route's own tokeniser counted it. */
+  readonly inputTokens: number | undefined
 }
 
 /** The request as asked: with the path it makes the call's key. */
@@ -23,6 +31,11 @@ export interface CallRequest {
   readonly apiKeyId: string
   /** Logical path within the run: never an order of completion, never an id of the workflow engine. */
   readonly path: string
+  /**
+   * A new id that the call's ids begin like, so that they are written side by side; left out: its run or envelope, which may
+   * be old.
+   */
+  readonly anchor?: string
   /** Catalog model. */
   readonly model: string
   readonly body: CallBody
@@ -48,16 +61,26 @@ export interface CallRequest {
   readonly onHeld?: ((held: HeldMoney) => void) | undefined
   /** Sends an attempt that is held when there is a place for it: while it waits there, others may be held and settled. */
   readonly inTurn?: InTurn | undefined
+  /** Its answer says what it cost, where that is known without a look. */
+  readonly withReceipt?: true | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */
   readonly deadlineMs: number
 }
 
-export interface CallAnswer {
+/** One answer to a prompt. */
+export interface AnswerChoice {
   readonly text: string
   readonly finishReason: string | null
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  readonly stopSequence?: string | undefined
   readonly toolCalls?: readonly ToolCall[] | undefined
+}
+
+export interface CallAnswer extends AnswerChoice {
+  /** Where several answers were asked for, those behind the first. */
+  readonly others?: readonly AnswerChoice[] | undefined
   /** Of an embedding call: each vector as base64 of its little-endian 32-bit floats. */
   readonly vectors?: readonly string[] | undefined
 }
@@ -77,7 +100,14 @@ export interface HoldRefusal {
 
 /** What became of a call, after settlement's commit. */
 export type CallResult =
-  | { readonly kind: 'answered'; readonly callId: string; readonly answerId: string; readonly answer: CallAnswer }
+  | {
+      readonly kind: 'answered'
+      readonly callId: string
+      readonly answerId: string
+      readonly answer: CallAnswer
+      /** Of a call that its first attempt answered here and now: what would be read of it. */
+      readonly receipt?: CallReceipt | undefined
+    }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly refusal: HoldRefusal }
   | { readonly kind: 'gate'; readonly callId: string; readonly gate: 'frozen' | 'closing' | 'closed' }
   | { readonly kind: 'waiting'; readonly callId: string; readonly untilMs: number }
@@ -86,6 +116,8 @@ export type CallResult =
       readonly callId: string
       readonly reason: string
       readonly detail: string
+      /** The member of the request that no route takes. */
+      readonly parameter?: string
       /** The last route was away or busy, and nothing was executed there: asked `again` later, it may be answered. */
       readonly isPassing?: true
     }

@@ -1,11 +1,11 @@
 import type { Certainty } from '#contracts/names.ts'
-import { storedUsage, type Plan, type PlannedCost, type StoredAnswer } from '#contracts/stored.ts'
+import { outputBoundOf, storedUsage, type Plan, type PlannedCost, type StoredAnswer } from '#contracts/stored.ts'
 import type { SettleItem } from '#db/hold.ts'
 import { deriveId } from '#db/ids.ts'
 import { mayHaveRun } from '#domain/policy.ts'
 import { chargeOf, NO_USAGE, type Usage } from '#domain/pricing.ts'
 import { utf8Length } from '#domain/token-bound.ts'
-import type { ProviderResult, Received } from '#providers/provider.ts'
+import { choicesOf, type ProviderResult, type Received, type ReceivedChoice } from '#providers/provider.ts'
 import type { LostCost } from './lost-cost.ts'
 import { marginOf, type ChargeBasis } from './margin.ts'
 
@@ -64,7 +64,7 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
   const { received } = result
   const { prices } = context.plan
   // Usage that comes before the end is a running count, not a bill.
-  if (received.usage && received.finishReason !== null) {
+  if (received.usage && isEnded(received)) {
     return { amount: chargeOf(prices, received.usage), certainty: 'billed', usage: received.usage }
   }
   if (result.outcome === 'answered') return estimate(received, context)
@@ -82,8 +82,9 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
  * would be spent again, so an estimate errs to the side of the provider.
  */
 function estimate(received: Received, { plan, held }: ChargeContext): Charge {
-  const isHidden = plan.reasoning || (plan.streaming === false && received.finishReason === null)
-  const seen = isHidden ? plan.maxOutputTokens : Math.min(plan.maxOutputTokens, bytesOf(received))
+  const most = outputBoundOf(plan)
+  const isHidden = plan.reasoning || (plan.streaming === false && !isEnded(received))
+  const seen = isHidden ? most : Math.min(most, bytesOf(received))
   const usage: Usage = {
     ...(received.usage ?? { ...NO_USAGE, input: plan.inputTokenBound, images: plan.bound?.images ?? 0 }),
     output: Math.max(received.usage?.output ?? 0, seen),
@@ -92,23 +93,40 @@ function estimate(received: Received, { plan, held }: ChargeContext): Charge {
   return { amount: amount < held ? amount : held, certainty: 'estimated', usage }
 }
 
+/** Whether the model has ended each of its answers. */
+function isEnded(received: Received): boolean {
+  return choicesOf(received).every(({ finishReason }) => finishReason !== null)
+}
+
 /** What a model writes around a call of a tool, in tokens: it is billed, and not shown. */
 const CALL_MARKS = 50
 
 /** Of everything received that was billed as output: no token is shorter than a byte. */
-function bytesOf({ text, toolCalls, reasoningBytes }: Received): number {
-  const calls = toolCalls.reduce((sum, { name, arguments: written }) => {
-    return sum + CALL_MARKS + utf8Length(name) + utf8Length(written)
-  }, 0)
-  return utf8Length(text) + calls + reasoningBytes
+function bytesOf(received: Received): number {
+  return choicesOf(received).reduce((sum, choice) => sum + bytesOfChoice(choice), received.reasoningBytes)
 }
 
-function answerOf({ text, toolCalls, vectors, finishReason }: Received): StoredAnswer {
+function bytesOfChoice({ text, toolCalls }: ReceivedChoice): number {
+  return toolCalls.reduce((sum, { name, arguments: written }) => {
+    return sum + CALL_MARKS + utf8Length(name) + utf8Length(written)
+  }, utf8Length(text))
+}
+
+function answerOf(received: Received): StoredAnswer {
+  const { others, vectors } = received
+  return {
+    ...storedChoice(received),
+    ...(others.length > 0 && { others: others.map(storedChoice) }),
+    ...(vectors.length > 0 && { vectors: vectors.map(packVector) }),
+  }
+}
+
+function storedChoice({ text, finishReason, stopSequence, toolCalls }: ReceivedChoice) {
   return {
     text,
     finishReason,
+    ...(stopSequence !== null && { stopSequence }),
     ...(toolCalls.length > 0 && { toolCalls: [...toolCalls] }),
-    ...(vectors.length > 0 && { vectors: vectors.map(packVector) }),
   }
 }
 
@@ -141,7 +159,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
     usage: charge?.usage ? storedUsage(charge.usage) : null,
     answerId: answered ? ledgerId(key, 'answer') : null,
     answer: answered ? answerOf(result.received) : null,
-    margin: charge && marginOf(context.plan.cost, basisOf(charge), marginIds(key)),
+    margin: charge && marginOf(context.plan.cost, basisOf(charge), () => marginIds(key)),
   }
 }
 
@@ -162,7 +180,7 @@ export function wholeSettlementOf(
     certainty: 'unknown',
     usage: null,
     detail: { message: `settled at the whole hold: ${context.why}` },
-    margin: marginOf(context.plan.cost, 'whole_hold', marginIds(key)),
+    margin: marginOf(context.plan.cost, 'whole_hold', () => marginIds(key)),
   }
 }
 
@@ -184,7 +202,7 @@ export function lostSettlementOf(
     certainty,
     outcome: 'lost',
     detail: { ...evidence, basis },
-    margin: marginOf(cost, share ? { share } : 'whole_hold', marginIds(found)),
+    margin: marginOf(cost, share ? { share } : 'whole_hold', () => marginIds(found)),
   }
 }
 

@@ -1,9 +1,11 @@
 import type { CatalogModel, Route } from '#contracts/catalog.ts'
-import type { Plan } from '#contracts/stored.ts'
+import { outputBoundOf, type Plan } from '#contracts/stored.ts'
 import type { Pocket } from '#db/call.ts'
+import type { Room } from '#db/room.ts'
 import { ceilDivide } from '#domain/money.ts'
 import { worstCaseOf } from '#domain/pricing.ts'
-import { drawOf, rankRoutes, type RankedRoutes, type RouteNeeds } from '#domain/route-choice.ts'
+import { drawOf, rankRoutes, type RankedRoutes, type RouteFacts, type RouteNeeds } from '#domain/route-choice.ts'
+import type { Extras } from '#providers/provider.ts'
 import type { Tight } from '#contracts/call-choices.ts'
 import type { CallBody, CallRequest } from './call.ts'
 import { imagesOf, isEmbedding, type PromptBound } from './prompt-size.ts'
@@ -31,12 +33,12 @@ export interface AttemptRequest {
   readonly body: CallBody
   readonly why: Plan['why']
   readonly after: Plan['after']
-  readonly skipped: readonly { readonly route: string; readonly reason: string }[]
+  readonly skipped: Plan['skipped']
   /** By how much holds of this route are raised, in parts per million: it billed above one before. */
   readonly distrustPpm: number
   readonly tight: Tight
-  /** What there is to pay from, in nano; only where `tight` says to fit in. */
-  readonly free: bigint | undefined
+  /** What there is to pay from; only where `tight` says to fit in. */
+  readonly room: Room | undefined
 }
 
 /** What an attempt may use and the worst case that is held for it. Pure: it stands in the plan and is never made again. */
@@ -46,15 +48,19 @@ export function planAttempt(
 ): { readonly plan: Plan; readonly amount: bigint } {
   const { route, price, prompt } = candidate
   const { distrustPpm } = request
+  const choices = choicesIn(request.body)
   const asked = outputOn(candidate, request.body)
   const raised = (worst: bigint) => ceilDivide(worst * (PPM + BigInt(distrustPpm)), PPM)
   const usageBound = (maxOutputTokens: number) => ({
     inputTokens: prompt.tokens,
-    maxOutputTokens,
+    maxOutputTokens: outputBoundOf({ maxOutputTokens, choices }),
     images: prompt.images,
   })
   const worstCase = (maxOutputTokens: number) => raised(worstCaseOf(price.prices, usageBound(maxOutputTokens)))
-  const maxOutputTokens = fitted(asked, request, worstCase)
+  const maxOutputTokens = fitted(asked, request, (tokens) => ({
+    money: worstCase(tokens),
+    tokens: BigInt(prompt.tokens) + BigInt(outputBoundOf({ maxOutputTokens: tokens, choices })),
+  }))
   const { cost } = plannedCost(price, usageBound(maxOutputTokens))
   const plan: Plan = {
     route: route.name,
@@ -67,6 +73,7 @@ export function planAttempt(
     ...(cost && { cost: { ...cost, held: raised(cost.held) } }),
     inputTokenBound: prompt.tokens,
     maxOutputTokens,
+    ...(choices > 1 && { choices }),
     bound: {
       by: prompt.by,
       ...(prompt.images > 0 && { images: prompt.images }),
@@ -84,24 +91,40 @@ export function planAttempt(
   return { plan, amount: worstCase(maxOutputTokens) }
 }
 
-/** The output that is asked for: what the caller wants, as far as the route gives it, and its limit by the minute ever can. */
+/**
+ * The output of one answer that is asked for: what the caller wants, as far as the route gives it, and its limit by the
+ * minute ever can.
+ */
 export function outputOn({ route, prompt }: Pick<Candidate, 'route' | 'prompt'>, body: CallBody): number {
   if (isEmbedding(body)) return 0
-  const left = (route.limits.tokensPerMinute ?? Infinity) - prompt.tokens
+  const left = Math.floor(((route.limits.tokensPerMinute ?? Infinity) - prompt.tokens) / choicesIn(body))
   return Math.max(1, Math.min(body.maxTokens, route.maxOutputTokens, left))
 }
 
-/** The most output that fits into a caller's share of the free money, and its floor at least, if the call allows that. */
-function fitted(asked: number, { tight, free }: AttemptRequest, worstCase: (tokens: number) => bigint): number {
-  if (tight.policy !== 'clamp' || free === undefined) return asked
-  const share = free / BigInt(tight.parallelism)
-  if (worstCase(asked) <= share || asked <= tight.floorTokens) return asked
-  if (worstCase(tight.floorTokens) > share) return tight.floorTokens
+/** How many answers a body asks for. */
+export function choicesIn(body: CallBody): number {
+  return isEmbedding(body) ? 1 : (body.choices ?? 1)
+}
+
+/** The most output that fits into a caller's share of what is free, and its floor at least, if the call allows that. */
+function fitted(
+  asked: number,
+  { tight, room }: AttemptRequest,
+  worstCase: (tokens: number) => { readonly money: bigint; readonly tokens: bigint },
+): number {
+  if (tight.policy !== 'clamp' || room === undefined) return asked
+  const parts = BigInt(tight.parallelism)
+  const isIn = (tokens: number): boolean => {
+    const worst = worstCase(tokens)
+    return worst.money <= room.money / parts && (room.tokens === null || worst.tokens <= room.tokens / parts)
+  }
+  if (asked <= tight.floorTokens || isIn(asked)) return asked
+  if (!isIn(tight.floorTokens)) return tight.floorTokens
   let fits = tight.floorTokens
   let tooMuch = asked
   while (tooMuch - fits > 1) {
     const middle = fits + Math.floor((tooMuch - fits) / 2)
-    if (worstCase(middle) <= share) fits = middle
+    if (isIn(middle)) fits = middle
     else tooMuch = middle
   }
   return fits
@@ -114,7 +137,8 @@ export async function chooseRoutes(
     readonly callId: string
     readonly request: CallRequest
     readonly pockets: readonly Pocket[]
-    readonly hasProvider: (name: string) => boolean
+    /** Of a provider of this process; undefined for any other. */
+    readonly extrasOf: (provider: string) => Extras | undefined
     readonly priceOf: (route: Route) => Promise<SellPriceAnswer>
     readonly promptOf: (route: Route) => Promise<PromptBound>
   },
@@ -131,8 +155,9 @@ export async function chooseRoutes(
     factsOf: (route) => {
       const { sold, prompt } = facts.get(route) ?? {}
       return {
-        hasProvider: known.hasProvider(route.provider),
+        hasProvider: known.extrasOf(route.provider) !== undefined,
         hasPocket: pockets.some((pocket) => pays(pocket, route)),
+        extras: extrasOn(route, known.extrasOf(route.provider)),
         prices: sold?.ok ? sold.price.prices : (sold?.reason ?? 'no_price'),
         leastInputTokens: prompt?.least ?? 0,
         mostInputTokens: prompt?.tokens ?? route.contextTokens,
@@ -152,14 +177,35 @@ export async function chooseRoutes(
   return { candidates, skipped: ranked.skipped, tooLarge }
 }
 
+/** What the catalog says of a route goes before what its provider's API is known to take. */
+function extrasOn({ capabilities }: Route, extras: Extras | undefined): RouteFacts['extras'] {
+  if (!extras) return undefined
+  return {
+    choices: capabilities.choices && extras.choices,
+    parameters: capabilities.parameters ?? extras.parameters,
+  }
+}
+
+const EMBEDDING: RouteNeeds = Object.freeze({
+  kind: 'embedding',
+  tools: false,
+  jsonSchema: false,
+  vision: false,
+  streaming: false,
+  choices: false,
+  parameters: [],
+})
+
 function needsOf({ body, onDelta }: CallRequest): RouteNeeds {
-  if (isEmbedding(body)) return { kind: 'embedding', tools: false, jsonSchema: false, vision: false, streaming: false }
+  if (isEmbedding(body)) return EMBEDDING
   return {
     kind: 'chat',
     tools: (body.tools?.length ?? 0) > 0,
     jsonSchema: body.schema !== undefined,
     vision: imagesOf(body) > 0,
     streaming: onDelta !== undefined,
+    choices: choicesIn(body) > 1,
+    parameters: Object.keys(body.parameters ?? {}),
   }
 }
 

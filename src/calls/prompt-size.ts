@@ -20,10 +20,10 @@ export interface PromptBound {
 export function promptBounds(counter: TokenCounter, body: CallBody): (route: PromptRoute) => Promise<PromptBound> {
   const texts = textsOf(body)
   const hidden = hiddenOf(body)
-  const explained = hidden === '' ? 0 : TOOLS_OVERHEAD
-  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hidden) + explained
+  const extra = utf8Length(parametersOf(body)) + (hidden === '' ? 0 : TOOLS_OVERHEAD)
+  const around = texts.length * MESSAGE_OVERHEAD + REQUEST_OVERHEAD + utf8Length(hidden) + extra
   const images = imagesOf(body)
-  const bytes = inputTokenBound(texts, hidden) + explained
+  const bytes = inputTokenBound(texts, hidden) + extra
   // Texts to be embedded have a context each.
   const contexts = isEmbedding(body) ? body.input.length : 1
   const counted = new Map<string, Promise<number | undefined>>()
@@ -75,8 +75,14 @@ function textOf(message: ChatMessage): string {
   const text =
     typeof content === 'string' ? content : content.map((part) => ('text' in part ? part.text : '')).join('\n')
   if (message.role === 'tool') return `${message.toolCallId}\n${text}`
+  const named = message.name === undefined ? text : `${message.name}\n${text}`
   const calls = message.role === 'assistant' ? (message.toolCalls ?? []) : []
-  return calls.length === 0 ? text : `${text}\n${JSON.stringify(calls)}`
+  return calls.length === 0 ? named : `${named}\n${JSON.stringify(calls)}`
+}
+
+/** What an upstream makes of members that are not known here may become part of the prompt. */
+function parametersOf(body: CallBody): string {
+  return isEmbedding(body) || !body.parameters ? '' : JSON.stringify(body.parameters)
 }
 
 /** What becomes part of the prompt without being a message, in the provider's own form. */

@@ -42,7 +42,9 @@ export async function attemptFirst(execution: Execution): Promise<Turn> {
 }
 
 async function step(execution: Execution, steps: readonly Step[]): Promise<CallResult | undefined> {
-  const relevant = steps.filter((each) => each.number > execution.passedNumber || !isOfItsPass(execution, each))
+  const isOver = (each: Step) => each.number <= execution.passedNumber && isOfItsPass(execution, each)
+  const refitted = refittedOf(execution, steps)
+  const relevant = steps.filter((each) => !isOver(each) && !refitted.has(each))
   const decision = decideOn(execution, relevant)
   if (decision.kind === 'stop') return stop(execution, decision.reason, relevant)
   const waited = (await waitFor(execution, decision.afterMs)) ?? unreadiness(execution, decision.route)
@@ -57,6 +59,18 @@ function isOfItsPass({ request }: Execution, { outcome }: Step): boolean {
   return outcome === 'hold_refused' || (request.again === true && isPassing(outcome))
 }
 
+/** As often a call is fitted again into what others have left of the money since it looked. */
+const MOST_REFITS = 4
+
+/** Refused holds of a call whose output is fitted into what is free, above its floor: there may be room for less. */
+function refittedOf({ request: { tight } }: Execution, steps: readonly Step[]): ReadonlySet<Step> {
+  if (tight?.policy !== 'clamp') return new Set()
+  const refused = steps.filter(({ kind, measure, plan }) => {
+    return kind === 'refusal' && measure !== 'calls' && planSchema.parse(plan).maxOutputTokens > tight.floorTokens
+  })
+  return new Set(refused.slice(0, MOST_REFITS))
+}
+
 function decideOn(execution: Execution, steps: readonly Step[]): Decision {
   const { engine, request, choice } = execution
   return decide({
@@ -64,6 +78,7 @@ function decideOn(execution: Execution, steps: readonly Step[]): Decision {
     attempts: steps.map(pastAttempt),
     mayRepeat: request.mayRepeat,
     granted: request.granted ?? 0,
+    again: request.again === true && !request.signal.aborted,
     maxAttempts: MAX_ATTEMPTS,
     maxTotalMs: MAX_TOTAL_MS,
     jitter: engine.random(),
@@ -137,12 +152,26 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   if (reason === 'money_exhausted' && refused) return throttled(execution, steps) ?? exhausted(callId, refused)
   if (reason === 'aborted' && !request.signal.aborted) return { kind: 'gate', callId, gate: 'closing' }
   const mayPass = reason === 'routes_unavailable' || (reason === 'routes_exhausted' && last && isPassing(last.outcome))
-  return { ...failed(callId, noted, detail), ...(mayPass && { isPassing: true }) }
+  const { parameter } = unroutable ?? {}
+  return {
+    ...failed(callId, noted, detail),
+    ...(mayPass && { isPassing: true }),
+    ...(parameter !== undefined && { parameter }),
+  }
 }
 
 /** Why no route may serve the call at all: nothing is sent, and nothing is held. */
-function whyUnroutable({ skipped, tooLarge }: RouteChoice): { readonly reason: string; readonly detail: string } {
-  const detail = skipped.map((each) => `${each.route}: ${each.reason}`).join(', ')
+function whyUnroutable({ skipped, tooLarge }: RouteChoice): {
+  readonly reason: string
+  readonly detail: string
+  readonly parameter?: string
+} {
+  const detail = skipped.map((each) => `${each.route}: ${each.reason} ${each.parameter ?? ''}`.trimEnd()).join(', ')
+  const [first] = skipped
+  const isLack = first?.reason === 'lacks_choices' || first?.reason === 'lacks_parameter'
+  if (isLack && skipped.every(({ reason }) => reason === first.reason)) {
+    return { reason: first.reason, detail, ...(first.parameter !== undefined && { parameter: first.parameter }) }
+  }
   if (!tooLarge) return { reason: 'no_route', detail }
   const { tokens, cap } = tooLarge
   return {

@@ -2,10 +2,12 @@ import type { Catalog, Route } from '#contracts/catalog.ts'
 import { pocketsOf, type Pocket } from '#db/call.ts'
 import { catalogAt, newestCatalog, newestVersion, type CatalogVersion } from '#db/catalog.ts'
 import type { Scope } from '#db/database.ts'
+import { freeFor } from '#db/free-money.ts'
 import { runFacts, type RunFacts } from '#db/run.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
 import { LRUCache } from 'lru-cache'
+import { createSharedLook } from './shared-look.ts'
 import { sellPriceOf, type SellPriceAnswer } from './sell.ts'
 
 /** How long what may change is believed: a new catalog or price is in force everywhere after this. */
@@ -31,6 +33,10 @@ export interface Shelf {
     envelopeId: string,
     isEnough: (pockets: readonly Pocket[]) => boolean,
   ): Promise<readonly Pocket[]>
+  /** What a pocket could pay now (`freeFor`). Who asks at the same time for the same one shares a look. */
+  free(scope: Scope, accountId: string): Promise<bigint>
+  /** After pockets were added here: the next look reads them. */
+  forgetPockets(scope: Scope, envelopeId: string): void
 }
 
 interface Kept<Value> {
@@ -43,6 +49,7 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
   const prices = new LRUCache<string, Kept<Promise<SellPriceAnswer>>>({ max: MOST_PRICES })
   const pockets = new LRUCache<string, Kept<readonly Pocket[]>>({ max: MOST_ENVELOPES })
   const runs = new LRUCache<string, RunFacts>({ max: MOST_RUNS })
+  const free = createSharedLook<bigint>()
   let newest: Kept<CatalogVersion> | undefined
   let looking: Promise<CatalogVersion> | undefined
 
@@ -88,8 +95,10 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
       runs.set(runId, facts)
       return facts
     },
+    free: (scope, accountId) => free.of(`${scope.projectId} ${accountId}`, () => freeFor(db, scope, accountId)),
+    forgetPockets: (scope, envelopeId) => void pockets.delete(pocketsKey(scope, envelopeId)),
     async pockets(scope, envelopeId, isEnough) {
-      const key = `${scope.projectId} ${envelopeId}`
+      const key = pocketsKey(scope, envelopeId)
       const known = pockets.get(key)
       if (known && (isEnough(known.value) || monotonicMs() - known.atMs < FRESH_MS)) return known.value
       const atMs = monotonicMs()
@@ -98,4 +107,8 @@ export function createShelf(db: Kysely<Database>, monotonicMs: () => number): Sh
       return value
     },
   }
+}
+
+function pocketsKey({ projectId }: Scope, envelopeId: string): string {
+  return `${projectId} ${envelopeId}`
 }

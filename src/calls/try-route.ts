@@ -1,19 +1,20 @@
-import { answerSchema, storedPlan } from '#contracts/stored.ts'
+import { answerSchema, outputBoundOf, storedPlan, usageSchema } from '#contracts/stored.ts'
+import type { CallReceipt } from '#db/call-receipt.ts'
 import { noteStop, type Step } from '#db/call.ts'
-import { freeFor } from '#db/free-money.ts'
 import type { ReserveAnswer, ReserveItem } from '#db/hold.ts'
 import { json } from '#db/json.ts'
+import { roomFor } from '#db/room.ts'
 import { noteDistrust } from '#db/route-distrust.ts'
 import { offerAnswer, type NewCall } from '#db/opened-call.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { Decision } from '#domain/policy.ts'
 import { performAttempt, reservePatiently, type GrantedAttempt, type Performed } from './attempt.ts'
 import type { Tight } from '#contracts/call-choices.ts'
-import type { CallAnswer, CallRequest, CallResult } from './call.ts'
+import type { CallAnswer, CallRequest, CallResult, HeldMoney } from './call.ts'
 import { failed } from './call-result.ts'
 import { ledgerId } from './charge.ts'
 import { MAX_WAIT_MS, type Engine } from './engine.ts'
-import { outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
+import { choicesIn, outputOn, planAttempt, type AttemptRequest, type Candidate, type RouteChoice } from './plan.ts'
 import type { RouteTicket } from './route-desk.ts'
 
 /** How much earlier than its deadline the engine stops waiting, so that its answer still arrives. */
@@ -56,7 +57,8 @@ export async function tryRoute(
   const { engine, choice } = execution
   const candidate = choice.candidates.find(({ route }) => route.name === decision.route)
   invariant(candidate, `the policy chose ${decision.route}, which is no candidate`)
-  const tokens = candidate.prompt.tokens + outputOn(candidate, execution.request.body)
+  const { body } = execution.request
+  const tokens = candidate.prompt.tokens + outputOn(candidate, body) * choicesIn(body)
   const taken = await patiently(execution, (signal) => engine.routes.take(candidate.route, tokens, signal))
   if (!taken.ok) {
     execution.closed.set(candidate.route.name, engine.nowMs() + taken.waitMs)
@@ -87,7 +89,7 @@ async function tryWith(
     runId: request.runId,
     envelopeId: request.envelopeId,
     amount,
-    tokens: BigInt(plan.inputTokenBound) + BigInt(plan.maxOutputTokens),
+    tokens: BigInt(plan.inputTokenBound) + BigInt(outputBoundOf(plan)),
     owner: execution.owner,
     plan: storedPlan(plan),
     opens: place.opens,
@@ -108,6 +110,7 @@ async function planOf(
 ) {
   const { last, why, ticket } = place
   const tight = request.tight ?? REFUSE
+  const roomAsked = { accountId: candidate.pocket.accountId, path: request.path }
   return planAttempt(candidate, {
     body: request.body,
     why,
@@ -115,7 +118,7 @@ async function planOf(
     skipped: [...choice.skipped, ...passedOver({ engine, choice }, candidate)],
     distrustPpm: ticket.distrustPpm,
     tight,
-    free: tight.policy === 'clamp' ? await freeFor(engine.db, request.scope, candidate.pocket.accountId) : undefined,
+    room: tight.policy === 'clamp' ? await roomFor(engine.db, request.scope, roomAsked) : undefined,
   })
 }
 
@@ -162,7 +165,7 @@ function refused({ engine, call }: Execution, { verdict, replayed }: ReserveAnsw
 async function perform(execution: Execution, granted: GrantedAttempt, ticket: RouteTicket): Promise<Turn> {
   const { engine, request, call } = execution
   const { onDelta, onHeld } = request
-  onHeld?.({ route: granted.plan.route, held: granted.held, currency: granted.plan.currency })
+  onHeld?.(heldMoney(call.id, granted))
   let wasTold = false
   const heard = onDelta && {
     onDelta: (delta: Parameters<typeof onDelta>[0]) => {
@@ -170,14 +173,24 @@ async function perform(execution: Execution, granted: GrantedAttempt, ticket: Ro
       onDelta(delta)
     },
   }
-  const { result, charged, answer } = await performAttempt(engine, { ...request, ...heard }, { ...granted, ticket })
+  const performed = await performAttempt(engine, { ...request, ...heard }, { ...granted, ticket })
+  const { result, charged, answer } = performed
   if (charged !== null && charged > granted.held) await tellDistrust(execution, granted, charged)
-  if (answer) return { kind: 'done', result: await answeredNow(execution, answer) }
+  if (answer) {
+    const receipt = request.withReceipt && receiptOf(engine, granted, performed)
+    return { kind: 'done', result: await answeredNow(execution, answer, receipt) }
+  }
   if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
   // What was told cannot be taken back: another attempt would tell a second beginning.
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`
   await noteStop(engine.db, request.scope, { callId: call.id, reason: 'stream_broken', detail })
   return { kind: 'done', result: failed(call.id, 'stream_broken', detail) }
+}
+
+function heldMoney(callId: string, { held, plan }: GrantedAttempt): HeldMoney {
+  const { route, balanceClass, currency, bound, inputTokenBound } = plan
+  const inputTokens = bound?.by === 'tokenizer' ? inputTokenBound : undefined
+  return { callId, route, balanceClass, held, currency, inputTokens }
 }
 
 /** The run is told that its route billed above a hold: the money is booked already, and the next holds are higher. */
@@ -199,10 +212,32 @@ async function tellDistrust(
 async function answeredNow(
   { engine, request, call }: Execution,
   { id: answerId, body }: NonNullable<Performed['answer']>,
+  receipt: CallReceipt | undefined,
 ): Promise<CallResult> {
   if (request.reuse) await offerAnswer(engine.db, request.scope, { callId: call.id, answerId, digest: call.digest })
   const answer: CallAnswer = answerSchema.parse(JSON.parse(json(body)))
-  return { kind: 'answered', callId: call.id, answerId, answer }
+  return { kind: 'answered', callId: call.id, answerId, answer, receipt }
+}
+
+/** What the ledger would tell: known without a look, unless there were other attempts, or not all of the charge fitted its hold. */
+function receiptOf(
+  { nowMs }: Engine,
+  { key, plan, pocket, held }: GrantedAttempt,
+  { charged, usage }: Performed,
+): CallReceipt | undefined {
+  if (key.number > 1 || charged === null || charged > held) return undefined
+  const { route, balanceClass, currency } = plan
+  const { accountId } = pocket
+  return {
+    route,
+    balanceClass,
+    currency,
+    charged,
+    accountId,
+    usage: usageSchema.parse(usage) ?? null,
+    attempts: 1,
+    answeredAt: new Date(nowMs()),
+  }
 }
 
 /**

@@ -42,6 +42,11 @@ export function describeEvent(event: EventView, path: string | undefined): Event
       const text = `${Number(percent)} % of ${textOf(balanceClass)} spent: ${amountOf(spent)} of ${amountOf(funded)}`
       return { subject, text, style: 'yellow' }
     }
+    case 'run.exhausted': {
+      const { limit, needed, remaining, unit } = event.data
+      const text = `refused by the ${textOf(limit)}: ${textOf(needed)} ${textOf(unit)} needed, ${textOf(remaining)} free`
+      return { subject, text, style: 'yellow' }
+    }
     case 'run.completed':
       return { subject, text: 'completed', style: 'green' }
     case 'run.queued':

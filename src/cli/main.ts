@@ -28,6 +28,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'write what became of the rows of a run over rows',
     load: async () => (await import('./rows.ts')).rows,
   },
+  exec: {
+    summary: 'run a command whose model calls are paid from an envelope of its own',
+    load: async () => (await import('./exec.ts')).exec,
+  },
   report: { summary: 'print what a run cost, and why', load: async () => (await import('./report.ts')).report },
   pause: {
     summary: 'pause a run: what is in flight finishes, nothing begins',
@@ -41,6 +45,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
   cancel: {
     summary: 'end a run now, or let it deliver first',
     load: async () => (await import('./run-actions.ts')).cancel,
+  },
+  end: {
+    summary: 'end an external run whose work is done',
+    load: async () => (await import('./run-actions.ts')).end,
   },
   answer: { summary: "answer a run's question", load: async () => (await import('./run-actions.ts')).answer },
   rerun: { summary: 'start a run of the same request', load: async () => (await import('./run-actions.ts')).rerun },

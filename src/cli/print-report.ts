@@ -1,4 +1,5 @@
 import type { Amount } from '#domain/money.ts'
+import { ANY_MODEL } from '#contracts/names.ts'
 import type { AttemptReport, CallReport, Report } from '#contracts/report.ts'
 import { inWords } from './event-line.ts'
 import { printTable } from './print-table.ts'
@@ -112,7 +113,8 @@ export function printCalls(screen: Screen, { model, calls }: Pick<Report, 'model
     screen.line(isReused ? line : screen.paint('yellow', line))
   }
   const others = new Set(calls.map((call) => call.model).filter((name) => name !== model))
-  if (others.size > 0) screen.line(`  other catalog models asked for: ${[...others].join(', ')}`)
+  const which = model === ANY_MODEL ? 'catalog models' : 'other catalog models'
+  if (others.size > 0) screen.line(`  ${which} asked for: ${[...others].join(', ')}`)
 }
 
 function cellsOf(call: CallReport, index: number, attempt: AttemptReport): readonly string[] {

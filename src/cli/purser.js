@@ -22,8 +22,8 @@ if (node === undefined) {
 const child = spawn(node, [join(dirname(self), 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit' })
 
 /** Ctrl-C in a terminal reaches the child by itself, because it is in the same group: it must not come twice. */
-const isForwarded = (signal) => !(signal === 'SIGINT' && process.stdin.isTTY)
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
+const isForwarded = (signal) => !(['SIGINT', 'SIGQUIT'].includes(signal) && process.stdin.isTTY)
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) {
   process.on(signal, () => {
     if (isForwarded(signal)) child.kill(signal)
   })

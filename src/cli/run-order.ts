@@ -1,7 +1,7 @@
 import type { Pockets } from '#contracts/api-money.ts'
 import { BALANCE_CLASSES, ON_EXHAUSTED, type OnExhausted } from '#contracts/names.ts'
-import { parseDecimal } from '#domain/money.ts'
 import { readArguments, UsageError } from './arguments.ts'
+import { readCount, readPockets, readThresholds } from './order-values.ts'
 
 export const USAGE = `Usage: purser run AGENT (--question TEXT | --input JSON) [OPTIONS]
 
@@ -35,7 +35,6 @@ export const USAGE = `Usage: purser run AGENT (--question TEXT | --input JSON) [
 Rows are asked with purser map. Ctrl-C cancels the run. Ends with 0 when the run completed, 3 when it is paused, and
 1 otherwise.`
 
-const CURRENCY = 'USD'
 const DEFAULT_BUDGET = '0.05'
 
 /** What the command line asks for. */
@@ -90,14 +89,17 @@ export function readOrder(args: readonly string[]): Order | 'help' {
   if (agent === undefined) throw new UsageError('the name of an agent is missing, such as research.', USAGE)
   const onExhausted = ON_EXHAUSTED.find((choice) => choice === (values['on-exhausted'] ?? 'cancel'))
   if (!onExhausted) throw new UsageError(`--on-exhausted is one of ${ON_EXHAUSTED.join(', ')}.`, USAGE)
-  const wrapUpPercent = readCount('--wrap-up', values['wrap-up'])
+  const wrapUpPercent = readCount('--wrap-up', values['wrap-up'], USAGE)
   return {
     agent,
     onExhausted,
     ask: readAsk(values),
     sources: values.sources,
     model: values.model ?? 'research',
-    envelope: { pockets: readPockets(values), ...(wrapUpPercent !== undefined && { wrapUpPercent }) },
+    envelope: {
+      pockets: readPockets(values, USAGE) ?? readPockets({ budget: DEFAULT_BUDGET }, USAGE) ?? [],
+      ...(wrapUpPercent !== undefined && { wrapUpPercent }),
+    },
     choices: readChoices(values, onExhausted),
     isDryRun: values['dry-run'] === true,
     isJson: values.json === true,
@@ -116,7 +118,7 @@ function readAsk({ question, input, sources }: Values): Order['ask'] {
 type Values = Readonly<Partial<Record<string, string | boolean>>>
 
 function readChoices(values: Values, onExhausted: OnExhausted): Readonly<Record<string, unknown>> {
-  const count = (name: string): number | undefined => readCount(`--${name}`, textOf(values, name))
+  const count = (name: string): number | undefined => readCount(`--${name}`, textOf(values, name), USAGE)
   const floorTokens = count('clamp')
   const maxAgeSeconds = count('reuse-answers')
   const limits = present({
@@ -133,7 +135,7 @@ function readChoices(values: Values, onExhausted: OnExhausted): Readonly<Record<
     ...(floorTokens !== undefined && { tight: { policy: 'clamp', floorTokens } }),
     ...(maxAgeSeconds !== undefined && { reuse: { maxAgeSeconds } }),
     downgrade,
-    thresholds: readThresholds(textOf(values, 'threshold')),
+    thresholds: readThresholds(textOf(values, 'threshold'), USAGE),
     priority: count('priority'),
     pauseDeadlineSeconds: count('pause-deadline'),
     ...(Object.keys(limits).length > 0 && { limits }),
@@ -152,10 +154,6 @@ function readDowngrade(values: Values): Readonly<Record<string, unknown>> | unde
   return present({ model, constraints, then: then ?? 'cancel' })
 }
 
-function readThresholds(text: string | undefined): readonly number[] | undefined {
-  return text?.split(',').map((each) => readCount('--threshold', each.trim()) ?? 0)
-}
-
 function textOf(values: Values, name: string): string | undefined {
   const value = values[name]
   return typeof value === 'string' ? value : undefined
@@ -164,35 +162,4 @@ function textOf(values: Values, name: string): string | undefined {
 /** Without what is not given. */
 function present(fields: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined))
-}
-
-function readCount(option: string, text: string | undefined): number | undefined {
-  if (text === undefined) return undefined
-  if (!/^[1-9]\d{0,8}$/.test(text)) throw new UsageError(`${option} is a whole number, such as 200.`, USAGE)
-  return Number(text)
-}
-
-function readPockets(values: {
-  readonly budget?: string
-  readonly direct?: string
-  readonly credit?: string
-}): Pockets {
-  const { budget, ...perBalance } = values
-  if (budget !== undefined && (perBalance.direct ?? perBalance.credit) !== undefined) {
-    throw new UsageError('give either --budget, or --direct and --credit.', USAGE)
-  }
-  const isPlain = perBalance.direct === undefined && perBalance.credit === undefined
-  const amounts = isPlain ? { direct: budget ?? DEFAULT_BUDGET } : perBalance
-  return BALANCE_CLASSES.flatMap((balanceClass) => {
-    const amount = balanceClass in amounts ? Reflect.get(amounts, balanceClass) : undefined
-    if (typeof amount !== 'string') return []
-    const parsed = parseDecimal(amount)
-    if (!parsed.ok || parsed.nano === 0n) {
-      throw new UsageError(
-        `${amount} is not an amount: write a decimal with at most nine decimals, such as 0.05.`,
-        USAGE,
-      )
-    }
-    return [{ balanceClass, amount: { amount, currency: CURRENCY } }]
-  })
 }

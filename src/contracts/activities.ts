@@ -1,5 +1,5 @@
 import type { JsonSchema } from './agents.ts'
-import type { BalanceClass, OnExhausted } from './names.ts'
+import type { BalanceClass, WhenExhausted } from './names.ts'
 
 /** Most bytes (UTF-8, as JSON) of one value in a workflow's history: larger ones stand behind a ref, in Postgres. */
 export const MAX_VALUE_BYTES = 16_384
@@ -119,7 +119,7 @@ export type ToolResult =
 export interface BegunRun {
   readonly input: unknown
   readonly model: string
-  readonly onExhausted: OnExhausted
+  readonly onExhausted: WhenExhausted
   /** Milliseconds a run may stay paused before it ends as partial. */
   readonly pauseDeadlineMs: number
   /** Milliseconds until its time is over. */
@@ -146,6 +146,8 @@ export const END_REASONS = [
   'money_exhausted',
   'pause_expired',
   'deadline',
+  /** Nothing was asked through its key for too long. */
+  'idle',
   'cancelled',
   /** Its workflow is gone: it was terminated, or lost. */
   'workflow_gone',
@@ -248,6 +250,18 @@ export interface FinishRequest {
   readonly wrapUpFailure?: string
 }
 
+/** `state`: as what it ended, when that is not what was asked for: whoever ends a run first stands. */
+export interface Finished {
+  readonly finished: boolean
+  readonly state?: RunEnd['state']
+}
+
+export interface Idle {
+  readonly isOver: boolean
+  /** Until it may be over, in milliseconds. */
+  readonly leftMs: number
+}
+
 /** One call each: what the workflow may ask for. Implemented in `activities/`. */
 export interface CallActivities {
   chat(request: ChatRequest): Promise<ChatResult>
@@ -283,7 +297,9 @@ export interface RunActivities {
   /** What is left to the work of a run, or with `wrapUp` to what delivers. */
   budget(request: { readonly runId: string; readonly wrapUp?: true }): Promise<Budget>
   /** Settles what is open, closes the envelope and writes the final state; `false` while an attempt is still in flight. */
-  finishRun(request: FinishRequest): Promise<{ readonly finished: boolean }>
+  finishRun(request: FinishRequest): Promise<Finished>
+  /** Ends an external run that has made no call for so long, in the commit that sees so. */
+  endIfIdle(request: { readonly runId: string; readonly idleMs: number }): Promise<Idle>
 }
 
 /** The signal that tells a run's workflow to look at its row again. Carries nothing: rows are the truth. */

@@ -32,3 +32,14 @@ export interface PlannedStep {
   /** Catalog model; the run's own unless given. */
   readonly model?: string
 }
+
+/**
+ * The agent of runs whose calls are made outside, through the gateway. Nobody starts it by its name: such a run is opened
+ * with a key of its own.
+ */
+export const EXTERNAL_AGENT = 'external'
+
+/** What a run may be started with. */
+export function startable(agents: readonly AgentManifest[]): readonly AgentManifest[] {
+  return agents.filter(({ name }) => name !== EXTERNAL_AGENT)
+}

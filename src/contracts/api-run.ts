@@ -12,6 +12,7 @@ import {
   ON_EXHAUSTED,
   TRANSFER_CODES,
   USES,
+  WHEN_EXHAUSTED,
   type OnExhausted,
 } from './names.ts'
 import { downgradeSchema, runLimitsSchema, thresholdsSchema } from './run-options.ts'
@@ -29,10 +30,9 @@ const envelopeSchema = z.strictObject({
     .describe('How much of each pocket is kept for delivering what is done when the run is stopped.'),
 })
 
-const model = z.string().min(1).max(100).describe('A catalog model.')
-
 /** How a run spends, waits and ends, without the defaults of a new one. */
-const choices = {
+export const runChoices = {
+  model: z.string().min(1).max(100).describe('A catalog model.'),
   onExhausted: z.enum(ON_EXHAUSTED).describe('What to do when the money ends. There is no default.'),
   mayRepeat: z
     .int()
@@ -58,18 +58,17 @@ const choices = {
 const runRequestShape = {
   agent: z.string().min(1).max(100),
   input: z.record(z.string(), z.unknown()).describe("Must fit the agent's JSON Schema."),
-  model,
   envelope: envelopeSchema,
-  ...choices,
-  mayRepeat: choices.mayRepeat.default(1),
-  pauseDeadlineSeconds: choices.pauseDeadlineSeconds.default(86_400),
-  constraints: choices.constraints.optional(),
-  tight: choices.tight.default({ policy: 'refuse' }),
-  reuse: choices.reuse.optional(),
-  downgrade: choices.downgrade.optional(),
-  limits: choices.limits.optional(),
-  thresholds: choices.thresholds.default([]),
-  priority: choices.priority.default(3),
+  ...runChoices,
+  mayRepeat: runChoices.mayRepeat.default(1),
+  pauseDeadlineSeconds: runChoices.pauseDeadlineSeconds.default(86_400),
+  constraints: runChoices.constraints.optional(),
+  tight: runChoices.tight.default({ policy: 'refuse' }),
+  reuse: runChoices.reuse.optional(),
+  downgrade: runChoices.downgrade.optional(),
+  limits: runChoices.limits.optional(),
+  thresholds: runChoices.thresholds.default([]),
+  priority: runChoices.priority.default(3),
 }
 
 export const runRequestSchema = z.strictObject(runRequestShape).superRefine(checkDowngrade)
@@ -91,7 +90,7 @@ function checkDowngrade(
   context.addIssue({ code: 'custom', path: ['downgrade'], message })
 }
 
-const overrides = z.strictObject({ model, envelope: envelopeSchema, ...choices }).partial()
+const overrides = z.strictObject({ envelope: envelopeSchema, ...runChoices }).partial()
 
 /** What is to be another than in the run that is repeated. The body may be left out. */
 export const rerunRequestSchema = overrides.nullish()
@@ -156,7 +155,7 @@ export const runSummarySchema = z
 export const runSchema = runSummarySchema
   .extend({
     input: z.unknown(),
-    onExhausted: z.enum(ON_EXHAUSTED),
+    onExhausted: z.enum(WHEN_EXHAUSTED).describe('`refuse`: of an external run.'),
     mayRepeat: z.int(),
     pauseDeadlineSeconds: z.int(),
     downgrade: downgradeSchema.nullable(),

@@ -1,6 +1,7 @@
 import { parseDecimal } from '#domain/money.ts'
 import { z } from 'zod'
 import { BALANCE_CLASSES } from './names.ts'
+import { mayBeHandedOn, PARAMETER_NAME } from './parameters.ts'
 
 const name = z.string().regex(/^[a-z0-9][a-z0-9._:/-]{0,99}$/i, 'letters, digits and . _ : / - (at most 100)')
 
@@ -16,6 +17,13 @@ const pricePerMillion = z
 
 export const currencyCode = z.string().regex(/^[A-Z]{3}$/, 'an ISO 4217 code such as USD')
 
+const MOST_PARAMETERS = 64
+
+const parameterName = z
+  .string()
+  .regex(PARAMETER_NAME, 'the name of a member of requests (at most 64)')
+  .refine(mayBeHandedOn, 'is set by Purser itself, or changes what a request costs')
+
 /** What a route's upstream model can do beyond text. */
 export const capabilitiesSchema = z.strictObject({
   tools: z.boolean().default(true),
@@ -24,6 +32,10 @@ export const capabilitiesSchema = z.strictObject({
   streaming: z.boolean().default(true),
   /** It thinks before it answers, and not all of that is seen: an answer that is cut may have cost all its output. */
   reasoning: z.boolean().default(false),
+  /** Several answers to one prompt in one request (`n`). */
+  choices: z.boolean().default(true),
+  /** Further members of requests that it takes, by name; left out: what its provider's API is known to take. */
+  parameters: z.array(parameterName).max(MOST_PARAMETERS).optional(),
 })
 
 /** What a route bears, over all processes; left out: as much as comes. */

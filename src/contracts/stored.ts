@@ -3,7 +3,7 @@ import { pocketsSchema } from './api-money.ts'
 import { z } from 'zod'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
-import { BALANCE_CLASSES, ON_EXHAUSTED } from './names.ts'
+import { BALANCE_CLASSES, KEY_SCOPES, OPERATOR_SCOPES, WHEN_EXHAUSTED } from './names.ts'
 import { downgradeSchema, runLimitsSchema } from './run-options.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
@@ -100,7 +100,10 @@ export const planSchema = z.object({
   /** What the provider bills, where that is not the same. */
   cost: plannedCostSchema.optional(),
   inputTokenBound: z.int(),
+  /** Of one answer. */
   maxOutputTokens: z.int(),
+  /** How many answers; left out: one. */
+  choices: z.int().optional(),
   /** How the bound of the prompt was found, and what else the hold rests on; left out in the oldest plans. */
   bound: z
     .object({
@@ -122,10 +125,16 @@ export const planSchema = z.object({
   why: z.enum(['first', 'retry', 'fallback']),
   /** The outcome this attempt answers to: what was retried, or what it fell back from. */
   after: z.object({ attempt: z.int(), outcome: z.string() }).nullable(),
-  skipped: z.array(z.object({ route: z.string(), reason: z.string() })),
+  /** `parameter`: the member of the request that the route does not take. */
+  skipped: z.array(z.object({ route: z.string(), reason: z.string(), parameter: z.string().optional() })),
 })
 
 export type Plan = z.infer<typeof planSchema>
+
+/** Most output tokens that an attempt may use: of all its answers. */
+export function outputBoundOf({ maxOutputTokens, choices = 1 }: Pick<Plan, 'maxOutputTokens' | 'choices'>): number {
+  return maxOutputTokens * choices
+}
 
 /** A plan as it is written. */
 export function storedPlan(plan: Plan): unknown {
@@ -151,11 +160,18 @@ export function storedUsage(usage: Usage): unknown {
   }
 }
 
-/** A call's answer. */
-export const answerSchema = z.object({
+const choiceSchema = z.object({
   text: z.string(),
   finishReason: z.string().nullable(),
+  /** Of the texts that end an answer, the one that did, where its provider tells. */
+  stopSequence: z.string().optional(),
   toolCalls: z.array(z.object({ id: z.string(), name: z.string(), arguments: z.string() })).optional(),
+})
+
+/** A call's answer. */
+export const answerSchema = choiceSchema.extend({
+  /** Where several answers were asked for, those behind the first. */
+  others: z.array(choiceSchema).optional(),
   /** Of an embedding request: each vector as base64 of its little-endian 32-bit floats. */
   vectors: z.array(z.string()).optional(),
 })
@@ -187,7 +203,7 @@ export const usageSchema = z
 
 /** A run's options as stored: chosen by its owner at the start. */
 export const runOptionsSchema = z.object({
-  onExhausted: z.enum(ON_EXHAUSTED),
+  onExhausted: z.enum(WHEN_EXHAUSTED),
   mayRepeat: z.int(),
   pauseDeadlineMs: z.int(),
   constraints: constraintsSchema.nullish(),
@@ -210,7 +226,20 @@ export const choicesSchema = z.array(z.string()).nullable()
 /** A key's constraints as stored: null for a key that may use everything. */
 export const keyConstraintsSchema = constraintsSchema.nullable()
 
+/** What a key opens. */
+export const keyScopesSchema = z.array(z.enum([...KEY_SCOPES, ...OPERATOR_SCOPES]))
+
 /** The limit that paused or ended a run. Amounts are decimal strings in the major unit. */
 export const moneyStopSchema = z
   .object({ refusalId: z.string(), limit: z.string(), needed: z.string(), free: z.string(), currency: z.string() })
+  .nullable()
+
+/** Below how much of a wallet's money a webhook is told. */
+export const lowBalancesSchema = z.array(
+  z.object({ balanceClass: z.enum(BALANCE_CLASSES), currency: z.string(), belowNano: nano }),
+)
+
+/** How a lot of credit is drawn, of a deposit that waits. */
+export const lotTermsSchema = z
+  .object({ source: z.string(), priority: z.int(), expiresAt: z.coerce.date().nullable() })
   .nullable()

@@ -1,5 +1,5 @@
 import type { AttemptReport } from '#contracts/report.ts'
-import { attemptDetailSchema, usageSchema, type Plan } from '#contracts/stored.ts'
+import { attemptDetailSchema, outputBoundOf, usageSchema, type Plan } from '#contracts/stored.ts'
 import type { AttemptSums } from '#domain/journal.ts'
 import { formatNano, toAmount } from '#domain/money.ts'
 import type { Selectable } from 'kysely'
@@ -86,11 +86,12 @@ export function attemptReport(row: StepRow): AttemptReport {
   }
 }
 
-function worstCaseReport({ inputTokenBound, maxOutputTokens, bound }: Plan): AttemptReport['worstCase'] {
+function worstCaseReport(plan: Plan): AttemptReport['worstCase'] {
+  const { inputTokenBound, bound } = plan
   return {
     inputTokens: inputTokenBound,
     inputBy: bound?.by ?? 'bytes',
-    outputTokens: maxOutputTokens,
+    outputTokens: outputBoundOf(plan),
     images: bound?.images ?? 0,
     clampedFrom: bound?.clampedFrom ?? null,
     distrustPpm: bound?.distrustPpm ?? 0,

@@ -11,7 +11,7 @@ const MOST_HOPS = 16
  */
 export async function freeFor(db: Kysely<Database>, scope: Scope, accountId: string): Promise<bigint> {
   const { rows } = await sql<Hop>`
-    with recursive up as (
+    /* prepared: free_for */ with recursive up as (
       select a.id, e.parent_id, e.kind, e.wallet_id, a.balance_class, a.currency,
         a.posted_credit - a.posted_debit - a.pending_debit as free, a.cap - a.carved as room, 1 as hop
       from account a join envelope e on e.id = a.envelope_id

@@ -68,3 +68,24 @@ export async function findAnswer(
   }
   return { status: row.status, body: row.body }
 }
+
+/** What a key was claimed for: by this request first, by the same one before, or by another. */
+export type Claim = 'first' | 'repeated' | 'other'
+
+/** Claims a key for a request whose answer is kept elsewhere. */
+export async function claimKey(db: Kysely<Database>, { scope, key, digest }: OnceRequest): Promise<Claim> {
+  const claimed = await db
+    .insertInto('idempotency')
+    .values({ scope, key, digest, status: 200, body: json({}) })
+    .onConflict((conflict) => conflict.doNothing())
+    .returning('key')
+    .executeTakeFirst()
+  if (claimed) return 'first'
+  const { digest: known } = await db
+    .selectFrom('idempotency')
+    .select('digest')
+    .where('scope', '=', scope)
+    .where('key', '=', key)
+    .executeTakeFirstOrThrow()
+  return Buffer.compare(known, digest) === 0 ? 'repeated' : 'other'
+}

@@ -1,3 +1,4 @@
+import { EXTERNAL_AGENT } from '#contracts/agents.ts'
 import type { Pockets } from '#contracts/api-money.ts'
 import { Problem } from '#contracts/codes.ts'
 import { verdictOn, type RunAction, type RunPlace } from '#domain/run-actions.ts'
@@ -101,6 +102,24 @@ export async function cancelRun(trx: Trx, scope: Scope, cancel: Cancel): Promise
   await addCommand(trx, scope, { runId, kind: 'cancel', body: { detail, mode }, nowMs })
 }
 
+/**
+ * Its work outside is done: no request begins any more, what is in flight is aborted and settled, and the run completes.
+ *
+ * @throws Problem `not_external`, `run_finished`
+ */
+export async function endRun(trx: Trx, scope: Scope, { runId, nowMs }: Order): Promise<void> {
+  const { envelopeId, place, agent } = await lockRun(trx, scope, runId)
+  if (agent !== EXTERNAL_AGENT) {
+    throw new Problem('not_external', 'The run ends by itself: its work is not outside.', {
+      remedy: 'To stop it, cancel it with POST /api/v1/runs/{id}/cancel.',
+    })
+  }
+  if (!mayAct('end', place)) return
+  await setGate(trx, scope, { envelopeId, gate: 'closing', reason: 'ended' })
+  await markEnding(trx, scope, { runId, why: { reason: 'finished', detail: 'Ended by its owner.' } })
+  await addCommand(trx, scope, { runId, kind: 'end', body: {}, nowMs })
+}
+
 /** An answer to a question of a run: to the one at `path`, or to the only one that is open. */
 export interface Answer extends Order {
   readonly path: string | undefined
@@ -172,9 +191,9 @@ export async function goOn(
 
 /** A run's envelope and where it stands, both held until the commit: the envelopes first, as whoever pauses and ends does. */
 async function lockRun(trx: Trx, scope: Scope, runId: string) {
-  const { envelope_id: envelopeId } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+  const { envelope_id: envelopeId, agent } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
   await lockEnvelopes(trx, scope, envelopeId)
-  return { envelopeId, ...(await lockPlace(trx, scope, runId)) }
+  return { envelopeId, agent, ...(await lockPlace(trx, scope, runId)) }
 }
 
 /** A run below another one, at any depth. */

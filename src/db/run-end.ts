@@ -1,4 +1,4 @@
-import type { ClosingRequest, FinishRequest, RunStanding } from '#contracts/activities.ts'
+import type { ClosingRequest, Finished, FinishRequest, RunEnd, RunStanding } from '#contracts/activities.ts'
 import { runOptionsSchema } from '#contracts/stored.ts'
 import { isTerminal, mayBecome } from '#domain/run-states.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
@@ -67,34 +67,37 @@ async function reserveOf(trx: Transaction<Database>, scope: Scope, envelopeId: s
  * the gate is closing from here on, in a transaction of its own, because closing locks the wallet first and the gate the
  * envelope.
  */
-export async function finishRun(
-  db: Kysely<Database>,
-  scope: Scope,
-  request: FinishRequest,
-): Promise<{ readonly finished: boolean }> {
-  const { runId, end, wrapUpFailure } = request
+export async function finishRun(db: Kysely<Database>, scope: Scope, request: FinishRequest): Promise<Finished> {
+  const { runId, wrapUpFailure } = request
   const row = await runQuery(db, scope, runId).executeTakeFirstOrThrow()
   if (isTerminal(row.state)) {
     await retireRunLimits(db, scope, runId)
     return { finished: true }
   }
-  const envelope = { envelopeId: row.envelope_id, reason: end.reason }
-  const finished = await db.transaction().execute(async (trx) => {
-    const verdict = await closeTree(trx, scope, envelope)
-    if (verdict !== 'closed') return false
+  const envelope = { envelopeId: row.envelope_id, reason: request.end.reason }
+  const verdict = await db.transaction().execute(async (trx): Promise<Finished> => {
+    if ((await closeTree(trx, scope, envelope)) !== 'closed') return { finished: false }
     const from = await lockState(trx, scope, runId)
-    if (isTerminal(from)) return true
+    if (isTerminal(from)) return { finished: true }
+    const end = await endOf(trx, scope, request)
     if (end.state !== 'completed') await markEnding(trx, scope, { runId, why: end })
     if (wrapUpFailure !== undefined) await tellWrapUpFailure(trx, scope, { runId, wrapUpFailure })
     const to = mayBecome(from, end.state) ? end.state : 'cancelled'
     const why = to === 'completed' ? { reason: end.reason, detail: end.detail } : undefined
     await become(trx, scope, { runId, from, to, ...(why && { why }), output: request.output })
     await endBelow(trx, scope, runId)
-    return true
+    return { finished: true, ...(to !== request.end.state && { state: to }) }
   })
-  if (!finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
+  if (!verdict.finished) await setGate(db, scope, { ...envelope, gate: 'closing' })
   else if (runOptionsSchema.parse(row.options).limits) await retireRunLimits(db, scope, runId)
-  return { finished }
+  return verdict
+}
+
+/** How a run ends. One that its owner said is done is completed, whatever else would have ended it meanwhile. */
+async function endOf(trx: Transaction<Database>, scope: Scope, { runId, end }: FinishRequest): Promise<RunEnd> {
+  const { reason, detail, ending_at: endingAt } = await runQuery(trx, scope, runId).executeTakeFirstOrThrow()
+  if (endingAt === null || reason !== 'finished') return end
+  return { state: 'completed', reason, detail: detail ?? end.detail }
 }
 
 /** Adds to why a run ends why its deliverable is missing: whoever ended it first has told the one and not the other. */

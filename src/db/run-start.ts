@@ -1,4 +1,5 @@
 import type { RunRequest } from '#contracts/api-run.ts'
+import type { WhenExhausted } from '#contracts/names.ts'
 import { invariant } from '#domain/invariant.ts'
 import { ceilDivide } from '#domain/money.ts'
 import { sql, type Transaction } from 'kysely'
@@ -17,9 +18,12 @@ import type { Database } from './schema.ts'
 
 type Trx = Transaction<Database>
 
+/** What a run is started with: that of an external one refuses calls when its money ends. */
+export type StartRequest = Omit<RunRequest, 'onExhausted'> & { readonly onExhausted: WhenExhausted }
+
 /** A run as it was asked for, with everything about it checked except the money. */
 export interface NewRun {
-  readonly request: RunRequest
+  readonly request: StartRequest
   /** The agent's input with the defaults of its schema filled in. */
   readonly input: unknown
   readonly keyId: string
@@ -46,7 +50,7 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
   const envelopeId = newId(nowMs)
   const fundings = fundingsOf(request.envelope.pockets, nowMs)
   refuseFunding(await openEnvelope(trx, scope, { envelopeId, runId, apiKeyId: run.keyId, fundings }))
-  await checkLimitRoom(trx, scope, { envelopeId, keyId: run.keyId })
+  await checkLimitRoom(trx, scope, envelopeId)
   await trx
     .insertInto('run')
     .values({
@@ -108,7 +112,7 @@ async function keepReserve(
 }
 
 /** What the owner chose, as it is stored. */
-function optionsOf(request: RunRequest): Readonly<Record<string, unknown>> {
+function optionsOf(request: StartRequest): Readonly<Record<string, unknown>> {
   const { onExhausted, mayRepeat, pauseDeadlineSeconds, tight, thresholds, envelope } = request
   const { constraints, reuse, downgrade, limits } = request
   return {

@@ -180,12 +180,14 @@ export function runQuery(db: Kysely<Database>, scope: Scope, runId: string) {
     .innerJoin('envelope', 'envelope.id', 'run.envelope_id')
     .select([
       'run.state',
+      'run.agent',
       'run.input',
       'run.model',
       'run.options',
       'run.envelope_id',
       'run.api_key_id',
       'run.reason',
+      'run.detail',
       'run.started_at',
       'run.ending_at',
       'run.deadline_at',

@@ -1,4 +1,4 @@
-import type { BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
+import type { AuditAction, BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
@@ -7,12 +7,13 @@ import type { DatasetTables } from './dataset-tables.ts'
 import type { LimitTables } from './limit-tables.ts'
 import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
+import type { OutsideTables } from './outside-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables {
+export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables, OutsideTables {
   organisation: { id: string; name: string; created_at: Stamp }
   project: {
     id: string
@@ -31,6 +32,25 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     created_at: Stamp
     revoked_at: Date | null
     constraints: Json | null
+    scopes: Generated<string[]>
+    expires_at: Generated<Date | null>
+    /** Read as text: see `listKeys`. */
+    allowed_ips: Generated<string | null>
+    rotated_from: Generated<string | null>
+    last_used_at: Generated<Date | null>
+    /** The external run that it was issued for. */
+    run_id: Generated<string | null>
+  }
+  audit_event: {
+    id: Generated<string>
+    organisation_id: string
+    project_id: string | null
+    api_key_id: string | null
+    action: AuditAction
+    target: string | null
+    before: Json | null
+    after: Json | null
+    at: Stamp
   }
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
@@ -210,7 +230,7 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     id: string
     project_id: string
     run_id: string
-    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer'
+    kind: 'start' | 'top_up' | 'pause' | 'resume' | 'cancel' | 'answer' | 'end'
     body: Json
     created_at: Stamp
     delivered_at: Date | null

@@ -15,6 +15,9 @@ const TABLES = Object.freeze({
   dataset: { table: 'dataset', tenant: 'project_id' },
   api_key: { table: 'api_key', tenant: 'project_id' },
   schedule: { table: 'schedule', tenant: 'project_id' },
+  webhook: { table: 'webhook', tenant: 'project_id' },
+  deposit_request: { table: 'deposit_request', tenant: 'project_id' },
+  delivery: { table: 'webhook_delivery', tenant: 'project_id' },
 })
 
 export type Noun = keyof typeof TABLES

@@ -95,3 +95,21 @@ export async function getDeposit(db: Kysely<Database>, scope: Scope, transferId:
   if (!row) throw new Error('the deposit that was just booked is not there')
   return row
 }
+
+/** Whether a deposit with this reference stands in the journal. */
+export async function isBooked(db: Kysely<Database>, scope: Scope, reference: string): Promise<boolean> {
+  const row = await db
+    .selectFrom('transfer')
+    .select('id')
+    .where('project_id', '=', scope.projectId)
+    .where('reference', '=', reference)
+    .where('code', '=', 'deposit')
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+/** The tenant of a wallet, for a payment that names nothing else. */
+export async function tenantOfWallet(db: Kysely<Database>, walletId: string): Promise<Scope | undefined> {
+  const row = await db.selectFrom('wallet').select('project_id').where('id', '=', walletId).executeTakeFirst()
+  return row && { projectId: row.project_id }
+}

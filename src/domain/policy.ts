@@ -49,7 +49,7 @@ const rules = {
   quota_gone: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
   context_too_long: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
   model_not_found: { retriesHere: 0, then: 'next_route', mayHaveRun: false },
-  aborted: { retriesHere: 0, then: 'stop', mayHaveRun: true },
+  aborted: { retriesHere: 1, then: 'stop', mayHaveRun: true },
   lost: { retriesHere: 1, then: 'next_route', mayHaveRun: true },
 } as const satisfies Record<Outcome, Rule>
 
@@ -82,6 +82,8 @@ export interface PolicyInput {
   readonly mayRepeat: number
   /** How often besides that, because a person who was asked has allowed it: then also on a route that would be left. */
   readonly granted?: number
+  /** Its caller came back: what was aborted may be sent again. */
+  readonly again?: boolean
   /** Most attempts of one call, refused holds not counted. */
   readonly maxAttempts: number
   /** Longest time that requests take together before there is no other, in milliseconds. */
@@ -133,7 +135,7 @@ export function decide(input: PolicyInput): Decision {
   const last = input.attempts.at(-1)
   if (!last) return nextRoute(input)
   const rule: Rule = rules[last.outcome]
-  const reason = finalReason(last.outcome) ?? boundReason(input)
+  const reason = finalReason(last.outcome, input) ?? boundReason(input)
   if (reason) return { kind: 'stop', reason }
   return retryHere(input, last, rule) ?? nextRoute(input)
 }
@@ -153,9 +155,9 @@ function boundReason({
   return sent.reduce((sum, { tookMs }) => sum + tookMs, 0) > maxTotalMs ? 'time_exhausted' : undefined
 }
 
-function finalReason(outcome: Outcome): StopReason | undefined {
+function finalReason(outcome: Outcome, { again }: PolicyInput): StopReason | undefined {
   if (outcome === 'answered') return 'answered'
-  if (outcome === 'aborted') return 'aborted'
+  if (outcome === 'aborted') return again ? undefined : 'aborted'
   return rules[outcome].then === 'stop' ? 'refused_by_provider' : undefined
 }
 

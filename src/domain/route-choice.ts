@@ -35,12 +35,24 @@ export interface RouteNeeds {
   readonly vision: boolean
   /** The caller wants the answer piece by piece. */
   readonly streaming: boolean
+  /** Several answers to one prompt. */
+  readonly choices: boolean
+  /** Further members of the request, by name. */
+  readonly parameters: readonly string[]
+}
+
+/** What a route takes beyond what any chat can ask for. */
+interface RouteExtras {
+  readonly choices: boolean
+  readonly parameters: readonly string[]
 }
 
 /** What is known of one route for one request. */
 export interface RouteFacts {
   readonly hasProvider: boolean
   readonly hasPocket: boolean
+  /** Undefined where that is not known. */
+  readonly extras?: RouteExtras | undefined
   /** What the wallet pays, or why that is not known. */
   readonly prices: Prices | 'no_price' | 'no_quote'
   /** Tokens that the prompt surely has, as that route counts: 0 when only an upper bound is known. */
@@ -76,6 +88,8 @@ export const SKIP_REASONS = Object.freeze([
   'lacks_json_schema',
   'lacks_vision',
   'lacks_streaming',
+  'lacks_choices',
+  'lacks_parameter',
   'context_too_small',
   'token_limit_too_small',
   'prompt_too_large',
@@ -93,7 +107,14 @@ export type SkipReason = (typeof SKIP_REASONS)[number]
 export interface RankedRoutes<Route> {
   /** Best first. */
   readonly candidates: readonly Route[]
-  readonly skipped: readonly { readonly route: string; readonly reason: SkipReason }[]
+  readonly skipped: readonly SkippedRoute[]
+}
+
+export interface SkippedRoute {
+  readonly route: string
+  readonly reason: SkipReason
+  /** The first member of the request that the route does not take, when that is the reason. */
+  readonly parameter?: string
 }
 
 /**
@@ -113,11 +134,13 @@ export function rankRoutes<Route extends RouteOffer>(
 ): RankedRoutes<Route> {
   const { needs, bounds, draw, factsOf } = request
   const candidates: Route[] = []
-  const skipped: { readonly route: string; readonly reason: SkipReason }[] = []
+  const skipped: SkippedRoute[] = []
   for (const route of model.strategy === 'weighted' ? shuffled(model.routes, draw) : model.routes) {
-    const reason = firstReason(model, { route, needs, bounds, facts: factsOf(route) })
+    const facts = factsOf(route)
+    const reason = firstReason(model, { route, needs, bounds, facts })
+    const parameter = reason === 'lacks_parameter' ? lackedParameter(needs, facts) : undefined
     if (reason === undefined) candidates.push(route)
-    else skipped.push({ route: route.name, reason })
+    else skipped.push({ route: route.name, reason, ...(parameter !== undefined && { parameter }) })
   }
   return { candidates, skipped }
 }
@@ -142,6 +165,8 @@ function firstReason(model: ModelOffer<RouteOffer>, examined: Examined): SkipRea
     lacks_json_schema: () => needs.jsonSchema && !capabilities.jsonSchema,
     lacks_vision: () => needs.vision && !capabilities.vision,
     lacks_streaming: () => needs.streaming && !capabilities.streaming,
+    lacks_choices: () => needs.choices && facts.extras?.choices === false,
+    lacks_parameter: () => lackedParameter(needs, facts) !== undefined,
     // An upper bound alone refuses nothing: the provider counts, and refuses unbilled what is too long for it.
     context_too_small: () => facts.leastInputTokens >= route.contextTokens,
     // Limits hold for what is taken of them, which is the worst case.
@@ -155,6 +180,10 @@ function firstReason(model: ModelOffer<RouteOffer>, examined: Examined): SkipRea
     no_pocket: () => !facts.hasPocket,
   }
   return SKIP_REASONS.find((reason) => tests[reason]())
+}
+
+function lackedParameter({ parameters }: RouteNeeds, { extras }: RouteFacts): string | undefined {
+  return extras && parameters.find((name) => !extras.parameters.includes(name))
 }
 
 function maxPriceFor(route: RouteOffer, maxPrices: readonly MaxPrice[]): MaxPrice | undefined {

@@ -1,7 +1,7 @@
 import { isTerminal, type RunState } from './run-states.ts'
 
-/** What a person may ask of a run. `cancel`: now; `wrap_up`: it delivers first. */
-export const RUN_ACTIONS = Object.freeze(['pause', 'resume', 'top_up', 'cancel', 'wrap_up', 'answer'] as const)
+/** What a person may ask of a run. `cancel`: now; `wrap_up`: it delivers first; `end`: its work outside is done. */
+export const RUN_ACTIONS = Object.freeze(['pause', 'resume', 'top_up', 'cancel', 'wrap_up', 'answer', 'end'] as const)
 export type RunAction = (typeof RUN_ACTIONS)[number]
 
 /** Where a run stands for those who act on it: its state, and why it is paused, or how far its end is. */
@@ -32,6 +32,7 @@ const verdicts = {
   cancel: { ...ALIVE, ...OVER, wrapping_up: 'do', ending: 'nothing' },
   wrap_up: { ...ALIVE, ...OVER, wrapping_up: 'nothing', ending: 'nothing' },
   answer: { ...ALIVE, ...OVER },
+  end: { ...ALIVE, ...OVER, ending: 'nothing' },
 } as const satisfies Record<RunAction, Record<RunPlace, ActionVerdict>>
 
 export function verdictOn(action: RunAction, place: RunPlace): ActionVerdict {

@@ -72,6 +72,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
           PURSER_API_PORT: String(port),
           PURSER_OPERATOR_KEY: settings.operatorKey,
           PURSER_CATALOG: catalogFile,
+          PURSER_WEBHOOKS_PRIVATE: 'true',
           TEMPORAL_ADDRESS: settings.temporalAddress,
         })
       const running = await startAt(settings.apiPort).catch(async (error: unknown) => {

@@ -1,106 +1,75 @@
-import type { ToolCall } from '#contracts/chat.ts'
 import type { Usage } from '#domain/pricing.ts'
+import { AnswerChoice, AnswerTooLong, MAX_ID, type AnswerSink } from './answer-choice.ts'
 import { believableUsage } from './believable-usage.ts'
 import { NOTHING_RECEIVED, type AnswerDelta, type ProviderChatRequest, type Received } from './provider.ts'
 import type { PromptFacts } from './prompt-facts.ts'
-import { isIndex, textOf } from './untrusted.ts'
 
 /** Far beyond any model's longest answer: an upstream that never ends is cut off. In characters. */
 const MAX_ANSWER = 16_777_216
-/** As many as one message of a chat may hold. */
-const MAX_TOOL_CALLS = 128
-/** Longest id and finish reason of a provider that are kept, in characters. */
-const MAX_ID = 200
-const MAX_REASON = 64
 
-interface ToolCallPiece {
-  /** Where in the answer it belongs; undefined goes on with the last one. */
-  readonly at: unknown
-  readonly id: unknown
-  readonly name: unknown
-  readonly arguments: string
-}
-
-interface OpenToolCall {
-  readonly id: string
-  /** Empty until it is told. */
-  name: string
-  readonly arguments: string[]
-}
-
-/** Thrown when an answer is longer than anything that is taken. */
-export class AnswerTooLong extends Error {
-  override readonly name = 'AnswerTooLong'
-}
-
-/** Puts an answer together from its pieces, whatever dialect they came in. */
+/** Puts what came of a request together from its pieces, whatever dialect they came in. */
 export class AnswerCollector {
   readonly #facts: PromptFacts
+  readonly #asked: number
+  readonly #choices: AnswerChoice[] = []
+  readonly #sink: AnswerSink
   #onDelta: ProviderChatRequest['onDelta']
   #onRequestId: ProviderChatRequest['onRequestId']
-  readonly #text: string[] = []
-  readonly #toolCalls: OpenToolCall[] = []
-  readonly #toolCallAt = new Map<unknown, number>()
   #vectors: Received['vectors'] = []
   #characters = 0
   #reasoningBytes = 0
-  #isRefusal = false
-  #finishReason: string | null = null
   #usage: Usage | null = null
   #providerRequestId: string | null = null
 
-  constructor(facts: PromptFacts, listeners: Pick<ProviderChatRequest, 'onDelta' | 'onRequestId'> = {}) {
+  /** @param options `choices`: how many answers were asked for */
+  constructor(
+    facts: PromptFacts,
+    options: Pick<ProviderChatRequest, 'onDelta' | 'onRequestId'> & { readonly choices?: number | undefined } = {},
+  ) {
     this.#facts = facts
-    this.#onDelta = listeners.onDelta
-    this.#onRequestId = listeners.onRequestId
+    this.#asked = options.choices ?? 1
+    this.#onDelta = options.onDelta
+    this.#onRequestId = options.onRequestId
+    this.#sink = {
+      count: (piece) => this.#count(piece),
+      addReasoning: (piece) => this.#addReasoning(piece),
+      tell: (delta) => this.#tell(delta),
+      forgetUsage: () => this.addUsage(null),
+    }
+  }
+
+  /** How many answers were asked for. */
+  get asked(): number {
+    return this.#asked
+  }
+
+  /** One of the answers that were asked for, from 0; undefined for one that was not. */
+  choice(index: number): AnswerChoice | undefined {
+    if (index >= this.#asked) return undefined
+    for (let next = this.#choices.length; next <= index; next += 1)
+      this.#choices.push(new AnswerChoice(this.#sink, next))
+    return this.#choices[index]
+  }
+
+  /** Of a dialect that has no more than one. */
+  get first(): AnswerChoice {
+    const first = this.#choices[0] ?? new AnswerChoice(this.#sink, 0)
+    this.#choices[0] = first
+    return first
   }
 
   /** Whether anything of an answer has come: from then on an error is a cut, whatever it says. */
   get hasBegun(): boolean {
-    return this.#characters > 0 || this.#toolCalls.length > 0 || this.#vectors.length > 0
+    return this.#characters > 0 || this.#vectors.length > 0 || this.#choices.some(({ hasToolCalls }) => hasToolCalls)
   }
 
-  /** Whether the model has said that its answer is over. */
+  /**
+   * Whether the model has said that its answers are over. Some give fewer than were asked for: these are all when the bill
+   * came behind them.
+   */
   get isWhole(): boolean {
-    return this.#finishReason !== null
-  }
-
-  addText(piece: string): void {
-    if (piece === '') return
-    this.#count(piece)
-    this.#text.push(piece)
-    this.#tell({ kind: 'text', text: piece })
-  }
-
-  addReasoning(piece: string): void {
-    if (piece === '') return
-    this.#count(piece)
-    this.#reasoningBytes += Buffer.byteLength(piece)
-  }
-
-  /** What a model says in place of an answer: kept as evidence, and never handed on as one. */
-  addRefusal(piece: string): void {
-    if (piece === '') return
-    this.#count(piece)
-    this.#text.push(piece)
-    this.#isRefusal = true
-  }
-
-  addToolCall(piece: ToolCallPiece): void {
-    if (this.#isNewToolCall(piece)) this.#openToolCall(piece)
-    const index = this.#toolCallAt.get(piece.at) ?? this.#toolCalls.length - 1
-    const call = this.#toolCalls[index]
-    if (!call) return
-    const isNamedNow = call.name === '' && textOf(piece.name) !== ''
-    if (isNamedNow) call.name = textOf(piece.name).slice(0, MAX_ID)
-    this.#count(piece.arguments)
-    call.arguments.push(piece.arguments)
-    const named = isNamedNow ? { id: call.id, name: call.name } : {}
-    this.#tell({ kind: 'tool_call', index, ...named, arguments: piece.arguments })
-  }
-
-  hasToolCallAt(at: unknown): boolean {
-    return this.#toolCallAt.has(at)
+    if (this.#choices.length === 0 || !this.#choices.every(({ isFinished }) => isFinished)) return false
+    return this.#choices.length === this.#asked || this.#usage !== null
   }
 
   addVectors(vectors: Received['vectors']): void {
@@ -110,11 +79,6 @@ export class AnswerCollector {
   /** The report in force is the last one: a count that came before the end is not the bill. */
   addUsage(usage: Usage | null): void {
     this.#usage = usage
-  }
-
-  finish(reason: string): void {
-    if (this.#finishReason === null) this.#usage = null
-    this.#finishReason = reason.slice(0, MAX_REASON)
   }
 
   noteRequestId(id: unknown): void {
@@ -131,42 +95,22 @@ export class AnswerCollector {
   received(): Received {
     // A count that came before the end is behind the text; it is kept for what it says of the prompt.
     const seen = { prompt: this.#facts.characters, answer: this.isWhole ? this.#characters : 0 }
+    const [first, ...others] = this.#choices.map((each) => each.received())
     return {
       ...NOTHING_RECEIVED,
-      text: this.#text.join(''),
-      toolCalls: this.#toolCalls.map(toToolCall),
+      ...first,
+      others,
       vectors: this.#vectors,
-      finishReason: this.#normalReason(),
       reasoningBytes: this.#reasoningBytes,
       usage: this.#usage && believableUsage({ ...this.#usage, images: this.#facts.images }, seen),
       providerRequestId: this.#providerRequestId,
     }
   }
 
-  /** Some say `stop` after tool calls, and a refusal is no answer of its own kind anywhere but at OpenAI. */
-  #normalReason(): string | null {
-    if (this.#finishReason !== 'stop') return this.#finishReason
-    if (this.#isRefusal) return 'content_filter'
-    return this.#toolCalls.length > 0 ? 'tool_calls' : 'stop'
-  }
-
-  /**
-   * A new call stands at a new place, or is another name with another id at an old one: Gemini puts all its calls at 0 or
-   * leaves the place out, and old versions of vLLM give each piece an id of its own, without a name.
-   */
-  #isNewToolCall({ at, id, name }: ToolCallPiece): boolean {
-    const isNamed = textOf(name) !== ''
-    const known = this.#toolCalls[this.#toolCallAt.get(at) ?? -1]
-    if (!known) return isNamed || isIndex(at)
-    if (!isNamed) return false
-    return textOf(id) === '' ? at === undefined : textOf(id).slice(0, MAX_ID) !== known.id
-  }
-
-  #openToolCall({ at, id }: ToolCallPiece): void {
-    const number = this.#toolCalls.length
-    if (number === MAX_TOOL_CALLS) throw new AnswerTooLong(`the answer has more than ${MAX_TOOL_CALLS} tool calls`)
-    this.#toolCalls.push({ id: textOf(id).slice(0, MAX_ID) || `call_${number}`, name: '', arguments: [] })
-    this.#toolCallAt.set(at, number)
+  #addReasoning(piece: string): void {
+    if (piece === '') return
+    this.#count(piece)
+    this.#reasoningBytes += Buffer.byteLength(piece)
   }
 
   #count(piece: string): void {
@@ -182,8 +126,4 @@ export class AnswerCollector {
       this.#onDelta = undefined
     }
   }
-}
-
-function toToolCall(call: OpenToolCall): ToolCall {
-  return { id: call.id, name: call.name, arguments: call.arguments.join('') || '{}' }
 }

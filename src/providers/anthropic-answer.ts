@@ -28,7 +28,7 @@ export class MessageReader {
         this.#addPiece(event['index'], recordOf(event['delta']) ?? {})
         return true
       case 'message_delta':
-        this.#end(textOf(recordOf(event['delta'])?.['stop_reason']), event['usage'])
+        this.#end(recordOf(event['delta']) ?? {}, event['usage'])
         return true
       case 'content_block_stop':
       case 'message_stop':
@@ -47,7 +47,7 @@ export class MessageReader {
     if (message?.['type'] !== 'message') return false
     this.#begin({ id: message['id'] })
     for (const [index, block] of listOf(message['content']).entries()) this.#addBlock(index, recordOf(block) ?? {})
-    this.#end(textOf(message['stop_reason']), message['usage'])
+    this.#end(message, message['usage'])
     return true
   }
 
@@ -61,23 +61,25 @@ export class MessageReader {
   /** In a stream a block begins empty; an answer of one piece has all of it here. */
   #addBlock(index: unknown, block: Fields): void {
     this.#addPiece(index, block)
-    if (block['type'] === 'redacted_thinking') this.#answer.addReasoning(textOf(block['data']))
+    if (block['type'] === 'redacted_thinking') this.#answer.first.addReasoning(textOf(block['data']))
     if (block['type'] !== 'tool_use') return
     const input = recordOf(block['input']) ?? {}
     const written = Object.keys(input).length > 0 ? JSON.stringify(input) : ''
-    this.#answer.addToolCall({ at: index, id: block['id'], name: block['name'], arguments: written })
+    this.#answer.first.addToolCall({ at: index, id: block['id'], name: block['name'], arguments: written })
   }
 
   #addPiece(index: unknown, piece: Fields): void {
-    this.#answer.addText(textOf(piece['text']))
-    this.#answer.addReasoning(textOf(piece['thinking']))
+    this.#answer.first.addText(textOf(piece['text']))
+    this.#answer.first.addReasoning(textOf(piece['thinking']))
     const json = textOf(piece['partial_json'])
-    if (json !== '' && this.#answer.hasToolCallAt(index))
-      this.#answer.addToolCall({ at: index, id: undefined, name: undefined, arguments: json })
+    if (json !== '' && this.#answer.first.hasToolCallAt(index))
+      this.#answer.first.addToolCall({ at: index, id: undefined, name: undefined, arguments: json })
   }
 
-  #end(reason: string, usage: unknown): void {
-    if (reason !== '') this.#answer.finish(normalReasons.get(reason) ?? reason)
+  #end(ended: Fields, usage: unknown): void {
+    const reason = textOf(ended['stop_reason'])
+    const sequence = textOf(ended['stop_sequence'])
+    if (reason !== '') this.#answer.first.finish(normalReasons.get(reason) ?? reason, sequence)
     // An end that names no usage takes back what was counted before it.
     this.#answer.addUsage(usage == null ? null : messageUsageOf(usage, this.#usageAtStart))
   }

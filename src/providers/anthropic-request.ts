@@ -9,7 +9,7 @@ import type {
   ToolChoice,
 } from '@anthropic-ai/sdk/resources/messages'
 import type { ProviderChatRequest } from './provider.ts'
-import { recordOf } from './untrusted.ts'
+import { recordOf, textOf } from './untrusted.ts'
 
 type ChatBody = ProviderChatRequest['body']
 
@@ -27,7 +27,9 @@ export function toMessageRequest(request: ProviderChatRequest, features: Anthrop
   const system = body.messages.flatMap(({ role, content }) => (role === 'system' && content !== '' ? [content] : []))
   const thinking = thinkingOf(request)
   const output = outputOf(body, thinking)
-  return {
+  const { user, metadata, ...others } = body.parameters ?? {}
+  const userId = textOf(user) || textOf(recordOf(metadata)?.['user_id'])
+  return Object.assign({}, others, {
     model: request.upstreamModel,
     max_tokens: request.maxOutputTokens,
     messages: toMessages(body.messages),
@@ -38,20 +40,29 @@ export function toMessageRequest(request: ProviderChatRequest, features: Anthrop
     ...(output && { output_config: output }),
     ...(body.stop && body.stop.length > 0 && { stop_sequences: [...body.stop] }),
     ...(features.promptCache && { cache_control: { type: 'ephemeral' as const } }),
-  }
+    ...(userId !== '' && { metadata: { user_id: userId } }),
+  })
 }
 
 /** The models that think by a budget of tokens; all later ones decide themselves how much, by an effort. */
 const THINKS_BY_BUDGET = /claude-(3-7|(opus|sonnet|haiku)-4(-[015])?(-\d{8})?$)/
 /** The least budget that the API takes. */
 const LEAST_BUDGET = 1_024
-const BUDGETS = { minimal: 0, low: LEAST_BUDGET, medium: 4_096, high: 16_384 } as const
+const BUDGETS = {
+  none: 0,
+  minimal: 0,
+  low: LEAST_BUDGET,
+  medium: 4_096,
+  high: 16_384,
+  xhigh: 32_768,
+  max: 65_536,
+} as const
 
 /** Thinking excludes a tool that must be called, which is more than a hint: then the model does not think. */
 function thinkingOf({ body, upstreamModel, maxOutputTokens }: ProviderChatRequest): ThinkingConfigParam | null {
   const { reasoningEffort, toolChoice = 'auto', tools = [] } = body
   const isForced = tools.length > 0 && toolChoice !== 'auto' && toolChoice !== 'none'
-  if (!reasoningEffort || isForced) return null
+  if (!reasoningEffort || reasoningEffort === 'none' || isForced) return null
   if (!THINKS_BY_BUDGET.test(upstreamModel)) return { type: 'adaptive' }
   // Thinking is part of the output: half of it stays for the answer.
   const budget = Math.min(BUDGETS[reasoningEffort], Math.floor(maxOutputTokens / 2))
@@ -59,7 +70,8 @@ function thinkingOf({ body, upstreamModel, maxOutputTokens }: ProviderChatReques
 }
 
 function outputOf({ schema, reasoningEffort }: ChatBody, thinking: ThinkingConfigParam | null): OutputConfig | null {
-  const effort = thinking?.type === 'adaptive' && (reasoningEffort === 'minimal' ? 'low' : reasoningEffort)
+  const isThinking = thinking?.type === 'adaptive' && reasoningEffort !== 'none'
+  const effort = isThinking && (reasoningEffort === 'minimal' ? 'low' : reasoningEffort)
   if (!schema && !effort) return null
   return {
     ...(effort && { effort }),
@@ -67,21 +79,29 @@ function outputOf({ schema, reasoningEffort }: ChatBody, thinking: ThinkingConfi
   }
 }
 
-function toolsOf({ tools, toolChoice }: ChatBody) {
+function toolsOf({ tools, toolChoice, parallelToolCalls }: ChatBody) {
   if (!tools || tools.length === 0) return {}
   return {
-    tools: tools.map(({ name, description, parameters }) => ({
+    tools: tools.map(({ name, description, parameters, strict }) => ({
       name,
       ...(description !== undefined && { description }),
       input_schema: { ...parameters, type: 'object' as const },
+      ...(strict && { strict }),
     })),
-    ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+    ...((toolChoice || parallelToolCalls === false) && {
+      tool_choice: toToolChoice(toolChoice ?? 'auto', parallelToolCalls),
+    }),
   }
 }
 
-function toToolChoice(choice: NonNullable<ChatBody['toolChoice']>): ToolChoice {
-  if (typeof choice !== 'string') return { type: 'tool', name: choice.name }
-  return { type: choice === 'required' ? 'any' : choice }
+function toToolChoice(
+  choice: NonNullable<ChatBody['toolChoice']>,
+  parallelToolCalls: ChatBody['parallelToolCalls'],
+): ToolChoice {
+  const one = parallelToolCalls === false && { disable_parallel_tool_use: true }
+  if (typeof choice !== 'string') return { type: 'tool', name: choice.name, ...one }
+  if (choice === 'none') return { type: 'none' }
+  return { type: choice === 'required' ? 'any' : 'auto', ...one }
 }
 
 /** Results of tools stand in one message of the user, right after the one that called them. */
@@ -101,7 +121,14 @@ function toMessages(messages: readonly ChatMessage[]): MessageParam[] {
 function toBlocks(message: Exclude<ChatMessage, { role: 'system' }>): ContentBlockParam[] {
   switch (message.role) {
     case 'tool':
-      return [{ type: 'tool_result', tool_use_id: message.toolCallId, content: message.content }]
+      return [
+        {
+          type: 'tool_result',
+          tool_use_id: message.toolCallId,
+          content: message.content,
+          ...(message.isError && { is_error: true }),
+        },
+      ]
     case 'assistant':
       return [...textBlocks(message.content), ...(message.toolCalls ?? []).map(toToolUse)]
     case 'user':

@@ -10,7 +10,7 @@ import { judgeChat } from './chat-verdict.ts'
 import { exchange } from './exchange.ts'
 import type { Problem } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
-import type { Provider, ProviderChatRequest, ProviderResult } from './provider.ts'
+import type { Extras, Provider, ProviderChatRequest, ProviderResult } from './provider.ts'
 
 export interface AnthropicOptions extends AnthropicFeatures {
   readonly name: string
@@ -30,8 +30,11 @@ export function createAnthropic(options: AnthropicOptions): Provider {
     logLevel: 'off',
     fetch: boundedFetch,
   })
-  return { name: options.name, chat: (request) => chat(client, options, request) }
+  return { name: options.name, extras: EXTRAS, chat: (request) => chat(client, options, request) }
 }
+
+/** Under OpenAI's names too: `user` and `metadata.user_id` are one. */
+const EXTRAS: Extras = Object.freeze({ choices: false, parameters: ['metadata', 'user'] })
 
 function chat(client: Anthropic, options: AnthropicOptions, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), request)

@@ -1,4 +1,4 @@
-import { AnswerTooLong } from './answer-collector.ts'
+import { AnswerTooLong } from './answer-choice.ts'
 
 /** More than any answer, error or list of vectors takes: an upstream that never ends must not take the process along. */
 const MAX_BODY_BYTES = 134_217_728

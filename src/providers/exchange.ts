@@ -1,4 +1,5 @@
-import { AnswerTooLong, type AnswerCollector } from './answer-collector.ts'
+import { AnswerTooLong } from './answer-choice.ts'
+import type { AnswerCollector } from './answer-collector.ts'
 import { startClock, type AttemptClock, type AttemptTimes } from './attempt-clock.ts'
 import { failure, type Failure } from './failure.ts'
 import { outcomeOf, UpstreamError, type Problem } from './problem.ts'

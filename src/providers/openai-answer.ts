@@ -1,7 +1,8 @@
+import type { AnswerChoice } from './answer-choice.ts'
 import type { AnswerCollector } from './answer-collector.ts'
 import { chatUsageOf } from './openai-usage.ts'
 import { UpstreamError, type Problem } from './problem.ts'
-import { listOf, recordOf, textOf } from './untrusted.ts'
+import { isIndex, listOf, recordOf, textOf } from './untrusted.ts'
 
 type Fields = Readonly<Record<string, unknown>>
 
@@ -13,13 +14,24 @@ export function addCompletion(body: unknown, answer: AnswerCollector): boolean {
     throw new UpstreamError(problemOf(completion['error'] ?? completion))
   if (!Array.isArray(completion['choices'])) return false
   answer.noteRequestId(completion['id'])
-  const choice = recordOf(completion['choices'][0])
-  if (choice) addChoice(choice, answer)
+  for (const [position, each] of listOf(completion['choices']).entries()) {
+    const choice = recordOf(each)
+    const target = choice && answer.choice(placeOf(choice, { position, asked: answer.asked }))
+    if (target) addChoice(choice, target)
+  }
   if (completion['usage'] != null) answer.addUsage(chatUsageOf(completion['usage']))
   return true
 }
 
-function addChoice(choice: Fields, answer: AnswerCollector): void {
+/** Whoever was asked for one answer may number it as he likes. */
+function placeOf(
+  { index }: Fields,
+  { position, asked }: { readonly position: number; readonly asked: number },
+): number {
+  return asked > 1 && isIndex(index) ? index : position
+}
+
+function addChoice(choice: Fields, answer: AnswerChoice): void {
   if (choice['error']) throw new UpstreamError(problemOf(choice['error']))
   const piece = recordOf(choice['delta']) ?? recordOf(choice['message'])
   if (piece) addPiece(piece, answer)
@@ -36,7 +48,7 @@ const normalReasons: ReadonlyMap<string, string> = new Map([
   ['max_tokens', 'length'],
 ])
 
-function addPiece(piece: Fields, answer: AnswerCollector): void {
+function addPiece(piece: Fields, answer: AnswerChoice): void {
   // DeepSeek and old vLLM; OpenRouter, Groq and new vLLM. Some send both, with the same text.
   answer.addReasoning(textOf(piece['reasoning_content']) || textOf(piece['reasoning']))
   addContent(piece['content'], answer)
@@ -45,7 +57,7 @@ function addPiece(piece: Fields, answer: AnswerCollector): void {
 }
 
 /** Text, or Mistral's list of texts and thoughts. */
-function addContent(content: unknown, answer: AnswerCollector): void {
+function addContent(content: unknown, answer: AnswerChoice): void {
   if (typeof content === 'string') answer.addText(content)
   for (const part of listOf(content)) {
     const fields = recordOf(part)
@@ -54,7 +66,7 @@ function addContent(content: unknown, answer: AnswerCollector): void {
   }
 }
 
-function addToolCall(call: unknown, answer: AnswerCollector): void {
+function addToolCall(call: unknown, answer: AnswerChoice): void {
   const fields = recordOf(call)
   const asked = recordOf(fields?.['function'])
   if (!fields || !asked) return

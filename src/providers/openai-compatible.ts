@@ -1,10 +1,9 @@
 import { CLIENT_REQUEST_ID_HEADER, type MaxTokensField } from '#contracts/names.ts'
 import OpenAI, { APIConnectionError, APIError, APIUserAbortError } from 'openai'
-import { Stream } from 'openai/streaming'
 import { AnswerCollector } from './answer-collector.ts'
-import { following } from './attempt-clock.ts'
 import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
+import { readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
 import { addEmbeddings, judgeVectors, toEmbedding } from './openai-embedding.ts'
@@ -12,7 +11,8 @@ import { toChatCompletion } from './openai-request.ts'
 import { lookUpGeneration } from './openrouter-generation.ts'
 import type { Problem } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
-import type { Provider, ProviderChatRequest, ProviderEmbedRequest, ProviderResult } from './provider.ts'
+import type { Extras, Provider, ProviderChatRequest, ProviderEmbedRequest, ProviderResult } from './provider.ts'
+import { recordOf } from './untrusted.ts'
 
 export interface OpenAiCompatibleOptions {
   readonly name: string
@@ -33,6 +33,7 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
   const settings = { ...options, maxTokensField: options.maxTokensField ?? usualMaxTokensField(options.baseUrl) }
   return {
     name: options.name,
+    extras: usualExtras(options.baseUrl),
     chat: (request) => chat(client, settings, request),
     embed: (request) => embed(client, options, request),
   }
@@ -43,6 +44,7 @@ export function createOpenRouter(options: OpenAiCompatibleOptions): Provider {
   const client = clientOf(options)
   return {
     ...createOpenAiCompatible(options),
+    extras: OPENROUTER_EXTRAS,
     lookUp: (providerRequestId, signal) => lookUpGeneration(client, providerRequestId, signal),
   }
 }
@@ -62,7 +64,7 @@ function clientOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): OpenAI {
 }
 
 function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatRequest): Promise<ProviderResult> {
-  const answer = new AnswerCollector(factsOf(request.body), request)
+  const answer = new AnswerCollector(factsOf(request.body), { ...request, choices: request.body.choices })
   const body = toChatCompletion(request, settings.maxTokensField)
   return exchange({
     ...request,
@@ -77,14 +79,33 @@ function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatReque
         return response
       },
       ...(request.streaming !== false && {
-        // With the client, whose silence is wanted here too.
-        events: (response, signal) => Stream.fromSSEResponse(response, following(signal), client),
+        events: (response) => chunksOf(response),
       }),
       addEvent: (event) => addCompletion(event, answer),
       addWhole: (whole) => addCompletion(whole, answer),
       problemOf: problemOfClient,
     },
   })
+}
+
+/** What an upstream says is wrong becomes a chunk that says so, however it was named. */
+async function* chunksOf({ body }: Response): AsyncGenerator<unknown> {
+  if (!body) return
+  for await (const { name, data } of readEvents(body)) {
+    if (data === '[DONE]') return
+    const chunk = parseJson(data)
+    yield name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    const parsed: unknown = JSON.parse(text)
+    return parsed
+  } catch {
+    // Its own message would quote the answer.
+    throw new SyntaxError('an event of the stream is not JSON')
+  }
 }
 
 function embed(
@@ -113,10 +134,33 @@ function sendingOptions({ clientRequestId }: Pick<ProviderChatRequest, 'clientRe
 
 /** OpenAI's reasoning models refuse `max_tokens`; hardly anybody else knows its new name. */
 function usualMaxTokensField(baseUrl: string): MaxTokensField {
+  return isOpenAi(baseUrl) ? 'max_completion_tokens' : 'max_tokens'
+}
+
+/** What those who speak this API have in common. `response_format`: a JSON object of any shape. */
+const USUAL_PARAMETERS = [
+  'frequency_penalty',
+  'logit_bias',
+  'metadata',
+  'presence_penalty',
+  'response_format',
+  'user',
+] as const
+const OPENAI_PARAMETERS = [...USUAL_PARAMETERS, 'prompt_cache_key', 'safety_identifier', 'verbosity']
+
+/** Its reference knows no `n` (openrouter.ai/docs/api-reference/parameters). */
+const OPENROUTER_EXTRAS: Extras = Object.freeze({
+  choices: false,
+  parameters: [...USUAL_PARAMETERS, 'min_p', 'repetition_penalty', 'top_a', 'top_k', 'verbosity'],
+})
+
+function usualExtras(baseUrl: string): Extras {
+  return { choices: true, parameters: isOpenAi(baseUrl) ? OPENAI_PARAMETERS : USUAL_PARAMETERS }
+}
+
+function isOpenAi(baseUrl: string): boolean {
   const { hostname } = new URL(baseUrl)
   return hostname === 'api.openai.com' || hostname.endsWith('.openai.azure.com')
-    ? 'max_completion_tokens'
-    : 'max_tokens'
 }
 
 function problemOfClient(error: unknown): Problem | null {

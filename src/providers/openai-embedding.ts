@@ -28,7 +28,7 @@ export function addEmbeddings(body: unknown, answer: AnswerCollector): boolean {
   if (!response || !Array.isArray(response['data'])) return false
   answer.noteRequestId(response['id'])
   answer.addVectors(inOrder(response['data']).map((item) => vectorOf(item['embedding'])))
-  answer.finish('stop')
+  answer.first.finish('stop')
   answer.addUsage(embedUsageOf(response['usage']))
   return true
 }

@@ -16,16 +16,23 @@ export function toChatCompletion(
   maxTokensField: MaxTokensField,
 ): ChatCompletionCreateParams {
   const { body } = request
+  // Ours go over what was handed on: nothing of it changes what was planned.
+  return Object.assign({}, body.parameters, ownMembers(request, maxTokensField))
+}
+
+function ownMembers(request: ProviderChatRequest, maxTokensField: MaxTokensField): ChatCompletionCreateParams {
+  const { body } = request
   return {
     model: request.upstreamModel,
     messages: body.messages.map(toMessage),
     [maxTokensField]: request.maxOutputTokens,
+    ...(body.choices !== undefined && { n: body.choices }),
     ...(request.streaming !== false && { stream: true, stream_options: { include_usage: true } }),
     ...toolsOf(body),
     ...(body.schema && {
       response_format: {
         type: 'json_schema',
-        json_schema: { name: body.schema.name, schema: { ...body.schema.schema }, strict: true },
+        json_schema: { name: body.schema.name, schema: { ...body.schema.schema }, strict: body.schema.strict ?? true },
       },
     }),
     ...(body.temperature !== undefined && { temperature: body.temperature }),
@@ -37,14 +44,20 @@ export function toChatCompletion(
 }
 
 /** OpenAI refuses a list of no tools, and a choice without tools. */
-function toolsOf({ tools, toolChoice }: ChatBody) {
+function toolsOf({ tools, toolChoice, parallelToolCalls }: ChatBody) {
   if (!tools || tools.length === 0) return {}
   return {
-    tools: tools.map(({ name, description, parameters }) => ({
+    tools: tools.map(({ name, description, parameters, strict }) => ({
       type: 'function' as const,
-      function: { name, ...(description !== undefined && { description }), parameters: { ...parameters } },
+      function: {
+        name,
+        ...(description !== undefined && { description }),
+        parameters: { ...parameters },
+        ...(strict !== undefined && { strict }),
+      },
     })),
     ...(toolChoice && { tool_choice: toToolChoice(toolChoice) }),
+    ...(parallelToolCalls === false && { parallel_tool_calls: false }),
   }
 }
 
@@ -55,19 +68,22 @@ function toToolChoice(choice: NonNullable<ChatBody['toolChoice']>): ChatCompleti
 function toMessage(message: ChatMessage): ChatCompletionMessageParam {
   switch (message.role) {
     case 'system':
-      return { role: 'system', content: message.content }
+      return { role: 'system', ...nameOf(message), content: message.content }
     case 'tool':
       return { role: 'tool', tool_call_id: message.toolCallId, content: message.content }
     case 'user':
       return {
         role: 'user',
+        ...nameOf(message),
         content: typeof message.content === 'string' ? message.content : message.content.map(toPart),
       }
     case 'assistant': {
-      if (!message.toolCalls || message.toolCalls.length === 0) return { role: 'assistant', content: message.content }
+      if (!message.toolCalls || message.toolCalls.length === 0)
+        return { role: 'assistant', ...nameOf(message), content: message.content }
       // Some refuse an empty text beside tool calls; nothing is what all of them take.
       return {
         role: 'assistant',
+        ...nameOf(message),
         content: message.content === '' ? null : message.content,
         tool_calls: message.toolCalls.map((call) => ({
           type: 'function',
@@ -77,6 +93,10 @@ function toMessage(message: ChatMessage): ChatCompletionMessageParam {
       }
     }
   }
+}
+
+function nameOf({ name }: { readonly name?: string | undefined }): { readonly name?: string } {
+  return name === undefined ? {} : { name }
 }
 
 type UserPart = Exclude<Extract<ChatMessage, { role: 'user' }>['content'], string>[number]

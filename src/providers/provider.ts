@@ -32,11 +32,15 @@ export interface ProviderEmbedRequest extends ProviderRequest {
   readonly body: EmbedBody
 }
 
-/** A piece of an answer. A tool call comes as its id and name, and then in pieces of its arguments. */
+/**
+ * A piece of an answer: of the first one, unless `choice` names another. A tool call comes as its id and name, and then in
+ * pieces of its arguments.
+ */
 export type AnswerDelta =
-  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'text'; readonly choice?: number; readonly text: string }
   | {
       readonly kind: 'tool_call'
+      readonly choice?: number
       readonly index: number
       readonly id?: string
       readonly name?: string
@@ -46,13 +50,21 @@ export type AnswerDelta =
 /** Why a model ended its answer; anything else a provider says is kept as it said it. */
 export type FinishReason = 'stop' | 'length' | 'tool_calls' | 'content_filter' | (string & {})
 
-/** What was received of an answer, whole or cut. */
-export interface Received {
+/** One answer to a prompt. */
+export interface ReceivedChoice {
   readonly text: string
   readonly toolCalls: readonly ToolCall[]
+  readonly finishReason: FinishReason | null
+  /** Of the texts that end an answer, the one that did; null where none did, or its provider does not tell. */
+  readonly stopSequence: string | null
+}
+
+/** What was received of an answer, whole or cut. */
+export interface Received extends ReceivedChoice {
+  /** Where several answers were asked for, those behind the first. */
+  readonly others: readonly ReceivedChoice[]
   /** Of an embedding request, in the order of its texts; else empty. */
   readonly vectors: readonly (readonly number[])[]
-  readonly finishReason: FinishReason | null
   /** Hidden reasoning received as text, in UTF-8 bytes: it is billed, and not part of the answer. */
   readonly reasoningBytes: number
   /**
@@ -83,9 +95,18 @@ export type LookedUp =
   | { readonly kind: 'not_yet' }
   | { readonly kind: 'unknown' }
 
+/** What an upstream's API takes beyond what any chat can ask for, unless the catalog knows it better. */
+export interface Extras {
+  /** Several answers to one prompt. */
+  readonly choices: boolean
+  /** Names that it has for further members of a request. */
+  readonly parameters: readonly string[]
+}
+
 /** An upstream behind one small interface. */
 export interface Provider {
   readonly name: string
+  readonly extras: Extras
   chat(request: ProviderChatRequest): Promise<ProviderResult>
   /** Left out where an upstream has no embeddings. */
   embed?(request: ProviderEmbedRequest): Promise<ProviderResult>
@@ -96,9 +117,16 @@ export interface Provider {
 export const NOTHING_RECEIVED: Received = Object.freeze({
   text: '',
   toolCalls: [],
+  others: [],
   vectors: [],
   finishReason: null,
+  stopSequence: null,
   reasoningBytes: 0,
   usage: null,
   providerRequestId: null,
 })
+
+/** All answers to the prompt, the first one first. */
+export function choicesOf(received: Received): readonly ReceivedChoice[] {
+  return [received, ...received.others]
+}

@@ -3,7 +3,7 @@ import { readChatRequest } from './chat-request.ts'
 import type { AnswerWriter, Dialect } from './dialect.ts'
 import type { WireError } from './errors.ts'
 import { type Exchange, spoilUsage } from './exchange.ts'
-import type { OutputPiece, PieceKind } from './output.ts'
+import type { OutputEnd, OutputPiece, PieceKind } from './output.ts'
 
 /** OpenAI's chat completions. */
 export const chatDialect: Dialect = {
@@ -31,48 +31,58 @@ function openChatAnswer(exchange: Exchange): AnswerWriter {
   // With `include_usage` every chunk has the field, null but in the last one (OpenAI's API reference).
   const noUsage = request.includesUsage && faults.usageMissing !== true ? ',"usage":null' : ''
   const open = `data: ${JSON.stringify({ ...head, object: 'chat.completion.chunk' }).slice(0, -1)},"choices":`
-  const event = (delta: string, finishReason: string | null): string =>
+  const event = (index: number, delta: string, finishReason: string | null = null): string =>
     isEmpty
       ? `${open}[]${noUsage}}\n\n`
-      : `${open}[{"index":0,"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(finishReason)}}]${noUsage}}\n\n`
+      : `${open}[{"index":${index},"delta":${delta},"logprobs":null,"finish_reason":${JSON.stringify(finishReason)}}]${noUsage}}\n\n`
+  const ends = [output, ...output.others]
   return {
     body: (usage) => ({
       ...head,
       object: 'chat.completion',
       choices: isEmpty
         ? []
-        : [{ index: 0, message: toMessage(exchange), logprobs: null, finish_reason: output.finishReason }],
+        : ends.map((end, index) => ({
+            index,
+            message: toMessage(end, output.pieces, index),
+            logprobs: null,
+            finish_reason: end.finishReason,
+          })),
       ...(usage === null ? {} : { usage: toUsage(usage, exchange) }),
     }),
-    start: () => event(JSON.stringify({ role: 'assistant', content: '', ...openedCall(exchange) }), null),
-    piece: (piece) => (piece.kind === 'hidden' || piece.text === '' ? '' : event(deltaOf(piece), null)),
+    start: () =>
+      ends
+        .map((end, index) => event(index, JSON.stringify({ role: 'assistant', content: '', ...openedCall(end) })))
+        .join(''),
+    piece: (piece) => (piece.kind === 'hidden' || piece.text === '' ? '' : event(piece.choice, deltaOf(piece))),
     end: (usage) => {
       const last =
         usage === null || !request.includesUsage
           ? ''
           : `${open}[],"usage":${JSON.stringify(toUsage(usage, exchange))}}\n\n`
-      return `${event('{}', output.finishReason)}${last}data: [DONE]\n\n`
+      const finished = ends.map(({ finishReason }, index) => event(index, '{}', finishReason)).join('')
+      return `${finished}${last}data: [DONE]\n\n`
     },
     error: (error) => `data: ${JSON.stringify(openAiError(error))}\n\n`,
   }
 }
 
-function toMessage({ output }: Exchange): object {
+function toMessage({ toolCall }: OutputEnd, pieces: readonly OutputPiece[], choice: number): object {
   const textOf = (kind: PieceKind): string =>
-    output.pieces.reduce((text, piece) => (piece.kind === kind ? text + piece.text : text), '')
+    pieces.reduce((text, piece) => (piece.kind === kind && piece.choice === choice ? text + piece.text : text), '')
   const reasoning = textOf('reasoning')
   return {
     role: 'assistant',
-    content: output.toolCall === null ? textOf('text') : null,
+    content: toolCall === null ? textOf('text') : null,
     refusal: null,
     ...(reasoning === '' ? {} : { reasoning_content: reasoning }),
-    ...(output.toolCall === null ? {} : { tool_calls: [toCall(output.toolCall, textOf('arguments'))] }),
+    ...(toolCall === null ? {} : { tool_calls: [toCall(toolCall, textOf('arguments'))] }),
   }
 }
 
 /** The first chunk of a stream opens the call that the others bring the arguments of. */
-function openedCall({ output }: Exchange): object {
-  return output.toolCall === null ? {} : { content: null, tool_calls: [{ index: 0, ...toCall(output.toolCall, '') }] }
+function openedCall({ toolCall }: OutputEnd): object {
+  return toolCall === null ? {} : { content: null, tool_calls: [{ index: 0, ...toCall(toolCall, '') }] }
 }
 
 function toCall({ id, name }: { readonly id: string; readonly name: string }, text: string): object {

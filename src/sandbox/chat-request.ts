@@ -11,6 +11,8 @@ import { type Body, Unusable, readCount, readList, readModel, readRecord, readTe
 import { isRecord, stringOrNull } from './json.ts'
 
 const ROLES = new Set(['system', 'developer', 'user', 'assistant', 'tool', 'function'])
+/** OpenAI's limit. */
+const MOST_CHOICES = 128
 const WHOLE_CHOICES = ['auto', 'none', 'required'] as const
 
 /** Reads the body of `POST /v1/chat/completions`. */
@@ -19,13 +21,15 @@ export function readChatRequest(body: Body): ModelRequest {
   const { messages } = body
   if (!Array.isArray(messages)) throw new Unusable("Missing required parameter: 'messages'.", 'messages')
   if (messages.length === 0) throw new Unusable("Invalid 'messages': empty array.", 'messages')
-  if ((body['n'] ?? 1) !== 1) throw new Unusable("Unsupported value: 'n' must be 1.", 'n')
+  const choices = readCount(body, 'n') ?? 1
+  if (choices > MOST_CHOICES) throw new Unusable(`Invalid 'n': expected at most ${MOST_CHOICES}.`, 'n')
   const streamOptions = body['stream_options']
   const tools = readList(body, 'tools').map(readTool)
   return {
     ...plainRequest,
     model,
     messages: messages.map(readMessage),
+    choices,
     maxTokens: readCount(body, 'max_completion_tokens') ?? readCount(body, 'max_tokens'),
     isStream: body['stream'] === true,
     includesUsage: isRecord(streamOptions) && streamOptions['include_usage'] === true,

@@ -17,14 +17,17 @@ export interface CompletionTask {
   readonly format: ResponseFormat
   /** What the answer may take; it is shortened by whole sentences to fit, and cut by the caller when even one is too long. */
   readonly maxTokens: number
+  /** Which answer of several to the same messages: each further one quotes a sentence less. Left out: the first. */
+  readonly choice?: number
 }
 
 /** Answers from the messages alone, by quoting them. The same task has the same answer. */
 export function complete(task: CompletionTask): string {
   const conversation = readTask(task.messages)
   const support = findSupport(conversation)
+  const most = Math.max(1, Math.min(MAX_SENTENCES, support.sentences.length) - (task.choice ?? 0))
   let text = ''
-  for (let limit = MAX_SENTENCES; limit >= 1; limit -= 1) {
+  for (let limit = most; limit >= 1; limit -= 1) {
     text = render(task.format, conversation, { ...support, sentences: support.sentences.slice(0, limit) })
     if (countTokens(text) <= task.maxTokens) break
   }

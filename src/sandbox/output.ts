@@ -12,15 +12,24 @@ export type PieceKind = 'text' | 'reasoning' | 'hidden' | 'arguments'
 
 export interface OutputPiece extends Piece {
   readonly kind: PieceKind
+  /** Which of several answers it is of. */
+  readonly choice: number
 }
 
-/** An answer, before anything of it is sent. */
-export interface Output {
-  readonly pieces: readonly OutputPiece[]
+/** How one answer ends. */
+export interface OutputEnd {
   readonly toolCall: { readonly id: string; readonly name: string } | null
   readonly finishReason: FinishReason
   /** The stop sequence that ended it. */
   readonly stopSequence: string | null
+}
+
+/** An answer, before anything of it is sent. */
+export interface Output extends OutputEnd {
+  /** Of all answers, in the order in which they are sent. */
+  readonly pieces: readonly OutputPiece[]
+  /** The ends of further answers to the same prompt. */
+  readonly others: readonly OutputEnd[]
 }
 
 export interface OutputTask {
@@ -30,7 +39,7 @@ export interface OutputTask {
   readonly faults: Faults
 }
 
-const NO_OUTPUT: Output = { pieces: [], toolCall: null, finishReason: 'stop', stopSequence: null }
+const NO_OUTPUT: Output = { pieces: [], toolCall: null, finishReason: 'stop', stopSequence: null, others: [] }
 /** An echo is this many characters of the last message, sent a few tokens at a time. */
 const ECHO_CHARACTERS = 64
 const ECHO_TOKENS_PER_PIECE = 8
@@ -39,24 +48,47 @@ const DEFAULT_THINKING_TOKENS = 32
 /** Enough of a text for so many tokens of it. */
 const CHARACTERS_PER_TOKEN = 8
 
-/** Generates an answer of at most as many tokens as the request and the model allow, reasoning included. */
+/** Generates the answers that are asked for: several are sent side by side, a piece of each in turn. */
 export function generateOutput(task: OutputTask): Output {
+  const { choices, embedding } = task.request
+  if (embedding !== null) return NO_OUTPUT
+  const first = generateChoice(task, 0)
+  if (choices === 1) return { ...first, others: [] }
+  const others = Array.from({ length: choices - 1 }, (_, index) => generateChoice(task, index + 1))
+  const all = [first, ...others]
+  const longest = Math.max(...all.map(({ pieces }) => pieces.length))
+  const pieces = Array.from({ length: longest }, (_, turn) => all.flatMap((each) => each.pieces[turn] ?? [])).flat()
+  return { ...first, pieces, others }
+}
+
+type Choice = OutputEnd & { readonly pieces: readonly OutputPiece[] }
+
+/** Generates an answer of at most as many tokens as the request and the model allow, reasoning included. */
+function generateChoice(task: OutputTask, choice: number): Choice {
   const { request, model, faults } = task
-  if (request.embedding !== null) return NO_OUTPUT
   const maxTokens = Math.min(request.maxTokens ?? model.maxOutputTokens, model.maxOutputTokens)
   const reasoning = reasoningPieces(task, maxTokens)
   const room = maxTokens - reasoning.reduce((sum, piece) => sum + piece.tokens, 0)
   const tool = chooseTool(request)
-  const answer = tool === null ? answerInWords(task, room) : callTool(task, tool, room)
-  const pieces = [...reasoning, ...answer.pieces]
+  const place = { choice, room }
+  const answer = tool === null ? answerInWords(task, place) : callTool(task, tool, place)
+  const pieces = [...reasoning, ...answer.pieces].map((piece) => ({ ...piece, choice }))
   if (faults.contentFilter !== true) return { ...answer, pieces }
   return { ...NO_OUTPUT, pieces: pieces.slice(0, 1), finishReason: 'content_filter' }
 }
 
-function answerInWords({ request, model, faults }: OutputTask, room: number): Output {
+/** Which of several answers, and how many tokens there are left for it. */
+interface Place {
+  readonly choice: number
+  readonly room: number
+}
+
+type Unplaced = OutputEnd & { readonly pieces: readonly Omit<OutputPiece, 'choice'>[] }
+
+function answerInWords({ request, model, faults }: OutputTask, { choice, room }: Place): Unplaced {
   const { messages, format } = request
   const isEcho = model.answers === 'echo'
-  const full = isEcho ? echoOf(request) : complete({ messages, format, maxTokens: room })
+  const full = isEcho ? echoOf(request) : complete({ messages, format, maxTokens: room, choice })
   const { text, stopSequence } = stopAt(full, request.stop)
   const overlong = faults.overlongTokens ?? 0
   const tokens = overlong === 0 ? encodeText(text) : repeat(encodeText(text), room + overlong)
@@ -71,23 +103,23 @@ function answerInWords({ request, model, faults }: OutputTask, room: number): Ou
 }
 
 /** The name is a piece of its own, without text, before those of the arguments. */
-function callTool({ request }: OutputTask, tool: Tool, room: number): Output {
+function callTool({ request }: OutputTask, tool: Tool, { choice, room }: Place): Unplaced {
   const { name, description, parameters: schema } = tool
   const format = { kind: 'json_schema', name, description, schema } as const
-  const text = complete({ messages: request.messages, format, maxTokens: room })
+  const text = complete({ messages: request.messages, format, maxTokens: room, choice })
   const nameTokens = Math.min(room, countTokens(name))
   const tokens = encodeText(text)
   const pieces = [{ text: '', tokens: nameTokens }, ...toPieces(tokens.slice(0, room - nameTokens))]
   return {
     pieces: pieces.map((piece) => ({ ...piece, kind: 'arguments' })),
-    toolCall: { id: toolCallId(name, text), name },
+    toolCall: { id: toolCallId(name, text) + (choice === 0 ? '' : `_${choice}`), name },
     finishReason: nameTokens + tokens.length > room ? 'length' : 'tool_calls',
     stopSequence: null,
   }
 }
 
 /** Reasoning says the prompt to itself; hidden, it is one piece. */
-function reasoningPieces({ request, settings }: OutputTask, maxTokens: number): readonly OutputPiece[] {
+function reasoningPieces({ request, settings }: OutputTask, maxTokens: number): Unplaced['pieces'] {
   const { reasoning } = request
   if (reasoning === 'none') return []
   const isWish = reasoning !== 'as set'

@@ -44,6 +44,8 @@ export interface ModelRequest {
   /** Of any endpoint but embeddings null. */
   readonly embedding: EmbeddingOptions | null
   readonly maxTokens: number | null
+  /** How many answers, each of as many tokens at most. */
+  readonly choices: number
   readonly isStream: boolean
   /** A stream ends with its usage. */
   readonly includesUsage: boolean
@@ -61,6 +63,7 @@ export interface ModelRequest {
 export const plainRequest = {
   embedding: null,
   maxTokens: null,
+  choices: 1,
   isStream: false,
   includesUsage: false,
   format: { kind: 'text' },

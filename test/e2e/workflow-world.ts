@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { runRequestSchema, type RunRequest } from '#contracts/api-run.ts'
 import { WAKE_SIGNAL } from '#contracts/activities.ts'
+import { USUAL_GATEWAY_LIMITS } from '#contracts/gateway-limits.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { addDocuments, createCorpus } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
@@ -110,13 +111,17 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
     async startWorker(change = {}) {
       const config = {
         database: { url: database.appUrl, maxConnections: 8 },
-        api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
+        api: { host: '127.0.0.1', port: 0, operatorKey: undefined, trustedProxies: [] },
         catalogFile: undefined,
+        approvalAbove: new Map(),
+        stripeSecret: undefined,
+        allowsPrivateWebhooks: false,
         providers: [{ name: 'sandbox', kind: 'openai', baseUrl: sandbox.url, apiKey: 'sandbox-key' }],
         temporal: { address, namespace: 'default', taskQueue },
         lostCost: 'maximum',
         retention: { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
         worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000 },
+        gateway: USUAL_GATEWAY_LIMITS,
         seals: { keyFile: undefined, anchorFile: undefined },
       } as const
       const agents = Object.values(testAgents).map((agent) => agent.manifest)

@@ -68,7 +68,7 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
   },
   'src/gateway': {
     folders: ['src/domain', 'src/contracts', 'src/calls', 'src/db'],
-    packages: ['fastify', 'fastify-type-provider-zod', '@fastify/*', '@temporalio/client', 'zod', 'node'],
+    packages: ['fastify', 'fastify-type-provider-zod', '@fastify/*', '@temporalio/client', 'lru-cache', 'zod', 'node'],
     types: ['kysely'],
     why: 'the gateway reaches providers through src/calls',
   },

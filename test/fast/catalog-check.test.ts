@@ -51,6 +51,11 @@ test.each<[string, unknown, string]>([
     },
     'models.1: the model m stands twice',
   ],
+  [
+    'a parameter that has a price of its own',
+    catalog([{ ...good, capabilities: { parameters: ['top_k', 'web_search_options'] } }]),
+    'models.0.routes.0.capabilities.parameters.1: is set by Purser itself, or changes what a request costs',
+  ],
   ['a route', catalog([good, good]), 'models.0.routes.1: the route a stands twice'],
   ['a price', catalog([good], { prices: [price, price] }), 'prices.1: the price of p u in USD stands twice'],
   [

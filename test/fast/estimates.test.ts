@@ -1,8 +1,9 @@
 import { settlementOf } from '#calls/charge.ts'
 import { promptBounds } from '#calls/prompt-size.ts'
 import { createTokenCounter } from '#calls/token-counter.ts'
+import type { ChatBody } from '#contracts/chat.ts'
 import type { Plan } from '#contracts/stored.ts'
-import { plainPrices } from '#domain/pricing.ts'
+import { NO_USAGE, plainPrices } from '#domain/pricing.ts'
 import { NOTHING_RECEIVED, type ProviderResult, type Received } from '#providers/provider.ts'
 import { expect, onTestFinished, test } from 'vitest'
 
@@ -79,5 +80,39 @@ test('texts to be embedded have a context each, and are bounded by all of them t
     expect(bound.tokens).toBeGreaterThan(8_192)
     const long = input.join('')
     expect(await promptBounds(counter, { input: [long] })(route)).toMatchObject({ tokens: 8_192, by: 'context' })
+  }
+})
+
+test('of several answers that broke off what was seen of each is charged, up to all that was held for them', () => {
+  const others = [{ text: 'four', toolCalls: [], finishReason: null, stopSequence: null }]
+  expect(chargeOf('cut_stream', { text: 'four', finishReason: 'stop', others }, { choices: 2 })).toEqual([
+    58_000n,
+    'estimated',
+  ])
+  const hidden = { choices: 2, streaming: false }
+  expect(chargeOf('cut_stream', { text: 'four', finishReason: 'stop', others }, hidden)).toEqual([60_000n, 'estimated'])
+})
+
+test('a running count is no bill while one of the answers goes on', () => {
+  const usage = { ...NO_USAGE, input: 50, output: 1 }
+  const others = [{ text: 'four', toolCalls: [], finishReason: null, stopSequence: null }]
+  const [amount, certainty] = chargeOf(
+    'cut_stream',
+    { text: 'four', finishReason: 'stop', others, usage },
+    { choices: 2 },
+  )
+  expect([amount, certainty]).toEqual([58_000n, 'estimated'])
+})
+
+test('further members of a request are bounded by their bytes: they may become part of the prompt', async () => {
+  const counter = createTokenCounter()
+  onTestFinished(() => counter.stop())
+  const body = { messages: [{ role: 'user', content: 'hi' }], maxTokens: 1 } as const
+  const parameters = { documents: ['The mill was built in 1711. '.repeat(40)] }
+  for (const tokenizer of [undefined, 'o200k_base'] as const) {
+    const bounds = async (asked: ChatBody) =>
+      (await promptBounds(counter, asked)({ tokenizer, imageTokens: 0, contextTokens: 100_000 })).tokens
+    const more = (await bounds({ ...body, parameters })) - (await bounds(body))
+    expect(more).toBe(JSON.stringify(parameters).length)
   }
 })

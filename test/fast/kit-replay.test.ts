@@ -30,6 +30,8 @@ test('every scenario has a recorded history', () => {
     'children-cancelled',
     'downgraded',
     'exhausted-at-a-step',
+    'external-ended',
+    'external-idle',
     'failed',
     'map-asked-to-repeat',
     'map-cancelled',

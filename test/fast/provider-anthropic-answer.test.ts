@@ -26,8 +26,10 @@ test('a plain chat is sent with nothing that was not asked for, and its stream i
     received: {
       text: 'In 1711.',
       toolCalls: [],
+      others: [],
       vectors: [],
       finishReason: 'stop',
+      stopSequence: null,
       reasoningBytes: 0,
       usage: { ...NO_USAGE, input: 20, output: 12 },
       providerRequestId: 'msg_1',
@@ -97,6 +99,12 @@ test.each([
 ])('the stop reason %s ends as %s with %s, and is billed', async (stop_reason, outcome, finishReason) => {
   const { result } = await askForMessage(messageOf(textBlock(0, 'x'), { stop_reason }))
   expect(result).toMatchObject({ outcome, received: { finishReason, usage: { input: 20, output: 12 } } })
+})
+
+test('the text that ended an answer is told', async () => {
+  const end = { stop_reason: 'stop_sequence', stop_sequence: 'END' }
+  const { result } = await askForMessage(messageOf(textBlock(0, 'x'), end))
+  expect(result).toMatchObject({ outcome: 'answered', received: { finishReason: 'stop', stopSequence: 'END' } })
 })
 
 test.each<[string, object | null, object | null]>([

@@ -28,11 +28,12 @@ test('everything that a chat can ask for arrives as the Messages API has it, and
             ],
           },
           { role: 'tool', toolCallId: 'c1', content: 'a mill' },
-          { role: 'tool', toolCallId: 'c2', content: '' },
+          { role: 'tool', toolCallId: 'c2', content: '', isError: true },
           { role: 'user', content: 'And now?' },
         ],
         tools: [{ name: 'look', description: 'Looks.', parameters }],
         toolChoice: 'auto',
+        parallelToolCalls: false,
         schema: { name: 'fact', schema: parameters },
         temperature: 0.2,
         topP: 0.9,
@@ -67,14 +68,14 @@ test('everything that a chat can ask for arrives as the Messages API has it, and
         role: 'user',
         content: [
           { type: 'tool_result', tool_use_id: 'c1', content: 'a mill' },
-          { type: 'tool_result', tool_use_id: 'c2', content: '' },
+          { type: 'tool_result', tool_use_id: 'c2', content: '', is_error: true },
           { type: 'text', text: 'And now?' },
         ],
       },
     ],
     stream: true,
     tools: [{ name: 'look', description: 'Looks.', input_schema: parameters }],
-    tool_choice: { type: 'auto' },
+    tool_choice: { type: 'auto', disable_parallel_tool_use: true },
     thinking: { type: 'adaptive' },
     output_config: { effort: 'low', format: { type: 'json_schema', schema: parameters } },
     stop_sequences: ['END'],
@@ -120,4 +121,19 @@ test('a tool that must be called goes before thinking, which excludes it', async
   const { request } = await askForMessage(messageOf(textBlock(0, 'x')), { body })
   expect(request?.body).not.toHaveProperty('thinking')
   expect(request?.body).not.toHaveProperty('output_config')
+})
+
+test("what has a name of OpenAI's is said in the API's own", async () => {
+  const tools = [{ name: 'look', parameters: { type: 'object' }, strict: true }]
+  const sent = async (more: Partial<ProviderChatRequest['body']>) =>
+    (await askForMessage(messageOf(textBlock(0, 'x')), { body: { messages: [], tools, ...more } })).request?.body
+  expect(await sent({ parameters: { user: 'u1', top_k: 4 }, parallelToolCalls: false })).toMatchObject({
+    metadata: { user_id: 'u1' },
+    tool_choice: { type: 'auto', disable_parallel_tool_use: true },
+    tools: [{ name: 'look', strict: true }],
+    top_k: 4,
+  })
+  expect(await sent({ parameters: { metadata: { user_id: 'u2' } } })).toMatchObject({ metadata: { user_id: 'u2' } })
+  const plain = await sent({ parameters: { metadata: { team: 'red' } } })
+  for (const name of ['metadata', 'user', 'tool_choice']) expect(plain).not.toHaveProperty(name)
 })

@@ -26,7 +26,9 @@ test('a thousand streams at once are each answered with their own text', async (
   })
   const provider = providerAt(upstream.url)
   const ids = Array.from({ length: 1_000 }, (_, number) => `call-${number}:1`)
-  const results = await Promise.all(ids.map((clientRequestId) => provider.chat(chatOf({ clientRequestId }))))
+  const results = await Promise.all(
+    ids.map((clientRequestId) => provider.chat(chatOf({ clientRequestId, timeoutMs: 60_000 }))),
+  )
   expect(results.map(({ received }) => received.text)).toEqual(ids.map((id) => `answer to ${id}`))
   expect(upstream.requests).toHaveLength(1_000)
-})
+}, 90_000)

@@ -44,6 +44,7 @@ test('everything that a chat can ask for arrives under the name that the API has
         { role: 'system', content: 'Be brief.' },
         {
           role: 'user',
+          name: 'ada',
           content: [
             { type: 'text', text: 'What is this?' },
             { type: 'image', url: 'https://example.com/mill.png', detail: 'low' },
@@ -73,6 +74,7 @@ test('everything that a chat can ask for arrives under the name that the API has
       { role: 'system', content: 'Be brief.' },
       {
         role: 'user',
+        name: 'ada',
         content: [
           { type: 'text', text: 'What is this?' },
           { type: 'image_url', image_url: { url: 'https://example.com/mill.png', detail: 'low' } },
@@ -120,4 +122,23 @@ test('an upstream that cannot stream is asked for one piece', async () => {
   const { body } = await sentFor({ streaming: false })
   expect(body).not.toHaveProperty('stream')
   expect(body).not.toHaveProperty('stream_options')
+})
+
+test('further members are handed on as they are, and change nothing of what was planned', async () => {
+  const messages = [{ role: 'user', content: 'hi' }] as const
+  const parameters = { frequency_penalty: 0.5, logit_bias: { 50_256: -100 }, response_format: { type: 'json_object' } }
+  const { body } = await sentFor({
+    body: { messages, parameters: { ...parameters, max_tokens: 9_999, model: 'other' } },
+  })
+  expect(body).toMatchObject({ ...parameters, max_tokens: 50, model: 'm' })
+})
+
+test('a schema and a tool are as strict as they are asked to be', async () => {
+  const schema = { name: 'fact', schema: { type: 'object' }, strict: false }
+  const tools = [{ name: 'look', parameters: {}, strict: true }]
+  const { body } = await sentFor({ body: { messages: [], schema, tools } })
+  expect(body).toMatchObject({
+    response_format: { json_schema: { strict: false } },
+    tools: [{ function: { name: 'look', strict: true } }],
+  })
 })

@@ -15,7 +15,15 @@ import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 
 const prices: Prices = plainPrices({ inputNanoPerMillion: 1_000n, outputNanoPerMillion: 4_000n })
-const needs: RouteNeeds = { kind: 'chat', tools: false, jsonSchema: false, vision: false, streaming: false }
+const needs: RouteNeeds = {
+  kind: 'chat',
+  tools: false,
+  jsonSchema: false,
+  vision: false,
+  streaming: false,
+  choices: false,
+  parameters: [],
+}
 const facts: RouteFacts = {
   hasProvider: true,
   hasPocket: true,
@@ -62,6 +70,7 @@ function reasonOf(change: Case): SkipReason | undefined {
   return ranked.skipped[0]?.reason
 }
 
+const PLAIN = { choices: false, parameters: ['user'] }
 const none = { tools: false, jsonSchema: false, vision: false, streaming: false }
 const dearWhenLong: Prices = {
   ...prices,
@@ -84,6 +93,8 @@ const skipped: readonly (readonly [SkipReason, string, Case])[] = [
   ['lacks_json_schema', 'no JSON schema', { route: { capabilities: none }, needs: { jsonSchema: true } }],
   ['lacks_vision', 'no eyes', { route: { capabilities: none }, needs: { vision: true } }],
   ['lacks_streaming', 'no streams', { route: { capabilities: none }, needs: { streaming: true } }],
+  ['lacks_choices', 'one answer only', { needs: { choices: true }, facts: { extras: PLAIN } }],
+  ['lacks_parameter', 'no top_k', { needs: { parameters: ['user', 'top_k'] }, facts: { extras: PLAIN } }],
   ['context_too_small', 'a prompt that surely fills the context', { facts: { leastInputTokens: 1_000 } }],
   [
     'token_limit_too_small',
@@ -122,6 +133,16 @@ test.each(skipped)('%s: %s', (reason, _, change) => {
   expect(reasonOf(change)).toBe(reason)
 })
 
+test('a route that does not take a member of the request is skipped with its name', () => {
+  const { skipped: named } = rankRoutes(model({ routes: [route('a')] }), {
+    needs: { ...needs, parameters: ['user', 'top_k', 'min_p'] },
+    bounds: [],
+    draw: 0,
+    factsOf: () => ({ ...facts, extras: PLAIN }),
+  })
+  expect(named).toEqual([{ route: 'a', reason: 'lacks_parameter', parameter: 'top_k' }])
+})
+
 test('every reason to skip a route has a case above', () => {
   expect(new Set(skipped.map(([reason]) => reason))).toEqual(new Set(SKIP_REASONS))
 })
@@ -129,6 +150,11 @@ test('every reason to skip a route has a case above', () => {
 test.each<[string, Case]>([
   ['nothing special', {}],
   ['what it has', { needs: { tools: true, jsonSchema: true, vision: true, streaming: true } }],
+  [
+    'more answers and a member that it takes',
+    { needs: { choices: true, parameters: ['user'] }, facts: { extras: { choices: true, parameters: ['user'] } } },
+  ],
+  ['whatever is asked of a provider that is not known here', { needs: { choices: true, parameters: ['top_k'] } }],
   ['a prompt that only may be too long', { facts: { mostInputTokens: 1_000_000 } }],
   ['every bound kept', { bounds: [{ models: ['m'], providers: ['p'], balanceClasses: ['direct', 'credit'] }] }],
   [

@@ -17,6 +17,14 @@ test('a run that is not over can be cancelled from everywhere, and cancelling tw
   }
 })
 
+test('work outside that is done ends a run from wherever it goes on, and twice is no fault', () => {
+  for (const place of ['queued', 'running', 'paused_by_owner', 'money_exhausted', 'input'] as const) {
+    expect(verdictOn('end', place)).toBe('do')
+  }
+  expect(verdictOn('end', 'ending')).toBe('nothing')
+  expect(verdictOn('end', 'wrapping_up')).toBe('run_finished')
+})
+
 test('each state has a place, and a run that ends is at none where it goes on', () => {
   for (const state of RUN_STATES) {
     const row = { state, reason: null, isEnding: false, isWrappingUp: false }

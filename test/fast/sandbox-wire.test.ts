@@ -31,6 +31,25 @@ describe('the sandbox speaks to the openai client', () => {
     })
   })
 
+  test('with several answers, whole and side by side in a stream, each billed', async () => {
+    const { client, readLog } = await useSandbox()
+    const asked = { model: 'sandbox-economy', messages, n: 3 }
+    const whole = await client.chat.completions.create(asked)
+    expect(whole.choices.map(({ index, message }) => [index, message.content])).toEqual([
+      [0, answer],
+      [1, answer],
+      [2, answer],
+    ])
+    expect(whole.usage).toMatchObject({ prompt_tokens: promptTokens, completion_tokens: 3 * countTokens(answer) })
+    const chunks = await readAll(await client.chat.completions.create({ ...asked, stream: true }))
+    const order = chunks.flatMap(({ choices }) => choices.flatMap(({ index, delta }) => (delta.content ? [index] : [])))
+    expect(order.slice(0, 4)).toEqual([0, 1, 2, 0])
+    expect((await readLog()).map(({ usage }) => usage.completionTokens)).toEqual([
+      3 * countTokens(answer),
+      3 * countTokens(answer),
+    ])
+  })
+
   test('as a stream of the same text, with usage in the last chunk when asked for', async () => {
     const { client } = await useSandbox()
     const stream = await client.chat.completions.create({
@@ -124,7 +143,7 @@ describe('a request that cannot be served is refused in the shape of OpenAI', ()
       'no tokens to answer with',
       '{"model":"sandbox-economy","messages":[{"role":"user","content":"hi"}],"max_tokens":0}',
     ],
-    ['two answers at once', '{"model":"sandbox-economy","messages":[{"role":"user","content":"hi"}],"n":2}'],
+    ['more answers than there are', '{"model":"sandbox-economy","messages":[{"role":"user","content":"hi"}],"n":129}'],
   ])('%s: 400', async (_, body) => {
     const { url } = await useSandbox()
     const response = await fetch(`${url}/chat/completions`, {

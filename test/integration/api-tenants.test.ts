@@ -36,6 +36,44 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     key: tenant.key,
     body: { name: 'hourly', every: 3_600, run: runBody() },
   })
+  const webhook = await api.make('/api/v1/webhooks', {
+    key: tenant.key,
+    body: { url: 'https://example.org/', topics: ['state'] },
+  })
+  const delivery = newId(Date.now())
+  await api.db
+    .insertInto('webhook_delivery')
+    .values({
+      id: delivery,
+      webhook_id: text(webhook, 'id'),
+      project_id: tenant.projectId,
+      source: 'test',
+      topic: 'state',
+      body: '{}',
+      state: 'dead',
+      last_status: null,
+      last_error: null,
+      delivered_at: null,
+    })
+    .execute()
+  const depositRequest = newId(Date.now())
+  await api.db
+    .insertInto('deposit_request')
+    .values({
+      id: depositRequest,
+      project_id: tenant.projectId,
+      wallet_id: tenant.walletId,
+      balance_class: 'direct',
+      currency: 'USD',
+      amount: 1n,
+      reference: 'large',
+      lot: null,
+      asked_by: null,
+      decided_by: null,
+      decided_at: null,
+      transfer_id: null,
+    })
+    .execute()
   const call = newId(Date.now())
   await api.db
     .insertInto('call')
@@ -73,6 +111,9 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     limit: text(limit, 'id'),
     schedule: text(schedule, 'id'),
     dataset,
+    webhook: text(webhook, 'id'),
+    delivery,
+    depositRequest,
   }
 }
 
@@ -91,6 +132,9 @@ function unknownIds(): Ids {
     limit: id(),
     dataset: id(),
     schedule: id(),
+    webhook: id(),
+    delivery: id(),
+    depositRequest: id(),
   }
   return { ...ids, attempt: '1', month: thisMonth() }
 }
@@ -195,6 +239,9 @@ test('the walk above knows every address that has an id in it', async () => {
     limit: '{id}',
     dataset: '{id}',
     schedule: '{id}',
+    webhook: '{id}',
+    delivery: '{id}',
+    depositRequest: '{id}',
   }
   const walked = new Set(
     [...routes.operator(named), ...routes.project(named)].map(

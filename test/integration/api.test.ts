@@ -137,6 +137,9 @@ describe('health', () => {
       splitDocument,
       lostCost: 'maximum',
       providerNames: [],
+      approvalAbove: new Map(),
+      stripeSecret: undefined,
+      allowsPrivateWebhooks: false,
       nowMs: () => Date.now(),
     })
     onTestFinished(async () => {

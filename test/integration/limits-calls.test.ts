@@ -1,4 +1,5 @@
 import { executeCall } from '#calls/execute.ts'
+import { planSchema } from '#contracts/stored.ts'
 import { correct } from '#db/correction.ts'
 import { refillLeases } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
@@ -154,4 +155,32 @@ test('a limit on calls counts a call that late truth says was made, and gives on
   expect(await correct(world.db, pocket, truthOf(made.item, 0n))).toBe('corrected')
   await expectVerified(world)
   expect((await envelope.hold()).verdict).toBe('granted')
+})
+
+test('a call that may be cut fits into what each limit that binds it leaves, of money and of tokens', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const tight = { policy: 'clamp', floorTokens: 16, parallelism: 2 } as const
+  const body = { messages: [{ role: 'user' as const, content: QUESTION }], maxTokens: 4_000 }
+  const planned = async (path: string) => {
+    const run = await world.openRun({ direct: 1_000_000_000n })
+    expect(await executeCall(engine, run.request(path, '', { body, tight }))).toMatchObject({ kind: 'answered' })
+    const attempt = await world.db
+      .selectFrom('attempt')
+      .innerJoin('call', 'call.id', 'attempt.call_id')
+      .innerJoin('transfer', 'transfer.id', 'attempt.hold_id')
+      .select(['attempt.plan', 'transfer.amount'])
+      .where('call.path', '=', path)
+      .executeTakeFirstOrThrow()
+    return { ...planSchema.parse(attempt.plan), held: attempt.amount }
+  }
+  expect(await planned('free')).toMatchObject({ maxOutputTokens: 4_000 })
+  await world.limit({ measure: 'tokens', currency: null, period: 'life', cap: 2_000n })
+  const { inputTokenBound, maxOutputTokens } = await planned('tokens')
+  expect(inputTokenBound + maxOutputTokens).toBe(1_000)
+  await world.limit({ period: 'life', cap: 400_000n })
+  const { held } = await planned('money')
+  expect(held).toBeLessThanOrEqual(200_000n)
+  expect(held).toBeGreaterThan(200_000n - 1_600n)
+  await expectVerified(world)
 })

@@ -17,6 +17,9 @@ export interface Ids {
   readonly limit: string
   readonly dataset: string
   readonly schedule: string
+  readonly webhook: string
+  readonly delivery: string
+  readonly depositRequest: string
 }
 
 export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
@@ -29,6 +32,9 @@ export const routes = {
       ['PATCH', `/projects/${ids.project}`, { maxRunningRuns: 7 }],
       ['POST', `/projects/${ids.project}/keys`, { name: 'x' }],
       ['GET', `/projects/${ids.project}/keys`],
+      ['GET', `/keys/${ids.key}`],
+      ['POST', `/keys/${ids.key}/rotate`, { overlapSeconds: 60 }],
+      ['GET', `/audit?projectId=${ids.project}`],
       ['DELETE', `/keys/${ids.key}`],
       ['POST', `/projects/${ids.project}/wallet`, {}],
       ['GET', `/projects/${ids.project}/wallet`],
@@ -40,8 +46,11 @@ export const routes = {
         { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
       ],
       ['GET', `/runs?projectId=${ids.project}`],
+      ['POST', `/deposit-requests/${ids.depositRequest}/approve`],
+      ['POST', `/deposit-requests/${ids.depositRequest}/refuse`],
       ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
       ...limits(ids),
+      ...webhooks(ids),
       ...reads(ids),
     ] as const,
   project: (ids: Ids) =>
@@ -50,6 +59,7 @@ export const routes = {
       ['GET', `/projects/${ids.project}/wallet`],
       ['GET', `/runs?projectId=${ids.project}`],
       ...limits(ids),
+      ...webhooks(ids),
       ...reads(ids),
       ['POST', `/runs/${ids.run}/top-up`, { pockets }],
       ['POST', `/runs/${ids.run}/pause`],
@@ -58,6 +68,7 @@ export const routes = {
       ['POST', `/runs/${ids.run}/rerun`],
       ['POST', `/runs/${ids.run}/fork`],
       ['POST', `/runs/${ids.run}/cancel`, {}],
+      ['POST', `/runs/${ids.run}/end`],
       ['PATCH', `/schedules/${ids.schedule}`, { state: 'paused' }],
       ['DELETE', `/schedules/${ids.schedule}`],
       ['POST', `/corpora/${ids.corpus}/documents`, { documents: [{ source: 'a.md', text: 'x' }] }],
@@ -70,6 +81,15 @@ function limits(ids: Ids) {
     ['GET', `/limits?projectId=${ids.project}`],
     ['PATCH', `/limits/${ids.limit}`, { cap: 7 }],
     ['DELETE', `/limits/${ids.limit}`],
+  ] as const
+}
+
+function webhooks(ids: Ids) {
+  return [
+    ['GET', `/webhooks?projectId=${ids.project}`],
+    ['GET', `/webhooks/${ids.webhook}/deliveries`],
+    ['POST', `/webhook-deliveries/${ids.delivery}/retry`],
+    ['DELETE', `/webhooks/${ids.webhook}`],
   ] as const
 }
 
@@ -88,6 +108,8 @@ export function reads(ids: Ids) {
     ['GET', `/runs/${ids.run}/events?format=json`],
     ['GET', `/runs/${ids.run}/events`],
     ['GET', `/calls/${ids.call}`],
+    ['GET', `/calls/${ids.call}/ledger`],
+    ['GET', `/keys/${ids.key}/calls`],
     ['GET', `/corpora/${ids.corpus}`],
     ['GET', `/corpora/${ids.corpus}/passages/${ids.passage}`],
     ['GET', `/runs/${ids.run}/rows`],

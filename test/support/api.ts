@@ -1,7 +1,7 @@
 import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { buildApi } from '#api/api.ts'
 import type { ApiDeps } from '#api/api-deps.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -68,7 +68,25 @@ const echo: AgentManifest = {
 
 /** The real API on a database of its own; both go with the test. */
 export async function useApi(
-  options: Partial<Pick<ApiDeps, 'agents' | 'isTemporalUp' | 'nowMs'>> = {},
+  options: Partial<
+    Pick<
+      ApiDeps,
+      | 'agents'
+      | 'trustedProxies'
+      | 'allowsPrivateWebhooks'
+      | 'approvalAbove'
+      | 'stripeSecret'
+      | 'isTemporalUp'
+      | 'nowMs'
+      | 'log'
+    >
+  > & {
+    /** Adds what another part of the server serves. */
+    readonly extend?: (
+      app: FastifyInstance,
+      on: { readonly db: Kysely<Database>; readonly databaseUrl: string },
+    ) => Promise<void>
+  } = {},
 ): Promise<TestApi> {
   const database = await createTestDatabase()
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
@@ -83,7 +101,12 @@ export async function useApi(
     splitDocument,
     lostCost: 'maximum',
     providerNames: ['sandbox'],
+    approvalAbove: options.approvalAbove ?? new Map(),
+    stripeSecret: options.stripeSecret,
+    allowsPrivateWebhooks: options.allowsPrivateWebhooks ?? false,
     nowMs: options.nowMs ?? (() => Date.now()),
+    trustedProxies: options.trustedProxies ?? [],
+    ...(options.log && { log: options.log }),
   })
   onTestFinished(async () => {
     await app.close()
@@ -91,6 +114,7 @@ export async function useApi(
     await database.drop()
   })
   await importCatalog(db, testCatalog)
+  await options.extend?.(app, { db, databaseUrl: database.appUrl })
   const operatorKey = await makeOperator(db, 'default')
   await app.ready()
   const document = await app.inject({ method: 'GET', url: DOCUMENT_PATH })
@@ -124,8 +148,8 @@ export async function makeOperator(db: Kysely<Database>, name: string): Promise<
 
 let tenants = 0
 
-/** A project with a key and a wallet of 10 USD direct and 10 USD credit, made through the API. */
-export async function makeTenant(api: TestApi, key = api.operatorKey): Promise<Tenant> {
+/** A project with a key and a wallet of 10 USD direct and 10 USD credit (or as many), made through the API. */
+export async function makeTenant(api: TestApi, key = api.operatorKey, dollars = '10'): Promise<Tenant> {
   tenants += 1
   const project = await api.make('/api/v1/projects', { key, body: { name: `project ${tenants}` } })
   const projectId = text(project, 'id')
@@ -135,7 +159,7 @@ export async function makeTenant(api: TestApi, key = api.operatorKey): Promise<T
   for (const balanceClass of ['direct', 'credit']) {
     await api.make('/api/v1/deposits', {
       key,
-      body: { walletId: tenant.walletId, balanceClass, amount: usd('10'), reference: `first ${balanceClass}` },
+      body: { walletId: tenant.walletId, balanceClass, amount: usd(dollars), reference: `first ${balanceClass}` },
     })
   }
   return tenant

@@ -96,7 +96,7 @@ export function routeTo(upstreamModel: string, limits: Route['limits'] = {}): Ro
     markupBps: 0,
     imageTokens: 1_000,
     weight: 1,
-    capabilities: { tools: true, jsonSchema: true, vision: false, streaming: true, reasoning: false },
+    capabilities: { tools: true, jsonSchema: true, vision: false, streaming: true, reasoning: false, choices: true },
     limits,
     contextTokens: 128_000,
     maxOutputTokens: 4_096,

@@ -52,12 +52,12 @@ export async function finish(
   const { runId } = control
   for (let round = 0, waitMs = FIRST_WAIT_MS; ; round += 1) {
     invariant(round < MAX_ROUNDS, 'an attempt stays in flight, so the run cannot be closed')
-    const { finished } = await finishRun({ runId, ...delivered })
+    const { finished, state = end.state } = await finishRun({ runId, ...delivered })
     if (finished) {
-      showState(end.state)
+      showState(state)
       return wrapUpFailure === undefined
-        ? end
-        : { ...end, detail: `${end.detail} It could not wrap up: ${wrapUpFailure}` }
+        ? { ...end, state }
+        : { ...end, state, detail: `${end.detail} It could not wrap up: ${wrapUpFailure}` }
     }
     await sleep(waitMs)
     waitMs = Math.min(2 * waitMs, LAST_WAIT_MS)

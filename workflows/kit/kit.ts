@@ -9,6 +9,7 @@ import { answerOf, type Answered } from './chat.ts'
 import { runChild, type ChildResult } from './children.ts'
 import { fitsHistory } from './finish.ts'
 import type { FromSchema } from './from-schema.ts'
+import { waitWhileBusy } from './idle.ts'
 import { mapDataset, type MapResult, type RowMap } from './map.ts'
 import { budget, tool } from './ports.ts'
 import type { RunControl } from './run-control.ts'
@@ -156,6 +157,14 @@ export class Kit {
   budget(): Promise<Budget> {
     const request = { runId: this.#runId, ...(this.#prefix && { wrapUp: true as const }) }
     return this.#control.guard(() => budget(request))
+  }
+
+  /**
+   * Waits until the run may have been idle for so long: nothing was asked through its own key. Ends the run when it has
+   * been; returns when it is to be looked at again.
+   */
+  idle(idleMs: number): Promise<void> {
+    return this.#control.guard(() => waitWhileBusy(this.#control, idleMs))
   }
 
   /** Keeps the latest deliverable: what the run delivers when it is stopped before the agent returns. */

@@ -50,6 +50,7 @@ export const {
   childEnd,
   budget,
   finishRun,
+  endIfIdle,
 } = proxyActivities<RunActivities>({
   ...bounds,
   startToCloseTimeout: '15 seconds',

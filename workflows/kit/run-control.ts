@@ -179,6 +179,7 @@ export class RunControl {
   #choice(): 'pause' | 'downgrade' | 'cancel' {
     if (this.#phase === 'wrap_up' || !this.#rules) return 'cancel'
     const { onExhausted, afterDowngrade = 'cancel' } = this.#rules
+    if (onExhausted === 'refuse') return 'cancel'
     return onExhausted === 'downgrade' && this.#downgraded ? afterDowngrade : onExhausted
   }
 

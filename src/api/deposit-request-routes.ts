@@ -1,0 +1,77 @@
+import {
+  depositRequestedSchema,
+  depositRequestListSchema,
+  depositRequestQuerySchema,
+} from '#contracts/api-deposit-request.ts'
+import { Problem } from '#contracts/codes.ts'
+import { decideRequest, listRequests, lockRequest } from '#db/deposit-request.ts'
+import { newId } from '#db/ids.ts'
+import { z } from 'zod'
+import { callerOfRequest, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { bookDeposit, depositOf, requestedView } from './deposit-booking.ts'
+import { answerPost } from './idempotency.ts'
+import { cursorId, pageOf } from './page.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Wallets']
+
+/** Deposits that wait for another operator, and what becomes of them. */
+export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+  app.get(
+    '/deposit-requests',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Deposits that wait or waited for approval, newest first',
+        querystring: depositRequestQuerySchema,
+        response: { 200: depositRequestListSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor, state } = request.query
+      const { organisationId } = callerOfRequest(request)
+      const found = await listRequests(db, organisationId, { limit, before: cursorId(cursor), state })
+      const { items, nextCursor } = pageOf(found, limit)
+      return { depositRequests: items.map(requestedView), nextCursor }
+    },
+  )
+
+  for (const decision of ['approve', 'refuse'] as const) {
+    app.post(
+      `/deposit-requests/:id/${decision}`,
+      {
+        config: {
+          access: 'operator',
+          audit: `deposit.${decision}`,
+          problems: ['decided', 'own_request', 'reference_mismatch', 'lot_expired', 'wrong_lot'],
+        },
+        schema: {
+          tags,
+          summary: decision === 'approve' ? 'Book a deposit that waits' : 'Refuse a deposit that waits',
+          description: 'By another key than the one that asked, and once.',
+          params: idParams,
+          response: { 200: depositRequestedSchema },
+        },
+      },
+      (request, reply) =>
+        answerPost(db, { request, reply, schema: depositRequestedSchema }, async (trx) => {
+          const { id } = request.params
+          const { keyId } = callerOfRequest(request)
+          const scope = await tenantFor(trx, request, { noun: 'deposit_request', id })
+          const asked = await lockRequest(trx, scope, id)
+          if (asked.state !== 'waiting') throw new Problem('decided', `The deposit was ${asked.state} before.`)
+          if (asked.askedBy === keyId) {
+            throw new Problem('own_request', 'Who asks for a deposit does not decide on it.', {
+              remedy: 'Another operator decides, with a key of their own.',
+            })
+          }
+          const booked =
+            decision === 'approve' ? (await bookDeposit(trx, scope, depositOf(asked, newId(nowMs())))).deposit.id : null
+          const decided = await decideRequest(trx, scope, { id, decidedBy: keyId, depositId: booked })
+          return { status: 200, body: requestedView(decided) }
+        }),
+    )
+  }
+}

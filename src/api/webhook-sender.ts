@@ -1,0 +1,110 @@
+import type { DeliveryOutcome, DueDelivery } from '#db/webhook-delivery.ts'
+import { noteOutcome, takeDue } from '#db/webhook-delivery.ts'
+import { fanOut } from '#db/webhook-fan-out.ts'
+import type { Database } from '#db/schema.ts'
+import type { FastifyBaseLogger } from 'fastify'
+import type { Kysely } from 'kysely'
+import { createHmac } from 'node:crypto'
+import { request as httpRequest } from 'node:http'
+import { request as httpsRequest } from 'node:https'
+import { isIP } from 'node:net'
+import { isPublicAddress, lookupPublic } from './public-address.ts'
+import { startRounds, type Rounds } from './rounds.ts'
+
+const ROUND_MS = 500
+const DELIVERIES_PER_ROUND = 32
+const TIMEOUT_MS = 10_000
+/** Longer than a try takes: whoever took it has told how it went, or is dead. */
+const LEASE_MS = 30_000
+/** Before each further try: half a day in all, then it is a dead letter. */
+const WAITS_MS = [5_000, 30_000, 120_000, 600_000, 1_800_000, 7_200_000, 21_600_000, 14_400_000] as const
+/** Of an answer that is no success, kept for whoever looks why. */
+const MOST_ERROR = 300
+
+export interface SenderOptions {
+  readonly db: Kysely<Database>
+  readonly log: Pick<FastifyBaseLogger, 'warn'>
+  readonly nowMs: () => number
+  /** Whether addresses of private networks may be told. */
+  readonly allowsPrivate: boolean
+}
+
+/** Tells webhooks what happened, until they hear it. Any number of processes may do so at once. */
+export function startWebhookSender(options: SenderOptions): Rounds {
+  const { db, log, nowMs } = options
+  return startRounds(ROUND_MS, async () => {
+    try {
+      const hasMore = await fanOut(db, nowMs())
+      const due = await takeDue(db, { limit: DELIVERIES_PER_ROUND, leaseMs: LEASE_MS })
+      await Promise.all(due.map(async (delivery) => noteOutcome(db, await deliver(delivery, options))))
+      return hasMore || due.length === DELIVERIES_PER_ROUND
+    } catch (error) {
+      log.warn({ err: error }, 'webhooks cannot be told')
+      return false
+    }
+  })
+}
+
+async function deliver(delivery: DueDelivery, options: SenderOptions): Promise<DeliveryOutcome> {
+  const { id, tries } = delivery
+  const retryInMs = WAITS_MS[tries - 1]
+  const again = retryInMs === undefined ? {} : { retryInMs }
+  try {
+    const { status, text } = await post(delivery, options)
+    const wasHeard = status >= 200 && status < 300
+    return { id, wasHeard, status, error: wasHeard ? null : text, ...(!wasHeard && again) }
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error)
+    return { id, wasHeard: false, status: null, error: message.slice(0, MOST_ERROR), ...again }
+  }
+}
+
+/** The headers of Standard Webhooks (standardwebhooks.com): the signature covers id, time and body. */
+function signed(id: string, body: string, { secret, nowMs }: { readonly secret: Buffer; readonly nowMs: number }) {
+  const timestamp = Math.floor(nowMs / 1_000).toString()
+  const signature = createHmac('sha256', secret).update(`${id}.${timestamp}.${body}`).digest('base64')
+  return { 'webhook-id': id, 'webhook-timestamp': timestamp, 'webhook-signature': `v1,${signature}` }
+}
+
+interface Heard {
+  readonly status: number
+  readonly text: string
+}
+
+/** Redirects are not followed: they would lead past the check of the address. */
+function post({ id, url, secret, body }: DueDelivery, { nowMs, allowsPrivate }: SenderOptions): Promise<Heard> {
+  const target = new URL(url)
+  const host = target.hostname.replace(/^\[|\]$/g, '')
+  if (!allowsPrivate && isIP(host) !== 0 && !isPublicAddress(host)) {
+    return Promise.reject(new Error(`${host} is no address of the public internet`))
+  }
+  const text = JSON.stringify(body)
+  const send = target.protocol === 'https:' ? httpsRequest : httpRequest
+  const { promise, resolve, reject } = Promise.withResolvers<Heard>()
+  const outgoing = send(
+    target,
+    {
+      method: 'POST',
+      headers: {
+        'content-type': 'application/json',
+        'content-length': Buffer.byteLength(text),
+        'user-agent': 'purser-webhooks',
+        ...signed(id, text, { secret, nowMs: nowMs() }),
+      },
+      signal: AbortSignal.timeout(TIMEOUT_MS),
+      ...(!allowsPrivate && { lookup: lookupPublic }),
+    },
+    (incoming) => {
+      let heard = ''
+      incoming.setEncoding('utf8')
+      incoming.on('data', (piece: string) => {
+        if (heard.length < MOST_ERROR) heard += piece
+      })
+      incoming.on('end', () => resolve({ status: incoming.statusCode ?? 0, text: heard.slice(0, MOST_ERROR) }))
+      incoming.on('error', reject)
+    },
+  )
+  outgoing.on('error', reject)
+  outgoing.end(text)
+  return promise
+}

@@ -1,0 +1,76 @@
+import { spawnSync, type ChildProcess } from 'node:child_process'
+import { openSync } from 'node:fs'
+import { createInterface } from 'node:readline/promises'
+import { ReadStream } from 'node:tty'
+import { BALANCE_CLASSES } from '#contracts/names.ts'
+import { runSchema } from '#contracts/api-run.ts'
+import { randomUUID } from 'node:crypto'
+import { ApiProblem, type ApiClient } from './api-client.ts'
+import { inOneSentence, type Refused } from './exec-watch.ts'
+import { isAmount } from './order-values.ts'
+import type { Screen } from './screen.ts'
+
+/** Asks on the terminal for more money, and moves it into the run. Whether that was done. */
+export async function askForMoney(
+  api: ApiClient,
+  { runId, child, err }: { readonly runId: string; readonly child: ChildProcess; readonly err: Screen },
+  refused: Refused,
+): Promise<boolean> {
+  const balanceClass = BALANCE_CLASSES.find((each) => refused.limit === `${each} pocket`)
+  err.line(`\npurser: ${inOneSentence(refused)}`)
+  if (!balanceClass) {
+    err.line('purser: More money does not help: a limit has to be raised.')
+    return false
+  }
+  for (;;) {
+    const amount = await askTerminal(child, `purser: Top up by how many ${refused.unit}? (Enter: by nothing) `)
+    if (amount === undefined || amount === '') return false
+    if (!isAmount(amount)) {
+      err.line('purser: Write a decimal, such as 0.50.')
+      continue
+    }
+    const pockets = [{ balanceClass, amount: { amount, currency: refused.unit } }]
+    try {
+      await api.post(`/runs/${runId}/top-up`, { body: { pockets }, schema: runSchema, idempotencyKey: randomUUID() })
+      return true
+    } catch (error) {
+      if (!(error instanceof ApiProblem)) throw error
+      err.line(`purser: ${error.message}`)
+    }
+  }
+}
+
+/**
+ * One line from the terminal. The command is stopped meanwhile, so that it does not read the answer. Undefined when the
+ * question is interrupted, or the command is gone.
+ */
+async function askTerminal(child: ChildProcess, question: string): Promise<string | undefined> {
+  const terminal = openSync('/dev/tty', 'r')
+  const input = new ReadStream(terminal)
+  const prompt = createInterface({ input, output: process.stderr, terminal: false })
+  const interrupted = new AbortController()
+  const interrupt = (): void => interrupted.abort()
+  process.once('SIGINT', interrupt)
+  child.once('exit', interrupt)
+  child.kill('SIGSTOP')
+  // A program that takes the whole screen has the terminal tell it each key.
+  const settings = stty(terminal, '-g')
+  stty(terminal, 'sane')
+  try {
+    return (await prompt.question(question, { signal: interrupted.signal })).trim()
+  } catch (error) {
+    if (interrupted.signal.aborted) return undefined
+    throw error
+  } finally {
+    if (settings !== '') stty(terminal, settings)
+    process.off('SIGINT', interrupt)
+    child.off('exit', interrupt)
+    prompt.close()
+    input.destroy()
+    child.kill('SIGCONT')
+  }
+}
+
+function stty(terminal: number, setting: string): string {
+  return spawnSync('stty', [setting], { stdio: [terminal, 'pipe', 'ignore'], encoding: 'utf8' }).stdout?.trim() ?? ''
+}

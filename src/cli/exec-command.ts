@@ -1,0 +1,103 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { constants } from 'node:os'
+import { fileURLToPath } from 'node:url'
+
+/** How a command ended. */
+export type CommandEnd =
+  | { readonly kind: 'exited'; readonly code: number }
+  | { readonly kind: 'signalled'; readonly signal: NodeJS.Signals }
+  | { readonly kind: 'not_started'; readonly detail: string }
+
+/** Of shells: the command was not found, or cannot be started. */
+const NOT_STARTED_CODE = 127
+/** What dies of a signal is gone long before; this is for one that it ignores. */
+const DYING_MS = 1_000
+
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const
+/** A terminal sends these to all that run in its foreground: the command has them already. */
+const FROM_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
+
+const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url))
+
+/** Hands signals to the command from the moment on that it is there; one that came before keeps it from being started. */
+export class SignalRelay {
+  #child: ChildProcess | undefined
+  #early: NodeJS.Signals | undefined
+  readonly #onSignal = (signal: NodeJS.Signals): void => {
+    if (!this.#child) this.#early ??= signal
+    else if (!(FROM_TERMINAL.has(signal) && process.stdin.isTTY)) this.#child.kill(signal)
+  }
+
+  constructor() {
+    for (const signal of FORWARDED) process.on(signal, this.#onSignal)
+  }
+
+  get early(): NodeJS.Signals | undefined {
+    return this.#early
+  }
+
+  relayTo(child: ChildProcess): void {
+    this.#child = child
+  }
+
+  /** From here on signals have their usual effect. */
+  close(): void {
+    for (const signal of FORWARDED) process.off(signal, this.#onSignal)
+  }
+}
+
+export interface Started {
+  readonly process: ChildProcess
+  readonly ended: Promise<CommandEnd>
+}
+
+/** Starts the command where its caller stands, with the caller's own terminal. */
+export function startCommand([program, ...args]: readonly [string, ...string[]], env: NodeJS.ProcessEnv): Started {
+  const cwd = callersFolder(process.cwd(), env)
+  const child = spawn(program, args, { cwd, env: { ...env, PWD: cwd }, stdio: 'inherit' })
+  const ended = new Promise<CommandEnd>((resolve) => {
+    // Also told of a signal that may not be sent, as to a command of another user: that one goes on.
+    child.on('error', ({ message }) => {
+      if (child.pid === undefined) resolve({ kind: 'not_started', detail: message })
+    })
+    child.once('exit', (code, signal) => {
+      resolve(signal === null ? { kind: 'exited', code: code ?? 1 } : { kind: 'signalled', signal })
+    })
+  })
+  return { process: child, ended }
+}
+
+/** npm starts what it runs in the folder of the package, and says where it was called. */
+function callersFolder(cwd: string, { INIT_CWD: called }: NodeJS.ProcessEnv): string {
+  return `${cwd}/` === CHECKOUT && called ? called : cwd
+}
+
+/** What the command is to know: where to ask, and with which key; and no key that could spend more. */
+export function commandEnvironment(
+  env: NodeJS.ProcessEnv,
+  run: { readonly id: string; readonly url: string; readonly secret: string; readonly model: string | undefined },
+): NodeJS.ProcessEnv {
+  const { id, url, secret, model } = run
+  // Clients prefer the token to the key, and it is for another address.
+  const { ANTHROPIC_AUTH_TOKEN: _token, ...others } = env
+  return {
+    ...others,
+    OPENAI_BASE_URL: `${url}/v1`,
+    OPENAI_API_KEY: secret,
+    ANTHROPIC_BASE_URL: url,
+    ANTHROPIC_API_KEY: secret,
+    ...(model !== undefined && { OPENAI_MODEL: model, ANTHROPIC_MODEL: model }),
+    PURSER_URL: url,
+    PURSER_KEY: secret,
+    PURSER_RUN_ID: id,
+  }
+}
+
+/** Ends this process as the command ended: by the same signal, or answers its code. */
+export async function endLike(end: CommandEnd): Promise<number> {
+  if (end.kind === 'not_started') return NOT_STARTED_CODE
+  if (end.kind === 'exited') return end.code
+  process.kill(process.pid, end.signal)
+  await new Promise((resolve) => setTimeout(resolve, DYING_MS))
+  return 128 + constants.signals[end.signal]
+}

@@ -1,0 +1,122 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { eventPageSchema, type EventView } from '#contracts/api-event.ts'
+import { runSchema, type RunView } from '#contracts/api-run.ts'
+import type { ApiClient } from './api-client.ts'
+import { inWords } from './event-line.ts'
+import type { Screen } from './screen.ts'
+import type { StatusLine } from './status-line.ts'
+
+const POLL_MS = 1_000
+/** As many as the API gives at once. */
+const EVENTS_PER_PAGE = 200
+
+/** A request of the run was refused: what bound it, and by how much. Amounts of money, tokens or calls. */
+export interface Refused {
+  readonly limit: string
+  readonly needed: string
+  readonly remaining: string
+  readonly unit: string
+}
+
+/** Whether somebody has put more in. */
+type AskForMoney = (refused: Refused) => Promise<boolean>
+
+interface WatchOptions {
+  readonly err: Screen
+  /** Where its figures are shown; none where there is no terminal. */
+  readonly line: StatusLine | undefined
+  /** Asks for more; undefined where nobody can be asked. */
+  readonly ask: AskForMoney | undefined
+}
+
+/** Looks at a run while its command is at work: shows its figures, and says when its money has ended. */
+export class RunWatch {
+  readonly #api: ApiClient
+  readonly #runId: string
+  readonly #options: WatchOptions
+  readonly #stopped = new AbortController()
+  readonly #calls = new Set<unknown>()
+  readonly #looking: Promise<void>
+  #lastEventId: string | undefined
+  #ask: AskForMoney | undefined
+  #hasComplained = false
+
+  constructor(api: ApiClient, run: RunView, options: WatchOptions) {
+    this.#api = api
+    this.#runId = run.id
+    this.#options = options
+    this.#ask = options.ask
+    options.line?.show(figuresOf(run, 0))
+    this.#looking = this.#follow()
+  }
+
+  /** The command is over: nobody is asked any more, and a refusal that was not told yet is told. */
+  async stop(): Promise<void> {
+    this.#ask = undefined
+    this.#stopped.abort()
+    await this.#looking
+    await this.#look().catch(() => {})
+    this.#options.line?.close()
+  }
+
+  async #follow(): Promise<void> {
+    const { signal } = this.#stopped
+    while (!signal.aborted) {
+      await this.#look().catch(() => this.#options.line?.show('purser  no answer from the API'))
+      await delay(POLL_MS, undefined, { signal }).catch(() => {})
+    }
+  }
+
+  async #look(): Promise<void> {
+    const refused = await this.#readEvents()
+    const { line } = this.#options
+    if (line) line.show(figuresOf(await this.#api.get(`/runs/${this.#runId}`, runSchema), this.#calls.size))
+    if (refused) await this.#tell(refused)
+  }
+
+  /** The last refusal among what is new. */
+  async #readEvents(): Promise<Refused | undefined> {
+    let refused: Refused | undefined
+    for (;;) {
+      const after = this.#lastEventId === undefined ? '' : `&after=${this.#lastEventId}`
+      const { events } = await this.#api.get(`/runs/${this.#runId}/events?format=json${after}`, eventPageSchema)
+      for (const event of events) {
+        this.#lastEventId = event.id
+        if (event.kind === 'attempt.settled') this.#calls.add(event.data['callId'])
+        if (event.kind === 'run.exhausted') refused = refusedOf(event)
+      }
+      if (events.length < EVENTS_PER_PAGE) return refused
+    }
+  }
+
+  async #tell(refused: Refused): Promise<void> {
+    const { err, line } = this.#options
+    if (this.#ask) {
+      line?.hide()
+      if (!(await this.#ask(refused))) this.#ask = undefined
+      return
+    }
+    if (this.#hasComplained) return
+    this.#hasComplained = true
+    err.line(
+      `purser: ${inOneSentence(refused)} Requests are refused until: purser top-up ${this.#runId} --direct AMOUNT`,
+    )
+  }
+}
+
+export function inOneSentence({ limit, needed, remaining, unit }: Refused): string {
+  return `The ${limit} is used up: a request needs ${needed} ${unit}, ${remaining} ${unit} are free.`
+}
+
+function refusedOf({ data }: EventView): Refused {
+  const text = (name: string): string => (typeof data[name] === 'string' ? data[name] : '?')
+  return { limit: inWords(text('limit')), needed: text('needed'), remaining: text('remaining'), unit: text('unit') }
+}
+
+function figuresOf({ envelope }: RunView, calls: number): string {
+  const pockets = envelope.pockets.map(({ balanceClass, currency, spent, held, free }) => {
+    const name = envelope.pockets.length > 1 ? `${balanceClass} ` : ''
+    return `${name}spent ${spent.amount} · held ${held.amount} · left ${free.amount} ${currency}`
+  })
+  return `purser  ${pockets.join('  |  ')} · ${calls} ${calls === 1 ? 'call' : 'calls'}`
+}

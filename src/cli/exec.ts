@@ -1,0 +1,117 @@
+import { setTimeout as delay } from 'node:timers/promises'
+import { externalRunSchema } from '#contracts/api-external.ts'
+import { runSchema, type RunView } from '#contracts/api-run.ts'
+import { reportSchema } from '#contracts/report.ts'
+import { isTerminal } from '#domain/run-states.ts'
+import { randomUUID } from 'node:crypto'
+import { ApiProblem, type ApiClient } from './api-client.ts'
+import { connectToApi } from './connection.ts'
+import { askForMoney } from './exec-ask.ts'
+import { commandEnvironment, endLike, SignalRelay, startCommand, type CommandEnd } from './exec-command.ts'
+import { readExecOrder, USAGE, type ExecOrder } from './exec-order.ts'
+import { RunWatch } from './exec-watch.ts'
+import { printReport } from './print-report.ts'
+import type { Outputs, Screen } from './screen.ts'
+import { StatusLine } from './status-line.ts'
+
+/** Its books are closed within a second or so; when Temporal is away, whenever that is back. */
+const CLOSING_MS = 20_000
+const CLOSING_POLL_MS = 200
+/** An API that is started again is back within seconds. */
+const END_TRIES = 6
+const END_RETRY_MS = 1_000
+
+/** Runs a command inside a run of its own: it ends as the command does. */
+export async function exec(args: readonly string[], { out, err }: Outputs): Promise<number> {
+  const order = readExecOrder(args)
+  if (order === 'help') {
+    out.line(USAGE)
+    return 0
+  }
+  const api = await connectToApi(process.env)
+  const signals = new SignalRelay()
+  const { body: opened } = await api.post('/runs/external', {
+    body: order.request,
+    schema: externalRunSchema,
+    idempotencyKey: randomUUID(),
+  })
+  const { run, key } = opened
+  if (key.secret === undefined) throw new Error('The API gave no key for the run.')
+  const end = await runCommand(api, { order, run, secret: key.secret, signals, err })
+  if (end.kind === 'not_started') err.line(`purser exec: ${order.command[0]} could not be started: ${end.detail}`)
+  await endRun(api, run.id, err)
+  signals.close()
+  if (!order.isQuiet) await tellCost(api, run.id, err)
+  return endLike(end)
+}
+
+interface Execution {
+  readonly order: ExecOrder
+  readonly run: RunView
+  readonly secret: string
+  readonly signals: SignalRelay
+  readonly err: Screen
+}
+
+async function runCommand(api: ApiClient, execution: Execution): Promise<CommandEnd> {
+  const { order, run, secret, signals, err } = execution
+  if (signals.early !== undefined) return { kind: 'signalled', signal: signals.early }
+  const { model, isQuiet } = order
+  const env = commandEnvironment(process.env, { id: run.id, url: api.url, secret, model })
+  const { process: child, ended } = startCommand(order.command, env)
+  signals.relayTo(child)
+  const line = err.isTerminal && !isQuiet ? new StatusLine(process.stderr) : undefined
+  const mayAsk = err.isTerminal && process.stdin.isTTY
+  const watch = new RunWatch(api, run, {
+    err,
+    line,
+    ask: mayAsk ? (refused) => askForMoney(api, { runId: run.id, child, err }, refused) : undefined,
+  })
+  const end = await ended
+  await watch.stop()
+  return end
+}
+
+/** From the answer on no request of it begins. One that is over already, by its deadline say, is over. */
+async function endRun(api: ApiClient, runId: string, err: Screen): Promise<void> {
+  const end = { body: {}, schema: runSchema, idempotencyKey: randomUUID() }
+  for (let triesLeft = END_TRIES; ; triesLeft -= 1) {
+    try {
+      await api.post(`/runs/${runId}/end`, end)
+      return
+    } catch (error) {
+      const isRefused = error instanceof ApiProblem && error.status < 500
+      if (isRefused && error.problem.code === 'run_finished') return
+      if (isRefused || triesLeft === 1) {
+        const why = error instanceof Error ? error.message : String(error)
+        err.line(`purser exec: Run ${runId} could not be ended; it ends by itself once it has been idle. ${why}`)
+        return
+      }
+      await delay(END_RETRY_MS)
+    }
+  }
+}
+
+/** Most calls that are listed one by one. */
+const MOST_CALLS = 20
+
+async function tellCost(api: ApiClient, runId: string, err: Screen): Promise<void> {
+  try {
+    const run = await closedRun(api, runId)
+    const report = await api.get(`/runs/${runId}/report`, reportSchema)
+    err.line(`\n${err.paint('bold', 'Cost report')}`)
+    const { calls } = report
+    printReport(err, { ...report, calls: calls.length > MOST_CALLS ? [] : calls })
+    if (calls.length > MOST_CALLS) err.line(`  ${calls.length} calls, each with its attempts: purser report ${runId}`)
+    err.line(`Run ${runId}: ${run.state}${run.detail === null ? '' : `, ${run.detail}`}`)
+  } catch (error) {
+    err.line(`purser exec: ${error instanceof Error ? error.message : String(error)} Later: purser report ${runId}`)
+  }
+}
+
+async function closedRun(api: ApiClient, runId: string): Promise<RunView> {
+  for (const deadline = performance.now() + CLOSING_MS; ; await delay(CLOSING_POLL_MS)) {
+    const run = await api.get(`/runs/${runId}`, runSchema)
+    if (isTerminal(run.state) || performance.now() > deadline) return run
+  }
+}

@@ -1,0 +1,144 @@
+import type { BalanceClass } from '#contracts/names.ts'
+import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
+import type { Scope } from './database.ts'
+import { newId } from './ids.ts'
+import { json } from './json.ts'
+import type { DepositRequest } from './ledger.ts'
+import type { Database } from './schema.ts'
+
+/** A deposit that waits for another operator, or did. */
+export interface RequestedDeposit {
+  readonly id: string
+  readonly projectId: string
+  readonly walletId: string
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  readonly amount: bigint
+  readonly reference: string
+  readonly lot: unknown
+  /** Null: a payment provider. */
+  readonly askedBy: string | null
+  readonly state: 'waiting' | 'approved' | 'refused'
+  readonly decidedBy: string | null
+  readonly decidedAt: Date | null
+  readonly depositId: string | null
+  readonly createdAt: Date
+}
+
+/** Asks for a deposit. The same again is the same request; undefined when its reference stands for another one. */
+export async function requestDeposit(
+  trx: Transaction<Database>,
+  scope: Scope,
+  {
+    deposit,
+    askedBy,
+    nowMs,
+  }: { readonly deposit: DepositRequest; readonly askedBy: string | null; readonly nowMs: number },
+): Promise<RequestedDeposit | undefined> {
+  const { walletId, balanceClass, currency, amount, reference, lot } = deposit
+  await trx
+    .insertInto('deposit_request')
+    .values({
+      id: newId(nowMs),
+      project_id: scope.projectId,
+      wallet_id: walletId,
+      balance_class: balanceClass,
+      currency,
+      amount,
+      reference,
+      lot: lot ? json(lot) : null,
+      asked_by: askedBy,
+      decided_by: null,
+      decided_at: null,
+      transfer_id: null,
+    })
+    .onConflict((conflict) => conflict.columns(['project_id', 'reference']).doNothing())
+    .execute()
+  const row = await trx
+    .selectFrom('deposit_request')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('reference', '=', reference)
+    .where('wallet_id', '=', walletId)
+    .where('balance_class', '=', balanceClass)
+    .where('currency', '=', currency)
+    .where('amount', '=', amount)
+    .where(sql<boolean>`lot is not distinct from ${lot ? json(lot) : null}::jsonb`)
+    .executeTakeFirst()
+  return row && requestedOf(row)
+}
+
+/** Locked, so that it is decided once. */
+export async function lockRequest(trx: Transaction<Database>, scope: Scope, id: string): Promise<RequestedDeposit> {
+  const row = await trx
+    .selectFrom('deposit_request')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', id)
+    .forNoKeyUpdate()
+    .executeTakeFirstOrThrow()
+  return requestedOf(row)
+}
+
+export async function decideRequest(
+  trx: Transaction<Database>,
+  scope: Scope,
+  decision: { readonly id: string; readonly decidedBy: string; readonly depositId: string | null },
+): Promise<RequestedDeposit> {
+  const row = await trx
+    .updateTable('deposit_request')
+    .set({
+      state: decision.depositId === null ? 'refused' : 'approved',
+      decided_by: decision.decidedBy,
+      decided_at: sql<Date>`clock_timestamp()`,
+      transfer_id: decision.depositId,
+    })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', decision.id)
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return requestedOf(row)
+}
+
+/** Of an organisation, newest first. */
+export async function listRequests(
+  db: Kysely<Database>,
+  organisationId: string,
+  page: {
+    readonly limit: number
+    readonly before: string | undefined
+    readonly state: RequestedDeposit['state'] | undefined
+  },
+): Promise<readonly RequestedDeposit[]> {
+  const { before, state } = page
+  const rows = await db
+    .selectFrom('deposit_request')
+    .innerJoin('project', 'project.id', 'deposit_request.project_id')
+    .selectAll('deposit_request')
+    .where('project.organisation_id', '=', organisationId)
+    .$if(before !== undefined, (query) => query.where('deposit_request.id', '<', before ?? ''))
+    .$if(state !== undefined, (query) => query.where('state', '=', state ?? 'waiting'))
+    .orderBy('deposit_request.id', 'desc')
+    .limit(page.limit)
+    .execute()
+  return rows.map(requestedOf)
+}
+
+function requestedOf(row: Selectable<Database['deposit_request']>): RequestedDeposit {
+  return {
+    id: row.id,
+    projectId: row.project_id,
+    walletId: row.wallet_id,
+    balanceClass: row.balance_class,
+    currency: row.currency,
+    amount: row.amount,
+    reference: row.reference,
+    lot: row.lot,
+    askedBy: row.asked_by,
+    state: row.state,
+    decidedBy: row.decided_by,
+    decidedAt: row.decided_at,
+    depositId: row.transfer_id,
+    createdAt: row.created_at,
+  }
+}

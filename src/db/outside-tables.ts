@@ -1,0 +1,58 @@
+import type { WebhookTopic } from '#contracts/api-webhook.ts'
+import type { BalanceClass } from '#contracts/names.ts'
+import type { ColumnType, Generated } from 'kysely'
+
+type Json = ColumnType<unknown, string, string>
+type Stamp = Generated<Date>
+
+/** What a project has to do with the world outside: addresses that are told of it, and deposits that wait for approval. */
+export interface OutsideTables {
+  webhook: {
+    id: string
+    project_id: string
+    url: string
+    topics: WebhookTopic[]
+    secret: Buffer
+    low_balance: Json
+    created_at: Stamp
+    ended_at: Date | null
+    seen_xid: Generated<string>
+    seen_seq: Generated<bigint>
+  }
+  webhook_delivery: {
+    id: string
+    webhook_id: string
+    project_id: string
+    source: string
+    topic: WebhookTopic
+    body: Json
+    state: Generated<'waiting' | 'delivered' | 'dead'>
+    tries: Generated<number>
+    due_at: Stamp
+    last_status: number | null
+    last_error: string | null
+    created_at: Stamp
+    delivered_at: Date | null
+  }
+  deposit_request: {
+    id: string
+    project_id: string
+    wallet_id: string
+    balance_class: BalanceClass
+    currency: string
+    amount: bigint
+    reference: string
+    lot: ColumnType<unknown, string | null, string | null>
+    asked_by: string | null
+    state: Generated<'waiting' | 'approved' | 'refused'>
+    decided_by: string | null
+    decided_at: Date | null
+    transfer_id: string | null
+    created_at: Stamp
+  }
+  webhook_low_balance: {
+    webhook_id: string
+    account_id: string
+    told_at: Stamp
+  }
+}

@@ -1,0 +1,120 @@
+import type { WebhookTopic } from '#contracts/api-webhook.ts'
+import { sql, type Kysely, type Transaction } from 'kysely'
+import type { Scope } from './database.ts'
+import { storableText } from './json.ts'
+import type { Database } from './schema.ts'
+
+/** A delivery that is to be sent now, by whoever took it. */
+export interface DueDelivery {
+  readonly id: string
+  readonly url: string
+  readonly secret: Buffer
+  readonly body: unknown
+  /** This try included. */
+  readonly tries: number
+}
+
+export interface Delivery {
+  readonly id: string
+  readonly topic: WebhookTopic
+  readonly body: unknown
+  readonly state: 'waiting' | 'delivered' | 'dead'
+  readonly tries: number
+  readonly dueAt: Date
+  readonly lastStatus: number | null
+  readonly lastError: string | null
+  readonly createdAt: Date
+  readonly deliveredAt: Date | null
+}
+
+/**
+ * Takes deliveries that are due, of any tenant. They are nobody else's until `leaseMs` are over: should this process die,
+ * they are sent again, so a receiver may hear of one twice.
+ */
+export async function takeDue(
+  db: Kysely<Database>,
+  { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
+): Promise<readonly DueDelivery[]> {
+  const { rows } = await sql<DueDelivery>`
+    update webhook_delivery d
+    set tries = d.tries + 1, due_at = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
+    from webhook w
+    where w.id = d.webhook_id and d.id in (
+      select id from webhook_delivery where state = 'waiting' and due_at <= clock_timestamp()
+      order by due_at limit ${limit} for no key update skip locked
+    )
+    returning d.id, w.url, w.secret, d.body, d.tries`.execute(db)
+  return rows
+}
+
+/** How a try went. Left out `retryInMs`: it is given up, unless it was heard. */
+export interface DeliveryOutcome {
+  readonly id: string
+  readonly wasHeard: boolean
+  readonly status: number | null
+  readonly error: string | null
+  readonly retryInMs?: number
+}
+
+export async function noteOutcome(
+  db: Kysely<Database>,
+  { id, wasHeard, status, error, retryInMs }: DeliveryOutcome,
+): Promise<void> {
+  const last = { last_status: status, last_error: error === null ? null : storableText(error) }
+  await db
+    .updateTable('webhook_delivery')
+    .set(
+      wasHeard
+        ? { ...last, state: 'delivered', delivered_at: sql<Date>`clock_timestamp()` }
+        : retryInMs === undefined
+          ? { ...last, state: 'dead' }
+          : { ...last, due_at: sql<Date>`clock_timestamp() + ${retryInMs}::float8 * interval '1 millisecond'` },
+    )
+    .where('id', '=', id)
+    .where('state', '=', 'waiting')
+    .execute()
+}
+
+/** Newest first. */
+export async function listDeliveries(
+  db: Kysely<Database>,
+  scope: Scope,
+  page: {
+    readonly webhookId: string
+    readonly limit: number
+    readonly before: string | undefined
+    readonly state: Delivery['state'] | undefined
+  },
+): Promise<readonly Delivery[]> {
+  const { rows } = await sql<Delivery>`
+    select id, topic, body, state, tries, due_at as "dueAt", last_status as "lastStatus", last_error as "lastError",
+      created_at as "createdAt", delivered_at as "deliveredAt"
+    from webhook_delivery
+    where webhook_id = ${page.webhookId} and project_id = ${scope.projectId}
+      and (${page.before ?? null}::uuid is null or id < ${page.before ?? null})
+      and (${page.state ?? null}::text is null or state = ${page.state ?? null})
+    order by id desc limit ${page.limit}`.execute(db)
+  return rows
+}
+
+/** Sends a delivery once more that was given up, with all its tries. False when it was not. */
+export async function revive(trx: Transaction<Database>, scope: Scope, deliveryId: string): Promise<boolean> {
+  const row = await trx
+    .updateTable('webhook_delivery')
+    .set({ state: 'waiting', tries: 0, due_at: sql<Date>`clock_timestamp()` })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', deliveryId)
+    .where('state', '=', 'dead')
+    .where((eb) =>
+      eb.exists(
+        eb
+          .selectFrom('webhook')
+          .select('webhook.id')
+          .whereRef('webhook.id', '=', 'webhook_id')
+          .where('ended_at', 'is', null),
+      ),
+    )
+    .returning('id')
+    .executeTakeFirst()
+  return row !== undefined
+}

@@ -1,0 +1,96 @@
+import type { WebhookTopic } from '#contracts/api-webhook.ts'
+import type { BalanceClass } from '#contracts/names.ts'
+import { lowBalancesSchema } from '#contracts/stored.ts'
+import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
+import type { Scope } from './database.ts'
+import { newId } from './ids.ts'
+import { json } from './json.ts'
+import type { Database } from './schema.ts'
+
+/** Below how much of a wallet's money it is told, in nano. */
+export interface LowBalance {
+  readonly balanceClass: BalanceClass
+  readonly currency: string
+  readonly belowNano: bigint
+}
+
+export interface Webhook {
+  readonly id: string
+  readonly projectId: string
+  readonly url: string
+  readonly topics: readonly WebhookTopic[]
+  readonly lowBalance: readonly LowBalance[]
+  readonly createdAt: Date
+}
+
+/** From its commit on: what is under way then is told as well. */
+export async function createWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  webhook: Pick<Webhook, 'url' | 'topics' | 'lowBalance'> & { readonly secret: Buffer; readonly nowMs: number },
+): Promise<Webhook> {
+  const row = await trx
+    .insertInto('webhook')
+    .values({
+      id: newId(webhook.nowMs),
+      project_id: scope.projectId,
+      url: webhook.url,
+      topics: [...webhook.topics],
+      secret: webhook.secret,
+      low_balance: json(webhook.lowBalance),
+      ended_at: null,
+    })
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return webhookOf(row)
+}
+
+/** Those that are told, newest first. */
+export async function listWebhooks(
+  db: Kysely<Database>,
+  scope: Scope,
+  page: { readonly limit: number; readonly before: string | undefined },
+): Promise<readonly Webhook[]> {
+  const rows = await db
+    .selectFrom('webhook')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('ended_at', 'is', null)
+    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
+    .orderBy('id', 'desc')
+    .limit(page.limit)
+    .execute()
+  return rows.map(webhookOf)
+}
+
+/** Nothing is told there from then on, what waits neither. False when it has ended before. */
+export async function endWebhook(trx: Transaction<Database>, scope: Scope, webhookId: string): Promise<boolean> {
+  const ended = await trx
+    .updateTable('webhook')
+    .set({ ended_at: sql<Date>`clock_timestamp()` })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', webhookId)
+    .where('ended_at', 'is', null)
+    .returning('id')
+    .executeTakeFirst()
+  if (!ended) return false
+  await trx
+    .updateTable('webhook_delivery')
+    .set({ state: 'dead', last_error: 'the webhook was deleted' })
+    .where('project_id', '=', scope.projectId)
+    .where('webhook_id', '=', webhookId)
+    .where('state', '=', 'waiting')
+    .execute()
+  return true
+}
+
+export function webhookOf(row: Selectable<Database['webhook']>): Webhook {
+  return {
+    id: row.id,
+    projectId: row.project_id,
+    url: row.url,
+    topics: row.topics,
+    lowBalance: lowBalancesSchema.parse(row.low_balance),
+    createdAt: row.created_at,
+  }
+}

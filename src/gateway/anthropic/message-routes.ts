@@ -1,0 +1,65 @@
+import { promptBounds } from '#calls/prompt-size.ts'
+import {
+  anthropicCountRequestSchema,
+  anthropicMessageRequestSchema,
+  type AnthropicMessageRequest,
+} from '#contracts/anthropic-messages.ts'
+import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { callerOfRequest } from '../access.ts'
+import { streamAnswer, type Streaming } from '../answer-stream.ts'
+import { ask } from '../ask.ts'
+import { abortWithClient, idempotencyKeyOf, tellPaid } from '../exchange.ts'
+import { modelFor, payerFor, type GatewayDeps } from '../gateway-deps.ts'
+import { parseBody } from '../parse-body.ts'
+import { requestIdOf } from '../surface.ts'
+import { toAnthropicError } from './errors.ts'
+import { MessageWriter, toMessage } from './message-answer.ts'
+import { toMessageBody, toPromptBody } from './message-request.ts'
+
+/** `POST /v1/messages` and `POST /v1/messages/count_tokens`. */
+export function messageRoutes(app: FastifyInstance, deps: GatewayDeps): void {
+  app.post('/messages', async (request, reply) => {
+    const asked = parseBody(anthropicMessageRequestSchema, request.body)
+    const question = await questionOf(deps, request, asked)
+    const controller = abortWithClient(reply)
+    if (!asked.stream) {
+      const given = await ask(deps.engine, { ...question, signal: controller.signal })
+      tellPaid(reply, given)
+      return reply.send(toMessage(asked.model, given))
+    }
+    return streamAnswer(deps.engine, reply, {
+      question,
+      controller,
+      writerOn: (stream, known) => new MessageWriter(stream, { ...known, model: asked.model }),
+      refuse: (stream, refusal) => stream.send(toAnthropicError(refusal, requestIdOf(reply)), 'error'),
+    })
+  })
+
+  /** As many as would be held: by the tokeniser of the model's first route, or a bound in bytes. It costs nothing. */
+  app.post('/messages/count_tokens', async (request) => {
+    const asked = parseBody(anthropicCountRequestSchema, request.body)
+    const model = await modelFor(deps, callerOfRequest(request), asked.model)
+    const [route] = model.routes
+    if (!route) throw new Error(`model ${model.name} has no routes`)
+    const boundOn = promptBounds(deps.engine.tokens, { ...toPromptBody(asked), maxTokens: 1 })
+    const { tokens } = await boundOn({ ...route, contextTokens: Infinity })
+    return { input_tokens: tokens }
+  })
+}
+
+async function questionOf(
+  deps: GatewayDeps,
+  request: FastifyRequest,
+  asked: AnthropicMessageRequest,
+): Promise<Streaming['question']> {
+  const caller = callerOfRequest(request)
+  const body = toMessageBody(asked, await modelFor(deps, caller, asked.model))
+  const { payer } = await payerFor(deps, caller, asked.model)
+  return {
+    payer,
+    model: asked.model,
+    body,
+    kind: 'anthropic.messages',
+    idempotencyKey: idempotencyKeyOf(request),
+  }
+}

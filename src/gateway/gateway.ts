@@ -1,0 +1,118 @@
+import type { Engine } from '#calls/engine.ts'
+import { isStoreUnavailable } from '#db/database.ts'
+import { keepKeyUses } from '#db/key-use.ts'
+import { Problem } from '#contracts/codes.ts'
+import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
+import { requireProjectKey } from './access.ts'
+import { refuseDeep } from './depth.ts'
+import { Doorkeeper } from './doorkeeper.ts'
+import { drainOnClose } from './drain.ts'
+import type { GatewayDeps } from './gateway-deps.ts'
+import { createKeyDesk } from './key-desk.ts'
+import { toAnthropicError } from './anthropic/errors.ts'
+import { messageRoutes } from './anthropic/message-routes.ts'
+import { modelRoutes } from './model-routes.ts'
+import { chatRoute } from './openai/chat-route.ts'
+import { embeddingsRoute } from './openai/embeddings-route.ts'
+import { toOpenAiError } from './openai/errors.ts'
+import { responsesRoute } from './openai/responses-route.ts'
+import { createPayers } from './payer.ts'
+import { Refusal, type RefusalCode } from './refusal.ts'
+import { nameRequests, requestIdOf, speaksAnthropic } from './surface.ts'
+
+const RETRY_AFTER_SECONDS = 1
+
+export interface GatewayOptions {
+  readonly engine: Engine
+  /** How long what is in flight may take when the server ends. */
+  readonly drainTimeoutMs: number
+  /** Left out: the usual ones. */
+  readonly limits?: GatewayLimits
+}
+
+/**
+ * What any client of a model provider can speak to, under `/v1`. Every request is a call of the one engine: nothing is
+ * sent that is not held.
+ */
+export async function registerGateway(
+  app: FastifyInstance,
+  { engine, drainTimeoutMs, limits = USUAL_GATEWAY_LIMITS }: GatewayOptions,
+): Promise<void> {
+  const monotonicMs = () => performance.now()
+  const door = new Doorkeeper(limits, monotonicMs)
+  const uses = keepKeyUses(engine.db, engine.nowMs)
+  app.addHook('onClose', () => uses.stop())
+  const deps: GatewayDeps = {
+    engine,
+    keys: createKeyDesk({ db: engine.db, uses, monotonicMs }),
+    payers: createPayers(engine),
+  }
+  await app.register(
+    async (scope) => {
+      drainOnClose(scope, engine, drainTimeoutMs)
+      nameRequests(scope, engine.nowMs)
+      door.guard(scope)
+      requireProjectKey(scope, deps)
+      door.guardKeys(scope)
+      scope.addHook('preValidation', (request, _reply, done) => {
+        refuseDeep(request.body)
+        done()
+      })
+      scope.addHook('onRoute', (route) => {
+        route.bodyLimit ??= limits.bodyBytes
+        route.schema = { ...route.schema, hide: true }
+      })
+      scope.setErrorHandler((error: FastifyError | Error, request, reply) =>
+        refuse(request, reply, refusalFor(error, request)),
+      )
+      scope.setNotFoundHandler((request, reply) => {
+        const path = request.url.split('?')[0]?.slice(0, 200)
+        return refuse(request, reply, new Refusal('not_found', `There is nothing at ${request.method} ${path}.`))
+      })
+      chatRoute(scope, deps)
+      embeddingsRoute(scope, deps)
+      responsesRoute(scope, deps)
+      messageRoutes(scope, deps)
+      modelRoutes(scope, deps)
+    },
+    { prefix: '/v1' },
+  )
+}
+
+/** In the words of the client. */
+function refuse(request: FastifyRequest, reply: FastifyReply, refusal: Refusal): FastifyReply {
+  const { retryAfterSeconds, callId } = refusal
+  const body = speaksAnthropic(request) ? toAnthropicError(refusal, requestIdOf(reply)) : toOpenAiError(refusal)
+  return reply
+    .code(refusal.status)
+    .headers({
+      // Clients look here before they repeat by themselves.
+      'x-should-retry': String(refusal.isWorthRepeating),
+      ...(retryAfterSeconds !== undefined && { 'retry-after': retryAfterSeconds }),
+      ...(callId !== undefined && { 'x-purser-call-id': callId }),
+    })
+    .send(body)
+}
+
+const OWN_REFUSALS: Readonly<Record<string, readonly [RefusalCode, string]>> = Object.freeze({
+  FST_ERR_CTP_INVALID_MEDIA_TYPE: ['invalid_request', 'The body is not JSON: send Content-Type: application/json.'],
+  FST_ERR_CTP_BODY_TOO_LARGE: ['request_too_large', 'The body is larger than this address takes.'],
+  FST_ERR_CTP_EMPTY_JSON_BODY: ['invalid_request', 'The body is empty.'],
+  FST_ERR_CTP_INVALID_JSON_BODY: ['invalid_request', 'The body is not valid JSON, or has a key such as __proto__.'],
+  FST_ERR_CTP_INVALID_CONTENT_LENGTH: ['invalid_request', 'Content-Length does not fit the body.'],
+})
+
+/** Nothing of a failure of ours leaks: no stack, no SQL. */
+function refusalFor(error: FastifyError | Error, request: FastifyRequest): Refusal {
+  if (error instanceof Refusal) return error
+  const own = 'code' in error ? OWN_REFUSALS[error.code] : undefined
+  if (own) return new Refusal(...own)
+  const away = { retryAfterSeconds: RETRY_AFTER_SECONDS }
+  if (isStoreUnavailable(error) || (error instanceof Problem && error.code === 'overloaded')) {
+    request.log.warn({ err: error }, 'a request could not be taken on')
+    return new Refusal('unavailable', 'Too much at once, or the database is away.', away)
+  }
+  request.log.error({ err: error }, 'a request failed')
+  return new Refusal('internal', 'Something is wrong on our side.')
+}

@@ -1,0 +1,51 @@
+import type { EmbedBody } from '#contracts/chat.ts'
+import { openAiEmbeddingsRequestSchema } from '#contracts/openai-embeddings.ts'
+import type { FastifyInstance } from 'fastify'
+import { callerOfRequest } from '../access.ts'
+import { ask, type Reply } from '../ask.ts'
+import { abortWithClient, idempotencyKeyOf, tellPaid } from '../exchange.ts'
+import { payerFor, type GatewayDeps } from '../gateway-deps.ts'
+import { parseBody } from '../parse-body.ts'
+
+type Encoding = 'float' | 'base64'
+
+/** `POST /v1/embeddings`. */
+export function embeddingsRoute(app: FastifyInstance, deps: GatewayDeps): void {
+  app.post('/embeddings', async (request, reply) => {
+    const asked = parseBody(openAiEmbeddingsRequestSchema, request.body)
+    const { model, input, dimensions } = asked
+    const body: EmbedBody = {
+      input: typeof input === 'string' ? [input] : input,
+      ...(dimensions != null && { dimensions }),
+    }
+    const { payer } = await payerFor(deps, callerOfRequest(request), model)
+    const { signal } = abortWithClient(reply)
+    const idempotencyKey = idempotencyKeyOf(request)
+    const given = await ask(deps.engine, { payer, model, body, kind: 'openai.embeddings', idempotencyKey, signal })
+    tellPaid(reply, given)
+    return reply.send(toEmbeddings(model, given, asked.encoding_format ?? 'float'))
+  })
+}
+
+function toEmbeddings(model: string, { answer, receipt }: Reply, encoding: Encoding) {
+  const tokens = receipt?.usage?.input ?? 0
+  return {
+    object: 'list' as const,
+    data: (answer.vectors ?? []).map((packed, index) => ({
+      object: 'embedding' as const,
+      index,
+      embedding: encoding === 'base64' ? packed : unpackVector(packed),
+    })),
+    model,
+    usage: { prompt_tokens: tokens, total_tokens: tokens },
+  }
+}
+
+const BYTES_PER_FLOAT = 4
+
+function unpackVector(packed: string): readonly number[] {
+  const bytes = Buffer.from(packed, 'base64')
+  return Array.from({ length: bytes.length / BYTES_PER_FLOAT }, (_, index) =>
+    bytes.readFloatLE(index * BYTES_PER_FLOAT),
+  )
+}

@@ -1,0 +1,116 @@
+import type { CallResult, HoldRefusal } from '#calls/call.ts'
+import type { Engine } from '#calls/engine.ts'
+import { tellExhausted } from '#db/external-run.ts'
+import { refusedAgainst } from '#db/refusal-figures.ts'
+import { formatNano } from '#domain/money.ts'
+import type { Payer } from './payer.ts'
+import { Refusal, type RefusalCode, type RefusalFigures } from './refusal.ts'
+
+type NotAnswered = Exclude<CallResult, { readonly kind: 'answered' }>
+
+const TOP_UP = 'Deposit into the wallet, top up the run, or raise the limit that is named; or send a smaller request.'
+
+/** What a client is told when the engine has no answer. */
+export async function refusalOf(
+  engine: Engine,
+  payer: Payer,
+  { model, result }: { readonly model: string; readonly result: NotAnswered },
+): Promise<Refusal> {
+  const { callId } = result
+  switch (result.kind) {
+    case 'exhausted': {
+      const figures = await figuresOf(engine, payer, result.refusal)
+      const { limit, needed, remaining, resetsAt } = figures
+      const unit = figures.currency ?? result.refusal.measure
+      if (payer.runId !== null) {
+        const told = { callId, limit, needed, remaining, unit }
+        await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
+      }
+      const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
+      // A window of calls or tokens is a rate, and money is not what is missing.
+      if (result.refusal.measure !== 'money' && resetsAt !== null) {
+        const retryAfterSeconds = secondsUntil(Date.parse(resetsAt), engine.nowMs())
+        const remedy = `Wait until ${resetsAt}, or have the limit raised that is named.`
+        return new Refusal('busy', message, { callId, figures, retryAfterSeconds, remedy })
+      }
+      return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOP_UP })
+    }
+    case 'waiting':
+      return new Refusal('busy', 'The money or the routes are busy with other requests.', {
+        callId,
+        retryAfterSeconds: secondsUntil(result.untilMs, engine.nowMs()),
+        remedy: 'Send the request again after Retry-After seconds.',
+      })
+    case 'gate':
+      return gateRefusal(payer, result)
+    case 'failed':
+      return failureOf(model, result)
+  }
+}
+
+function secondsUntil(atMs: number, nowMs: number): number {
+  return Math.max(1, Math.ceil((atMs - nowMs) / 1_000))
+}
+
+async function figuresOf({ db }: Engine, { scope }: Payer, refused: HoldRefusal): Promise<RefusalFigures> {
+  const against = await refusedAgainst(db, scope, refused.id)
+  const isMoney = refused.measure === 'money'
+  const text = (amount: bigint) => (isMoney ? formatNano(amount) : amount.toString())
+  return {
+    limit: refused.limit,
+    currency: isMoney ? refused.currency : null,
+    needed: text(refused.needed),
+    spent: against ? text(against.spent) : null,
+    held: against ? text(against.held) : null,
+    remaining: text(refused.free),
+    resetsAt: against?.resetsAt?.toISOString() ?? null,
+  }
+}
+
+function gateRefusal({ runId }: Payer, { gate, callId }: Extract<NotAnswered, { kind: 'gate' }>): Refusal {
+  if (gate === 'frozen') {
+    return new Refusal('envelope_frozen', 'The run is paused: its money is frozen.', {
+      callId,
+      remedy: 'Resume the run, or top it up.',
+    })
+  }
+  if (runId !== null) return new Refusal('envelope_closed', 'The run of this key is over or ending.', { callId })
+  return new Refusal('invalid_api_key', 'This API key is unknown or revoked.', { callId })
+}
+
+/** By the reason that the engine gives; those that are not listed failed upstream. */
+const CODES: Readonly<Record<string, RefusalCode>> = Object.freeze({
+  unknown_model: 'model_not_found',
+  no_route: 'no_route',
+  lacks_choices: 'unsupported_parameter',
+  lacks_parameter: 'unsupported_parameter',
+  prompt_too_large: 'prompt_too_large',
+  refused_by_provider: 'refused_by_provider',
+  repeat_not_allowed: 'repeat_not_allowed',
+  aborted: 'client_gone',
+})
+/** Until a provider that was away or busy may be there again. */
+const PASSING_RETRY_SECONDS = 5
+
+function messageOf(
+  model: string,
+  code: RefusalCode,
+  { reason, detail, param }: { readonly reason: string; readonly detail: string; readonly param: string | undefined },
+): string {
+  if (code === 'model_not_found') return `There is no model ${model}.`
+  if (code === 'unsupported_parameter') return `No route of ${model} takes ${param} as it is sent (${detail}).`
+  return `${reason}: ${detail}`
+}
+
+function failureOf(model: string, result: Extract<NotAnswered, { kind: 'failed' }>): Refusal {
+  const { callId, reason, detail, isPassing } = result
+  const code = isPassing ? 'upstream_unavailable' : (CODES[reason] ?? 'upstream_failed')
+  const param = result.parameter ?? (reason === 'lacks_choices' ? 'n' : undefined)
+  const message = messageOf(model, code, { reason, detail, param })
+  return new Refusal(code, message, {
+    callId,
+    ...(param !== undefined && { param }),
+    ...(isPassing && { retryAfterSeconds: PASSING_RETRY_SECONDS }),
+    ...(code === 'model_not_found' && { param: 'model', remedy: 'GET /v1/models lists what this key may ask for.' }),
+  })
+}

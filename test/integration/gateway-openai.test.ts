@@ -1,0 +1,113 @@
+import OpenAI from 'openai'
+import { expect, test } from 'vitest'
+import { expectVerified } from '../support/open-attempt.ts'
+import { usd } from '../support/api.ts'
+import { useGateway } from '../support/gateway.ts'
+
+const QUESTION = '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?'
+
+test('an OpenAI client is answered, whole and streamed, and told what it cost', async () => {
+  const gateway = await useGateway()
+  const client = gateway.client()
+  const { data, response } = await client.chat.completions
+    .create({ model: 'steady', messages: [{ role: 'user', content: QUESTION }], max_tokens: 200 })
+    .withResponse()
+  expect(data.choices[0]?.message.content).toContain('1711')
+  expect(data.choices[0]?.finish_reason).toBe('stop')
+  expect(data.usage?.total_tokens).toBeGreaterThan(10)
+  expect(response.headers.get('x-purser-route')).toBe('steady')
+  expect(response.headers.get('x-purser-balance-class')).toBe('direct')
+  expect(response.headers.get('x-purser-cost')).toMatch(/^0\.0\d+ USD$/)
+  expect(response.headers.get('x-purser-remaining')).toMatch(/^9\.99\d+ USD$/)
+  expect(response.headers.get('x-purser-call-id')).toBe(data.id.replace('chatcmpl-', ''))
+
+  const stream = await client.chat.completions.create({
+    model: 'steady',
+    messages: [{ role: 'user', content: QUESTION }],
+    max_tokens: 200,
+    stream: true,
+  })
+  let text = ''
+  let usage: OpenAI.CompletionUsage | null | undefined
+  const reasons: string[] = []
+  for await (const chunk of stream) {
+    text += chunk.choices[0]?.delta.content ?? ''
+    const reason = chunk.choices[0]?.finish_reason
+    if (reason) reasons.push(reason)
+    usage = chunk.usage ?? usage
+  }
+  expect(text).toBe(data.choices[0]?.message.content)
+  expect(reasons).toEqual(['stop'])
+  expect(usage).toEqual(data.usage)
+  expect(await gateway.sandbox.readLog()).toHaveLength(2)
+  await expectVerified(gateway.api)
+})
+
+test('what is refused is refused in the words of OpenAI, before anything is sent', async () => {
+  const gateway = await useGateway()
+  const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: 'user', content: 'hello' }]
+  const refused = async (key: string | undefined, change: object): Promise<InstanceType<typeof OpenAI.APIError>> => {
+    const body = { model: 'steady', messages, max_tokens: 10, ...change }
+    return gateway
+      .client(key)
+      .chat.completions.create(body)
+      .then(() => Promise.reject(new Error('it was answered')))
+      .catch((error: unknown) => {
+        if (error instanceof OpenAI.APIError) return error
+        throw error
+      })
+  }
+  expect(await refused(`purser_pk_${'x'.repeat(43)}`, {})).toMatchObject({ status: 401, code: 'invalid_api_key' })
+  expect(await refused(gateway.api.operatorKey, {})).toMatchObject({ status: 403, code: 'key_not_allowed' })
+  expect(await refused(undefined, { model: 'nothing' })).toMatchObject({ status: 404, code: 'model_not_found' })
+  expect(await refused(undefined, { functions: [{ name: 'f' }] })).toMatchObject({ status: 400, param: 'functions' })
+  expect(await refused(undefined, { messages: [] })).toMatchObject({ status: 400, param: 'messages' })
+  expect(await refused(undefined, { temperature: 9 })).toMatchObject({ status: 400, param: 'temperature' })
+  expect(await gateway.sandbox.readLog()).toHaveLength(0)
+})
+
+test('no money is 402 with what bound it, and clients do not repeat it', async () => {
+  const gateway = await useGateway()
+  const { api, tenant } = gateway
+  await api.make('/api/v1/limits', {
+    key: api.operatorKey,
+    body: { scope: 'key', subjectId: tenant.keyId, measure: 'money', period: 'life', cap: usd('0.0001') },
+  })
+  const client = new OpenAI({ baseURL: `${gateway.url}/v1`, apiKey: tenant.key, maxRetries: 3 })
+  const error: unknown = await client.chat.completions
+    .create({ model: 'steady', messages: [{ role: 'user', content: QUESTION }], max_tokens: 4_000 })
+    .catch((each: unknown) => each)
+  if (!(error instanceof OpenAI.APIError)) throw new Error('it was answered')
+  expect(error).toMatchObject({ status: 402, code: 'insufficient_quota', type: 'insufficient_quota' })
+  expect(error.error).toMatchObject({
+    limit: 'key limit',
+    remaining: '0.000100',
+    spent: '0.000000',
+    held: '0.000000',
+    resets_at: null,
+  })
+  expect(error.headers?.get('x-should-retry')).toBe('false')
+  expect(await gateway.sandbox.readLog()).toHaveLength(0)
+  const calls = await api.db.selectFrom('call').select('id').execute()
+  expect(calls).toHaveLength(1)
+})
+
+test('an Idempotency-Key makes one call of many requests, and belongs to its API key', async () => {
+  const gateway = await useGateway()
+  const ask = (content: string, idempotencyKey: string) =>
+    gateway
+      .client()
+      .chat.completions.create(
+        { model: 'steady', messages: [{ role: 'user', content }], max_tokens: 200 },
+        { headers: { 'Idempotency-Key': idempotencyKey } },
+      )
+  const first = await ask(QUESTION, 'once')
+  const again = await ask(QUESTION, 'once')
+  expect(again).toEqual({ ...first, created: again.created })
+  const other: unknown = await ask('something else', 'once').catch((each: unknown) => each)
+  expect(other).toMatchObject({ status: 422, code: 'idempotency_mismatch' })
+  await Promise.allSettled(Array.from({ length: 8 }, () => ask(QUESTION, 'twice')))
+  expect(await ask(QUESTION, 'twice')).toMatchObject({ choices: first.choices })
+  expect(await gateway.sandbox.readLog()).toHaveLength(2)
+  await expectVerified(gateway.api)
+})

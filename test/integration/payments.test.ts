@@ -1,0 +1,155 @@
+import { newId } from '#db/ids.ts'
+import { createHmac } from 'node:crypto'
+import { expect, test } from 'vitest'
+import { makeOperator, makeTenant, text, usd, useApi, type TestApi } from '../support/api.ts'
+import { expectVerified } from '../support/open-attempt.ts'
+
+const SECRET = 'whsec_of_the_payment_provider'
+
+function payment(walletId: string, change: object = {}): string {
+  const object = {
+    id: 'pi_1',
+    amount_received: 2_500,
+    currency: 'usd',
+    metadata: { purser_wallet_id: walletId },
+    ...change,
+  }
+  return JSON.stringify({ id: 'evt_1', type: 'payment_intent.succeeded', data: { object } })
+}
+
+async function told(api: TestApi, body: string, signing: { readonly secret?: string; readonly atMs?: number } = {}) {
+  const time = Math.floor((signing.atMs ?? Date.now()) / 1_000)
+  const signature = createHmac('sha256', signing.secret ?? SECRET)
+    .update(`${time}.${body}`)
+    .digest('hex')
+  const { statusCode, body: answer } = await api.app.inject({
+    method: 'POST',
+    url: '/api/v1/payments/stripe',
+    headers: { 'content-type': 'application/json', 'stripe-signature': `t=${time},v0=00,v1=${signature}` },
+    payload: body,
+  })
+  const parsed: unknown = JSON.parse(answer)
+  return { status: statusCode, body: parsed }
+}
+
+async function depositsOf(api: TestApi): Promise<readonly string[]> {
+  const rows = await api.db
+    .selectFrom('transfer')
+    .select(['reference', 'amount', 'currency'])
+    .where('code', '=', 'deposit')
+    .where('reference', 'not like', 'first%')
+    .orderBy('seq')
+    .execute()
+  return rows.map(({ reference, amount, currency }) => `${reference} ${amount} ${currency}`)
+}
+
+async function anotherOperator(api: TestApi): Promise<string> {
+  return text(await api.make('/api/v1/keys', { key: api.operatorKey, body: { name: 'second' } }), 'secret')
+}
+
+test('a payment becomes one deposit however often it is told, and what is not signed none', async () => {
+  const api = await useApi({ stripeSecret: SECRET })
+  const { walletId } = await makeTenant(api)
+  const body = payment(walletId)
+  const answers = await Promise.all(Array.from({ length: 8 }, () => told(api, body)))
+  expect(answers.every(({ status }) => status === 200)).toBe(true)
+  expect(answers[0]?.body).toEqual({ received: true, deposit: 'booked' })
+  expect(await told(api, payment(walletId, { id: 'pi_2', amount_received: 500, currency: 'jpy' }))).toMatchObject({
+    status: 200,
+  })
+  expect(await told(api, payment(walletId, { id: 'pi_3', amount_received: 1, currency: 'kwd' }))).toMatchObject({
+    status: 200,
+  })
+  const other = JSON.stringify({ id: 'evt_2', type: 'customer.created', data: { object: {} } })
+  expect(await told(api, other)).toEqual({ status: 200, body: { received: true, deposit: 'ignored' } })
+  for (const signing of [
+    { secret: 'another secret of 20' },
+    { atMs: Date.now() - 600_000 },
+    { atMs: Date.now() + 600_000 },
+  ]) {
+    expect(await told(api, payment(walletId, { id: 'pi_4' }), signing)).toMatchObject({
+      status: 401,
+      body: { code: 'unauthorized' },
+    })
+  }
+  expect(await told(api, payment(newId(Date.now()), { id: 'pi_5' }))).toMatchObject({ status: 404 })
+  expect(await told(api, payment('nothing', { id: 'pi_6' }))).toMatchObject({ status: 400 })
+  expect(await told(api, payment(walletId, { amount_received: 9 }))).toMatchObject({
+    status: 422,
+    body: { code: 'reference_mismatch' },
+  })
+  expect(await told(api, '{"id":')).toMatchObject({ status: 400 })
+  expect(await depositsOf(api)).toEqual([
+    'stripe pi_1 25000000000 USD',
+    'stripe pi_2 500000000000 JPY',
+    'stripe pi_3 1000000 KWD',
+  ])
+  await expectVerified(api)
+})
+
+test('without a secret nothing is taken from a payment provider', async () => {
+  const api = await useApi()
+  const { walletId } = await makeTenant(api)
+  expect(await told(api, payment(walletId), { secret: '' })).toMatchObject({ status: 401 })
+})
+
+test('a large deposit waits for another operator, moves no money before, and is decided once', async () => {
+  const api = await useApi({ stripeSecret: SECRET, approvalAbove: new Map([['USD', 50_000_000_000n]]) })
+  const second = await anotherOperator(api)
+  const tenant = await makeTenant(api)
+  const ask = (amount: string, reference: string, currency = 'USD') =>
+    api.ask('POST', '/api/v1/deposits', {
+      key: api.operatorKey,
+      body: { walletId: tenant.walletId, balanceClass: 'credit', amount: { amount, currency }, reference },
+    })
+  expect((await ask('50', 'small')).status).toBe(201)
+  const large = await ask('50.000000001', 'large')
+  expect([large.status, large.body['state']]).toEqual([202, 'waiting'])
+  expect((await ask('50.000000001', 'large')).body).toEqual(large.body)
+  expect((await ask('60', 'large')).body['code']).toBe('reference_mismatch')
+  expect((await ask('1', 'other money', 'EUR')).status).toBe(202)
+  expect(await told(api, payment(tenant.walletId, { amount_received: 5_001 }))).toMatchObject({
+    body: { deposit: 'waiting' },
+  })
+  expect(await depositsOf(api)).toEqual(['small 50000000000 USD'])
+
+  const path = `/api/v1/deposit-requests/${text(large.body, 'id')}`
+  expect((await api.ask('POST', `${path}/approve`, { key: api.operatorKey })).body['code']).toBe('own_request')
+  const foreign = await makeOperator(api.db, 'another organisation')
+  expect((await api.ask('POST', `${path}/approve`, { key: foreign })).status).toBe(404)
+  expect((await api.ask('POST', `${path}/approve`, { key: tenant.key })).status).toBe(403)
+  const both = await Promise.all(
+    ['approve', 'refuse', 'approve'].map((way) => api.ask('POST', `${path}/${way}`, { key: second })),
+  )
+  expect(both.filter(({ status }) => status === 409)).toHaveLength(2)
+  const listed = await api.ask('GET', '/api/v1/deposit-requests?state=waiting', { key: second })
+  expect(listed.body['depositRequests']).toHaveLength(2)
+  const wasApproved = (await api.ask('GET', '/api/v1/deposit-requests?state=approved', { key: second })).body
+  const expected = JSON.stringify(wasApproved).includes('large') ? ['large 50000000001 USD'] : []
+  expect(await depositsOf(api)).toEqual(['small 50000000000 USD', ...expected])
+  if (expected.length > 0) expect((await ask('50.000000001', 'large')).status).toBe(200)
+  await expectVerified(api)
+})
+
+test('an approved request has its lot, and its reference is that of the deposit from then on', async () => {
+  const api = await useApi({ approvalAbove: new Map([['USD', 1n]]) })
+  const second = await anotherOperator(api)
+  const tenant = await api.make('/api/v1/projects', { key: api.operatorKey, body: { name: 'one' } })
+  const wallet = await api.make(`/api/v1/projects/${text(tenant, 'id')}/wallet`, { key: api.operatorKey })
+  const body = {
+    walletId: text(wallet, 'id'),
+    balanceClass: 'credit',
+    amount: usd('5'),
+    reference: 'grant',
+    lot: { source: 'grant', priority: 7, expiresAt: '2099-01-01T00:00:00Z' },
+  }
+  const asked = await api.ask('POST', '/api/v1/deposits', { key: api.operatorKey, body })
+  const path = `/api/v1/deposit-requests/${text(asked.body, 'id')}/approve`
+  const approved = await api.ask('POST', path, { key: second })
+  expect(approved.body).toMatchObject({ state: 'approved', reference: 'grant' })
+  const lots = await api.ask('GET', `/api/v1/wallets/${body.walletId}/lots`, { key: second })
+  expect(lots.body['lots']).toMatchObject([{ source: 'grant', priority: 7, expiresAt: '2099-01-01T00:00:00.000Z' }])
+  const again = await api.ask('POST', '/api/v1/deposits', { key: api.operatorKey, body })
+  expect([again.status, again.body['id']]).toEqual([200, approved.body['depositId']])
+  await expectVerified(api)
+})
