@@ -131,8 +131,6 @@ create table audit_event (
 );
 
 create index audit_event_by_organisation on audit_event (organisation_id, id desc);
-create index audit_event_by_project on audit_event (project_id, id desc) where project_id is not null;
-create index audit_event_by_target on audit_event (target, id desc) where target is not null;
 
 create trigger audit_event_is_append_only before update or delete on audit_event
   for each row execute function refuse_change();
@@ -140,7 +138,7 @@ create trigger audit_event_keeps_its_rows before truncate on audit_event
   for each statement execute function refuse_change();
 
 -- The calls of a key that belong to no run, in time: rows come at its end.
-create index call_of_key on call (api_key_id, created_at, id) include (digest) where run_id is null;
+create index call_of_key on call (api_key_id, created_at, id) where run_id is null;
 
 revoke all on function key_lineage from public;
 grant update (expires_at, last_used_at) on api_key to purser_app;
