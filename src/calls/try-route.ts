@@ -227,7 +227,11 @@ function receiptOf(
   const { route, balanceClass, currency } = plan
   const { accountId } = pocket
   return {
-    ...{ route, balanceClass, currency, charged, accountId },
+    route,
+    balanceClass,
+    currency,
+    charged,
+    accountId,
     usage: usageSchema.parse(usage) ?? null,
     attempts: 1,
     answeredAt: new Date(nowMs()),

@@ -99,7 +99,7 @@ test(
       .select('certainty')
       .where('code', '=', 'capture')
       .execute()
-    const certainties = captures.map(({ certainty }) => certainty).toSorted()
+    const certainties = captures.map(({ certainty }) => String(certainty)).toSorted()
     expect(certainties).toEqual([
       ...Array.from({ length: 10 }, () => 'billed'),
       ...Array.from({ length: 20 }, () => 'estimated'),

@@ -53,7 +53,9 @@ test('no line of the log has a secret in it, wherever it came from', async () =>
     async extend(app) {
       app.post('/fail', (request) => {
         request.log.info({ headers: request.headers }, 'as it came')
-        throw new Error(`the provider refused ${request.headers.authorization} and ${request.headers['x-api-key']}`)
+        throw new Error(
+          `the provider refused ${request.headers.authorization} and ${String(request.headers['x-api-key'])}`,
+        )
       })
     },
   })
