@@ -32,6 +32,11 @@ export interface CallRequest {
   readonly apiKeyId: string
   /** Logical path within the run: never an order of completion, never an id of the workflow engine. */
   readonly path: string
+  /**
+   * A new id that the call's ids begin like, so that they are written side by side; left out: its run or envelope, which may
+   * be old.
+   */
+  readonly anchor?: string
   /** Catalog model. */
   readonly model: string
   readonly body: CallBody

@@ -51,8 +51,14 @@ export function callIdOf(request: Pick<CallRequest, 'runId' | 'envelopeId' | 'pa
   return idOf(request, sha256(canonical({ model: request.model, ...request.body })))
 }
 
-function idOf({ runId, envelopeId, path }: Pick<CallRequest, 'runId' | 'envelopeId' | 'path'>, digest: Buffer): string {
-  return deriveId(runId ?? envelopeId, 'call', path, digest.toString('hex'))
+type Asker = Pick<CallRequest, 'runId' | 'envelopeId' | 'path' | 'anchor'>
+
+function idOf(asker: Asker, digest: Buffer): string {
+  return deriveId(anchorOf(asker), 'call', asker.path, digest.toString('hex'))
+}
+
+function anchorOf({ anchor, runId, envelopeId }: Asker): string {
+  return anchor ?? runId ?? envelopeId
 }
 
 /** The call as it would be opened now. `asked`: all of the request that its key is made of. */
@@ -63,7 +69,7 @@ function newCall(
   const { runId, envelopeId, apiKeyId, path, model, body } = request
   const digest = sha256(asked)
   const id = idOf(request, digest)
-  const requestId = deriveId(runId ?? envelopeId, 'request', id)
+  const requestId = deriveId(anchorOf(request), 'request', id)
   return { id, runId, envelopeId, apiKeyId, path, digest, model, catalogVersion, requestId, request: body }
 }
 

@@ -46,6 +46,9 @@ export function printLinks(screen: Screen, stack: Stack): void {
   screen.line(screen.paint('bold', 'Purser is up.'))
   screen.line(`  API            ${stack.apiUrl}/api/v1`)
   screen.line(`  API docs       ${stack.docsUrl}`)
+  screen.line(
+    `  clients        OPENAI_BASE_URL=${stack.apiUrl}/v1 ANTHROPIC_BASE_URL=${stack.apiUrl}, with the project's key`,
+  )
   screen.line(`  Temporal UI    ${stack.temporalUiUrl ?? 'that of the Temporal at TEMPORAL_ADDRESS'}`)
   screen.line(`  models         ${describeProvider(stack)}`)
   screen.line(`  data and logs  ${stack.dataDir}`)

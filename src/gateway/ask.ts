@@ -42,10 +42,11 @@ export interface Reply {
  */
 export async function ask(engine: Engine, question: Question): Promise<Reply> {
   const { payer, model, body, signal, onHeld, onDelta } = question
-  const { path, isRepeated } = await placeOf(engine, question, question.idempotencyKey)
+  const { path, anchor, isRepeated } = await placeOf(engine, question, question.idempotencyKey)
   const result = await executeCall(engine, {
     ...payer,
     path,
+    ...(anchor !== undefined && { anchor }),
     model,
     body,
     signal,

@@ -14,6 +14,8 @@ const RETRY_AFTER_SECONDS = 1
 /** Where a request stands in its envelope: its path makes its call's key, with the digest of what is asked. */
 export interface Place {
   readonly path: string
+  /** Of a call that nobody names again: whose time its ids begin with. */
+  readonly anchor?: string
   /** The same request came before: its answer is given again, or what is left of it is done. */
   readonly isRepeated: boolean
 }
@@ -30,7 +32,10 @@ export async function placeOf(
   header: string | readonly string[] | undefined,
 ): Promise<Place> {
   const { payer, model, body, kind } = request
-  if (header === undefined) return { path: `v1/${newId(engine.nowMs())}`, isRepeated: false }
+  if (header === undefined) {
+    const anchor = newId(engine.nowMs())
+    return { path: `v1/${anchor}`, anchor, isRepeated: false }
+  }
   if (typeof header !== 'string' || !KEY.test(header)) {
     throw new Refusal('invalid_request', 'Idempotency-Key is not 1 to 255 visible ASCII characters.')
   }
