@@ -7,9 +7,10 @@ export interface LogSettings {
 
 /** What opens something, wherever it stands in a line: a header, an address, the text of an error. */
 const SECRETS: readonly (readonly [RegExp, string])[] = [
-  [/purser_(op|pk)_[\w-]{8,}/g, 'purser_$1_…'],
+  [/purser_([a-z]{2})_[\w-]{8,}/g, 'purser_$1_…'],
   [/\b(Bearer|Basic) +[\w.~+/=-]{8,}/gi, '$1 …'],
   [/\bsk-[\w-]{8,}/g, 'sk-…'],
+  [/\bwhsec_[\w+/=-]{8,}/g, 'whsec_…'],
   [
     /("(?:authorization|proxy-authorization|x-api-key|api-key|cookie|set-cookie|password|secret)\\?":\s*\\?")(?:[^"\\]|\\.)*/gi,
     '$1…',

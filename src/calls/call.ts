@@ -62,6 +62,8 @@ export interface CallRequest {
   readonly onHeld?: ((held: HeldMoney) => void) | undefined
   /** Sends an attempt that is held when there is a place for it: while it waits there, others may be held and settled. */
   readonly inTurn?: InTurn | undefined
+  /** Its answer says what it cost, where that is known without a look. */
+  readonly withReceipt?: true | undefined
   /** The caller is gone: abort and settle. A reason of `Draining` means that the call goes on in another process. */
   readonly signal: AbortSignal
   /** When the engine must have returned, in milliseconds of the clock it was given. */

@@ -159,7 +159,7 @@ export function settlementOf(key: AttemptKey, result: ProviderResult, context: C
     usage: charge?.usage ? storedUsage(charge.usage) : null,
     answerId: answered ? ledgerId(key, 'answer') : null,
     answer: answered ? answerOf(result.received) : null,
-    margin: charge && marginOf(context.plan.cost, basisOf(charge), marginIds(key)),
+    margin: charge && marginOf(context.plan.cost, basisOf(charge), () => marginIds(key)),
   }
 }
 
@@ -180,7 +180,7 @@ export function wholeSettlementOf(
     certainty: 'unknown',
     usage: null,
     detail: { message: `settled at the whole hold: ${context.why}` },
-    margin: marginOf(context.plan.cost, 'whole_hold', marginIds(key)),
+    margin: marginOf(context.plan.cost, 'whole_hold', () => marginIds(key)),
   }
 }
 
@@ -202,7 +202,7 @@ export function lostSettlementOf(
     certainty,
     outcome: 'lost',
     detail: { ...evidence, basis },
-    margin: marginOf(cost, share ? { share } : 'whole_hold', marginIds(found)),
+    margin: marginOf(cost, share ? { share } : 'whole_hold', () => marginIds(found)),
   }
 }
 

@@ -24,12 +24,12 @@ export type ChargeBasis =
 export function marginOf(
   cost: PlannedCost | undefined,
   basis: ChargeBasis,
-  ids: Pick<Margin, 'marginId' | 'soldId' | 'boughtId'>,
+  idsOf: () => Pick<Margin, 'marginId' | 'soldId' | 'boughtId'>,
 ): Margin | undefined {
   if (!cost) return undefined
   const billed = costOf(cost, basis)
   return {
-    ...ids,
+    ...idsOf(),
     cost: billed,
     currency: cost.currency,
     converted: convertedCost(billed, cost.quote),

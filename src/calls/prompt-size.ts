@@ -75,8 +75,9 @@ function textOf(message: ChatMessage): string {
   const text =
     typeof content === 'string' ? content : content.map((part) => ('text' in part ? part.text : '')).join('\n')
   if (message.role === 'tool') return `${message.toolCallId}\n${text}`
+  const named = message.name === undefined ? text : `${message.name}\n${text}`
   const calls = message.role === 'assistant' ? (message.toolCalls ?? []) : []
-  return calls.length === 0 ? text : `${text}\n${JSON.stringify(calls)}`
+  return calls.length === 0 ? named : `${named}\n${JSON.stringify(calls)}`
 }
 
 /** What an upstream makes of members that are not known here may become part of the prompt. */

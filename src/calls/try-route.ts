@@ -176,8 +176,10 @@ async function perform(execution: Execution, granted: GrantedAttempt, ticket: Ro
   const performed = await performAttempt(engine, { ...request, ...heard }, { ...granted, ticket })
   const { result, charged, answer } = performed
   if (charged !== null && charged > granted.held) await tellDistrust(execution, granted, charged)
-  if (answer)
-    return { kind: 'done', result: await answeredNow(execution, answer, receiptOf(engine, granted, performed)) }
+  if (answer) {
+    const receipt = request.withReceipt && receiptOf(engine, granted, performed)
+    return { kind: 'done', result: await answeredNow(execution, answer, receipt) }
+  }
   if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
   // What was told cannot be taken back: another attempt would tell a second beginning.
   const detail = `attempt ${granted.key.number} on ${granted.plan.route}: ${result.outcome} (${result.detail})`

@@ -56,7 +56,10 @@ export function startCommand([program, ...args]: readonly [string, ...string[]],
   const cwd = callersFolder(process.cwd(), env)
   const child = spawn(program, args, { cwd, env: { ...env, PWD: cwd }, stdio: 'inherit' })
   const ended = new Promise<CommandEnd>((resolve) => {
-    child.once('error', ({ message }) => resolve({ kind: 'not_started', detail: message }))
+    // Also told of a signal that may not be sent, as to a command of another user: that one goes on.
+    child.on('error', ({ message }) => {
+      if (child.pid === undefined) resolve({ kind: 'not_started', detail: message })
+    })
     child.once('exit', (code, signal) => {
       resolve(signal === null ? { kind: 'exited', code: code ?? 1 } : { kind: 'signalled', signal })
     })

@@ -15,7 +15,7 @@ import type { Outputs, Screen } from './screen.ts'
 import { StatusLine } from './status-line.ts'
 
 /** Its books are closed within a second or so; when Temporal is away, whenever that is back. */
-const CLOSING_MS = 10_000
+const CLOSING_MS = 20_000
 const CLOSING_POLL_MS = 200
 /** An API that is started again is back within seconds. */
 const END_TRIES = 6

@@ -46,6 +46,10 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'end a run now, or let it deliver first',
     load: async () => (await import('./run-actions.ts')).cancel,
   },
+  end: {
+    summary: 'end an external run whose work is done',
+    load: async () => (await import('./run-actions.ts')).end,
+  },
   answer: { summary: "answer a run's question", load: async () => (await import('./run-actions.ts')).answer },
   rerun: { summary: 'start a run of the same request', load: async () => (await import('./run-actions.ts')).rerun },
   fork: {

@@ -50,6 +50,14 @@ Ends a run now: what is in flight is aborted and settled, and the rest goes home
   }),
 })
 
+export const end = action('end', {
+  usage: `Usage: purser end RUN_ID
+
+Ends an external run whose work is done: it completes, its key opens nothing any more, and the rest goes home.`,
+  options: {},
+  bodyOf: () => ({}),
+})
+
 export const answer = action('answer', {
   usage: `Usage: purser answer RUN_ID TEXT [--path PATH]
 

@@ -23,9 +23,16 @@ export class StatusLine {
     this.#draw()
   }
 
+  /** Ctrl-Z: whoever has the terminal then has all of it. The line comes back with the next figures. */
+  readonly #onSuspend = (): void => {
+    this.hide()
+    process.kill(process.pid, 'SIGSTOP')
+  }
+
   constructor(stream: WriteStream) {
     this.#stream = stream
     stream.on('resize', this.#onResize)
+    process.on('SIGTSTP', this.#onSuspend)
   }
 
   show(text: string): void {
@@ -48,6 +55,7 @@ export class StatusLine {
   close(): void {
     this.hide()
     this.#stream.off('resize', this.#onResize)
+    process.off('SIGTSTP', this.#onSuspend)
   }
 
   /** As apt does: a row down and up again, in case the cursor stands on the last one; setting the region moves it home. */

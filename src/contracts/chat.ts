@@ -20,11 +20,17 @@ export interface ToolCall {
   readonly arguments: string
 }
 
+/** `name` tells speakers of one role apart; an API that has no place for it is not told. */
 export type ChatMessage =
-  | { readonly role: 'system'; readonly content: string }
-  | { readonly role: 'user'; readonly content: string | readonly (TextPart | ImagePart)[] }
+  | { readonly role: 'system'; readonly name?: string | undefined; readonly content: string }
+  | {
+      readonly role: 'user'
+      readonly name?: string | undefined
+      readonly content: string | readonly (TextPart | ImagePart)[]
+    }
   | {
       readonly role: 'assistant'
+      readonly name?: string | undefined
       readonly content: string
       readonly toolCalls?: readonly ToolCall[] | undefined
     }

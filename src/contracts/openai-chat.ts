@@ -10,6 +10,8 @@ const MOST_TOOLS = 128
 const MOST_STOPS = 4
 /** As many answers to one prompt. */
 const MOST_CHOICES = 8
+/** Of who speaks, as OpenAI takes it. */
+const speaker = text.regex(/^[^\s<|\\/>]{1,64}$/, 'is not 1 to 64 characters without blanks and < | \\ / >').nullish()
 /** A name of a function or a schema. */
 const toolName = z.string().regex(/^[\w-]{1,64}$/, 'is not 1 to 64 letters, digits, _ and -')
 
@@ -37,10 +39,11 @@ const toolCall = z.object({
 const message = z.discriminatedUnion(
   'role',
   [
-    z.object({ role: z.enum(['system', 'developer']), content: onlyText }),
-    z.object({ role: z.literal('user'), content: textAndImages }),
+    z.object({ role: z.enum(['system', 'developer']), name: speaker, content: onlyText }),
+    z.object({ role: z.literal('user'), name: speaker, content: textAndImages }),
     z.object({
       role: z.literal('assistant'),
+      name: speaker,
       content: onlyText.nullish(),
       refusal: text.nullish(),
       tool_calls: z.array(toolCall).max(MOST_TOOLS).optional(),

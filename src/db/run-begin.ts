@@ -24,7 +24,7 @@ export async function beginRun(
     const options = runOptionsSchema.parse(row.options)
     const { onExhausted, pauseDeadlineMs, downgrade, limits, mayRepeat, wrapUpPercent } = options
     const seconds = limits?.seconds
-    const deadlineInMs = seconds === undefined ? undefined : await timeLeftMs(trx, scope, { runId, seconds })
+    const deadlineInMs = seconds === undefined ? undefined : await setDeadline(trx, scope, { runId, seconds })
     return {
       input: row.input,
       model: row.model,
@@ -52,7 +52,7 @@ async function markStarted(trx: Transaction<Database>, scope: Scope, runId: stri
 }
 
 /** Sets the deadline, the first time, and says how far it is, in milliseconds. */
-export async function timeLeftMs(
+export async function setDeadline(
   trx: Transaction<Database>,
   scope: Scope,
   { runId, seconds }: { readonly runId: string; readonly seconds: number },

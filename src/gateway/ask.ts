@@ -50,6 +50,7 @@ export async function ask(engine: Engine, question: Question): Promise<Reply> {
     model,
     body,
     signal,
+    withReceipt: true,
     deadlineMs: engine.nowMs() + CALL_TIMEOUT_MS,
     ...(isRepeated && { again: true }),
     ...(onHeld && { onHeld }),

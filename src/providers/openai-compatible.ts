@@ -1,10 +1,9 @@
 import { CLIENT_REQUEST_ID_HEADER, type MaxTokensField } from '#contracts/names.ts'
 import OpenAI, { APIConnectionError, APIError, APIUserAbortError } from 'openai'
-import { Stream } from 'openai/streaming'
 import { AnswerCollector } from './answer-collector.ts'
-import { following } from './attempt-clock.ts'
 import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
+import { readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
 import { addEmbeddings, judgeVectors, toEmbedding } from './openai-embedding.ts'
@@ -13,6 +12,7 @@ import { lookUpGeneration } from './openrouter-generation.ts'
 import type { Problem } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderEmbedRequest, ProviderResult } from './provider.ts'
+import { recordOf } from './untrusted.ts'
 
 export interface OpenAiCompatibleOptions {
   readonly name: string
@@ -79,14 +79,33 @@ function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatReque
         return response
       },
       ...(request.streaming !== false && {
-        // With the client, whose silence is wanted here too.
-        events: (response, signal) => Stream.fromSSEResponse(response, following(signal), client),
+        events: (response) => chunksOf(response),
       }),
       addEvent: (event) => addCompletion(event, answer),
       addWhole: (whole) => addCompletion(whole, answer),
       problemOf: problemOfClient,
     },
   })
+}
+
+/** What an upstream says is wrong becomes a chunk that says so, however it was named. */
+async function* chunksOf({ body }: Response): AsyncGenerator<unknown> {
+  if (!body) return
+  for await (const { name, data } of readEvents(body)) {
+    if (data === '[DONE]') return
+    const chunk = parseJson(data)
+    yield name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    const parsed: unknown = JSON.parse(text)
+    return parsed
+  } catch {
+    // Its own message would quote the answer.
+    throw new SyntaxError('an event of the stream is not JSON')
+  }
 }
 
 function embed(

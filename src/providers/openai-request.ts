@@ -68,19 +68,22 @@ function toToolChoice(choice: NonNullable<ChatBody['toolChoice']>): ChatCompleti
 function toMessage(message: ChatMessage): ChatCompletionMessageParam {
   switch (message.role) {
     case 'system':
-      return { role: 'system', content: message.content }
+      return { role: 'system', ...nameOf(message), content: message.content }
     case 'tool':
       return { role: 'tool', tool_call_id: message.toolCallId, content: message.content }
     case 'user':
       return {
         role: 'user',
+        ...nameOf(message),
         content: typeof message.content === 'string' ? message.content : message.content.map(toPart),
       }
     case 'assistant': {
-      if (!message.toolCalls || message.toolCalls.length === 0) return { role: 'assistant', content: message.content }
+      if (!message.toolCalls || message.toolCalls.length === 0)
+        return { role: 'assistant', ...nameOf(message), content: message.content }
       // Some refuse an empty text beside tool calls; nothing is what all of them take.
       return {
         role: 'assistant',
+        ...nameOf(message),
         content: message.content === '' ? null : message.content,
         tool_calls: message.toolCalls.map((call) => ({
           type: 'function',
@@ -90,6 +93,10 @@ function toMessage(message: ChatMessage): ChatCompletionMessageParam {
       }
     }
   }
+}
+
+function nameOf({ name }: { readonly name?: string | undefined }): { readonly name?: string } {
+  return name === undefined ? {} : { name }
 }
 
 type UserPart = Exclude<Extract<ChatMessage, { role: 'user' }>['content'], string>[number]

@@ -1,8 +1,19 @@
 /** How much is measured: `quick` only shows that a bench works, its figures mean nothing. */
 export type Size = 'quick' | 'usual' | 'full'
 
+/** Another gateway, for informational rows beside ours: it must be told to ask the bench's provider. */
+export interface Peer {
+  /** Of its OpenAI-compatible surface, without `/chat/completions`. */
+  readonly url: string
+  readonly key: string
+  readonly model: string
+  /** Where the bench's provider listens. */
+  readonly providerPort: number
+}
+
 export interface BenchOptions {
   readonly size: Size
+  readonly peer?: Peer
   /** Says on standard error what is being done: standard output is for results. */
   readonly say: (what: string) => void
 }

@@ -1,5 +1,5 @@
 import type { CatalogRoute } from '#contracts/catalog.ts'
-import type { Caller } from '#db/api-key.ts'
+import { hashOf, type Caller } from '#db/api-key.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { priceInForce, type Price } from '#db/price.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
@@ -48,10 +48,10 @@ const CAP = 1_000_000_000_000_000n
 /** Envelopes are opened by so many at a time. */
 const OPENERS = 4
 
-/** Makes a tenant with money and limits, and no envelopes yet. `change`: of its one route. */
+/** Makes a tenant with money and limits, and no envelopes yet. `change`: of its one route; `secret`: of its key. */
 export async function createTenant(
   database: BenchDatabase,
-  change: Partial<Pick<CatalogRoute, 'upstreamModel' | 'tokenizer'>> = {},
+  { secret, ...change }: Partial<Pick<CatalogRoute, 'upstreamModel' | 'tokenizer'>> & { readonly secret?: string } = {},
 ): Promise<Tenant> {
   const db = connectDatabase({ url: database.appUrl, maxConnections: 1 })
   try {
@@ -70,7 +70,7 @@ export async function createTenant(
     })
     const price = await priceInForce(db, route)
     invariant(price, 'the price was just imported')
-    return { ...(await createProject(db)), catalogVersion, price, envelopes: [] }
+    return { ...(await createProject(db, secret)), catalogVersion, price, envelopes: [] }
   } finally {
     await db.destroy()
   }
@@ -101,7 +101,7 @@ export function withOneOf(tenant: Tenant): Tenant {
 
 type Owner = Pick<Tenant, 'scope' | 'apiKeyId'>
 
-async function createProject(db: Kysely<Database>): Promise<Owner> {
+async function createProject(db: Kysely<Database>, secret: string | undefined): Promise<Owner> {
   const organisationId = newId(Date.now())
   const walletId = newId(Date.now())
   const apiKeyId = newId(Date.now())
@@ -119,7 +119,7 @@ async function createProject(db: Kysely<Database>): Promise<Owner> {
       project_id: scope.projectId,
       name: 'bench',
       hint: 'bench',
-      hash: Buffer.from(apiKeyId),
+      hash: secret === undefined ? Buffer.from(apiKeyId) : hashOf(secret),
     })
     .execute()
   await db.insertInto('wallet').values({ id: walletId, project_id: scope.projectId }).execute()

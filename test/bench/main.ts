@@ -1,13 +1,14 @@
 import { parseArgs } from 'node:util'
 import { callsBench } from './calls.ts'
-import type { Bench, Size } from './frame.ts'
+import type { Bench, Peer, Size } from './frame.ts'
+import { gatewayBench } from './gateway.ts'
 import { ledgerGrowthBench } from './ledger-growth.ts'
 import { ledgerBench } from './ledger.ts'
 import { runsBench } from './runs.ts'
 import { tableOf } from './table.ts'
 import { verifyBench } from './verify.ts'
 
-const BENCHES: readonly Bench[] = [ledgerBench, ledgerGrowthBench, verifyBench, callsBench, runsBench]
+const BENCHES: readonly Bench[] = [ledgerBench, ledgerGrowthBench, verifyBench, callsBench, gatewayBench, runsBench]
 
 const USAGE = `npm run bench -- NAME [--json] [--quick | --full]
 
@@ -16,6 +17,10 @@ ${BENCHES.map((bench) => `  ${bench.name.padEnd(16)}${bench.says}`).join('\n')}
   --json    prints only the figures, as JSON
   --quick   shows that the bench works; its figures mean nothing
   --full    the largest size
+
+  --peer-url URL [--peer-key KEY] [--peer-model MODEL] [--provider-port PORT]
+            gateway: rows of another gateway too, whose base URL this is. Tell it before to ask
+            http://127.0.0.1:PORT/v1 (4010) with the key sandbox-key for sandbox-echo.
 
 It ends with 1 when a target is missed or the ledger does not verify clean.
 `
@@ -29,6 +34,10 @@ async function main(): Promise<number> {
       json: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
       full: { type: 'boolean', default: false },
+      'peer-url': { type: 'string' },
+      'peer-key': { type: 'string', default: 'bench' },
+      'peer-model': { type: 'string', default: 'sandbox-echo' },
+      'provider-port': { type: 'string', default: '4010' },
     },
   })
   if (positionals.length === 0) {
@@ -41,7 +50,13 @@ async function main(): Promise<number> {
     return 2
   }
   const size: Size = values.quick ? 'quick' : values.full ? 'full' : 'usual'
-  const rows = await bench.run({ size, say: (what) => process.stderr.write(`${what}\n`) })
+  const url = values['peer-url']
+  const peer: Peer | undefined =
+    url === undefined
+      ? undefined
+      : { url, key: values['peer-key'], model: values['peer-model'], providerPort: Number(values['provider-port']) }
+  const say = (what: string) => process.stderr.write(`${what}\n`)
+  const rows = await bench.run({ size, say, ...(peer && { peer }) })
   const { name } = bench
   process.stdout.write(values.json ? `${JSON.stringify({ bench: name, size, rows })}\n` : `\n${tableOf(rows)}\n`)
   return rows.every((row) => row.ok) ? 0 : 1

@@ -1,13 +1,14 @@
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
+import { KEY_SCOPES } from '#contracts/names.ts'
 import { createKey } from '#db/api-key.ts'
 import { invariant } from '#domain/invariant.ts'
 import { loadConfig } from '#src/config.ts'
 import { startServer } from '#src/server.ts'
-import { readFile } from 'node:fs/promises'
 import { pollUntil } from '../support/poll.ts'
 import * as benchAgents from './agents/index.ts'
 import { percentile, rowOf, type BenchOptions, type Row } from './frame.ts'
 import { ROUTE } from './ledger-tenant.ts'
+import { residentMb } from './resident.ts'
 import { TASK_QUEUES, type Stage } from './runs-stage.ts'
 
 const LATENCIES = 60
@@ -60,7 +61,8 @@ async function makeProjectKey({ db, tenant }: Stage): Promise<string> {
     .where('id', '=', projectId)
     .executeTakeFirstOrThrow()
   const secret = makeSecret('pk')
-  await createKey(db, tenant.scope, { organisationId, name: 'bench-idle', secret, nowMs: Date.now() })
+  const rights = { organisationId, projectId, name: 'bench-idle', scopes: KEY_SCOPES }
+  await createKey(db, { ...rights, secret, nowMs: Date.now() })
   return secret
 }
 
@@ -127,12 +129,4 @@ function untilNoneIs(
     },
     { what: `no run is ${states.join(' or ')}`, deadlineMs },
   )
-}
-
-/** Of a process of this machine; Linux tells it in a file. */
-async function residentMb(pid: number | undefined): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8')
-  const [, kilobytes] = /^VmRSS:\s+(\d+) kB$/m.exec(status) ?? []
-  invariant(kilobytes, `process ${pid} says how large it is`)
-  return Number(kilobytes) / 1_024
 }

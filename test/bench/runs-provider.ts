@@ -12,18 +12,23 @@ const logSchema = z.array(z.object({ at: z.iso.datetime() }))
 /** A provider in a process of its own whose latency can be set, and whose book can be read. */
 export interface BenchProvider extends ProviderPlace {
   delay(delayFirstByteMs: number): Promise<void>
+  /** Answers fall silent after their first pieces, and stay open, until it is told otherwise. */
+  fallSilent(how: 'from now on' | 'no more'): Promise<void>
   /** When each request since the last look arrived, in milliseconds of this machine's clock. */
   arrivals(): Promise<readonly number[]>
   stop(): Promise<void>
 }
 
-export async function startBenchProvider(folder: string): Promise<BenchProvider> {
-  const apiKey = randomBytes(12).toString('hex')
+/** @param place where it listens and what opens it, for others that are told before; left out: as it happens */
+export async function startBenchProvider(
+  folder: string,
+  { port = 0, apiKey = randomBytes(12).toString('hex') }: { readonly port?: number; readonly apiKey?: string } = {},
+): Promise<BenchProvider> {
   const controlKey = randomBytes(12).toString('hex')
   const running = await startProcess({
     name: 'sandbox',
     entry: SANDBOX,
-    env: { ...process.env, SANDBOX_KEY: apiKey, SANDBOX_CONTROL_KEY: controlKey },
+    env: { ...process.env, SANDBOX_PORT: `${port}`, SANDBOX_KEY: apiKey, SANDBOX_CONTROL_KEY: controlKey },
     logFile: join(folder, 'sandbox.log'),
   })
   const { url, controlUrl } = readySchema.parse(running.ready)
@@ -43,6 +48,10 @@ export async function startBenchProvider(folder: string): Promise<BenchProvider>
     url,
     apiKey,
     delay: async (delayFirstByteMs) => void (await control('PUT', `/settings/${UPSTREAM_MODEL}`, { delayFirstByteMs })),
+    async fallSilent(how) {
+      if (how === 'no more') await control('DELETE', `/faults/${UPSTREAM_MODEL}`)
+      else await control('PUT', `/faults/${UPSTREAM_MODEL}`, { hangAfterChunks: 2 })
+    },
     async arrivals() {
       const log = logSchema.parse(JSON.parse(await control('GET', '/log')))
       await control('DELETE', '/log')

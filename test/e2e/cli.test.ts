@@ -189,6 +189,8 @@ test(
       err: expect.stringMatching(/waits for money: purser top-up \S+ --direct AMOUNT/),
     })
     await showMap(folder, env)
+    const outside = await startPurser(['exec', '--budget', '0.01', '--', 'pwd'], { env, cwd: folder }).ended
+    expect(outside).toMatchObject({ code: 0, out: `${folder}\n`, err: expect.stringContaining('Ended by its owner.') })
     const unknown = await startPurser(['run', 'research', '--question', 'Why?', '--model', 'gold'], { env }).ended
     expect(unknown).toMatchObject({ code: 1, err: expect.stringContaining('There is no catalog model gold.') })
 

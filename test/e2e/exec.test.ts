@@ -55,6 +55,8 @@ test('a command runs in the folder of its caller, and ends with its own code or 
   expect(await theEnd()).toMatchObject({ state: 'completed', input: { name: 'pwd' } })
   const fromNpm = await startPurser(exec('pwd'), { env: { ...env, INIT_CWD: folder }, cwd: checkout }).ended
   expect(fromNpm).toMatchObject({ code: 0, out: `${folder}\n` })
+  const stale = await startPurser(exec('pwd'), { env: { ...env, INIT_CWD: '/' }, cwd: folder }).ended
+  expect(stale).toMatchObject({ code: 0, out: `${folder}\n` })
   for (const [script, code] of [
     ['exit 7', 7],
     ['kill -TERM $$', 'SIGTERM'],

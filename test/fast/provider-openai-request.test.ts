@@ -44,6 +44,7 @@ test('everything that a chat can ask for arrives under the name that the API has
         { role: 'system', content: 'Be brief.' },
         {
           role: 'user',
+          name: 'ada',
           content: [
             { type: 'text', text: 'What is this?' },
             { type: 'image', url: 'https://example.com/mill.png', detail: 'low' },
@@ -73,6 +74,7 @@ test('everything that a chat can ask for arrives under the name that the API has
       { role: 'system', content: 'Be brief.' },
       {
         role: 'user',
+        name: 'ada',
         content: [
           { type: 'text', text: 'What is this?' },
           { type: 'image_url', image_url: { url: 'https://example.com/mill.png', detail: 'low' } },

@@ -254,3 +254,39 @@ test('it is idle only when nothing was asked, is in flight or has happened for s
   expect(await failed(ask(silent.client))).toMatchObject({ status: 403, code: 'envelope_closed' })
   expect(text(await get(gateway, silent.runId), 'reason')).toBe('idle')
 })
+
+test('its key can be revoked by itself, and the run goes on without it until it is ended', async () => {
+  const gateway = await useGateway()
+  const { api, tenant } = gateway
+  const { runId, client } = await open(gateway)
+  await ask(client)
+  const { id } = await api.db.selectFrom('api_key').select('id').where('run_id', '=', runId).executeTakeFirstOrThrow()
+  expect((await api.ask('DELETE', `/api/v1/keys/${id}`, { key: api.operatorKey })).status).toBe(204)
+  await expect.poll(() => failed(client.models.list())).toMatchObject({ status: 401, code: 'invalid_api_key' })
+  expect(await get(gateway, runId)).toMatchObject({ state: 'running', envelope: { gate: 'open' } })
+  await api.make(`/api/v1/runs/${runId}/end`, { key: tenant.key })
+  await finish(gateway, runId)
+  await expectVerified(api)
+})
+
+test('of many calls at once none gets more than the envelope has, and the rest is refused', async () => {
+  const gateway = await useGateway()
+  const { runId, client } = await open(gateway, {
+    envelope: { pockets: [{ balanceClass: 'direct', amount: usd('0.0008') }] },
+  })
+  const outcomes = await Promise.all(
+    Array.from({ length: 40 }, () =>
+      ask(client).then(
+        () => 200,
+        (error: unknown) => z.object({ status: z.int() }).parse(error).status,
+      ),
+    ),
+  )
+  expect(new Set(outcomes)).toEqual(new Set([200, 402]))
+  const answered = outcomes.filter((status) => status === 200).length
+  expect(await gateway.sandbox.readLog()).toHaveLength(answered)
+  await gateway.api.make(`/api/v1/runs/${runId}/end`, { key: gateway.tenant.key })
+  await finish(gateway, runId)
+  expect(await get(gateway, runId)).toMatchObject({ state: 'completed' })
+  await expectVerified(gateway.api)
+})

@@ -99,11 +99,8 @@ test(
       .select('certainty')
       .where('code', '=', 'capture')
       .execute()
-    const certainties = captures.map(({ certainty }) => String(certainty)).toSorted()
-    expect(certainties).toEqual([
-      ...Array.from({ length: 10 }, () => 'billed'),
-      ...Array.from({ length: 20 }, () => 'estimated'),
-    ])
+    expect(captures.filter(({ certainty }) => certainty === 'billed')).toHaveLength(10)
+    expect(captures.filter(({ certainty }) => certainty === 'estimated')).toHaveLength(20)
     await expectNothingHeld(stage)
   },
 )

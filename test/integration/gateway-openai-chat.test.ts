@@ -113,7 +113,7 @@ test('further members go to routes that take them, and are refused by name when 
   }
   const taken = { store: false, service_tier: 'auto', modalities: ['text'], logprobs: false, audio: null }
   await ask('steady', { ...usual, ...taken })
-  await ask('tuned', { top_k: 4 })
+  await ask('tuned', { top_k: 4, messages: [{ role: 'user', name: 'ada', content: QUESTION }] })
   for (const [model, more, param] of [
     ['steady', { top_k: 4 }, 'top_k'],
     ['tuned', { top_k: 4, user: 'u' }, 'user'],

@@ -11,6 +11,7 @@ const catalog = gatewayCatalog({
   steady: [STEADY],
   paced: [{ upstreamModel: 'sandbox-steady:pace-250' }],
   fallback: [{ name: 'busy', upstreamModel: 'sandbox-busy' }, STEADY],
+  whole: [{ ...STEADY, capabilities: { streaming: false } }],
   cut: [{ upstreamModel: 'sandbox-steady:cut-3' }, STEADY],
 })
 const messages: OpenAI.ChatCompletionMessageParam[] = [{ role: 'user', content: QUESTION }]
@@ -72,6 +73,17 @@ test('a provider that fails before its first word is followed by another, and th
   expect(new Set(chunks.map(({ id }) => id)).size).toBe(1)
   expect(chunks.at(-1)).toMatchObject({ purser: { route: 'steady', attempts: 3 } })
   expect((await gateway.sandbox.readLog()).map(({ status }) => status)).toEqual([429, 429, 200])
+  await expectVerified(gateway.api)
+}, 60_000)
+
+test('a route that answers in one piece serves a client that wants a stream', async () => {
+  const gateway = await useGateway({ catalog })
+  const { data: stream, response } = await streamOf(gateway, 'whole').withResponse()
+  const chunks = await readAll(stream)
+  expect(response.headers.get('x-purser-cost')).toMatch(/^0\.0\d+ USD$/)
+  const texts = chunks.flatMap(({ choices }) => choices.map(({ delta }) => delta.content))
+  expect(texts).toEqual([expect.stringContaining('1711'), undefined])
+  expect(chunks.at(-1)?.usage?.completion_tokens).toBeGreaterThan(0)
   await expectVerified(gateway.api)
 }, 60_000)
 

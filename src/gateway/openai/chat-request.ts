@@ -44,15 +44,17 @@ function toMessage(message: Message): ChatMessage {
   switch (message.role) {
     case 'system':
     case 'developer':
-      return { role: 'system', content: textOf(message.content) }
+      return { role: 'system', ...nameOf(message), content: textOf(message.content) }
     case 'user':
       return {
         role: 'user',
+        ...nameOf(message),
         content: typeof message.content === 'string' ? message.content : message.content.map(toPart),
       }
     case 'assistant':
       return {
         role: 'assistant',
+        ...nameOf(message),
         content: message.content == null ? (message.refusal ?? '') : textOf(message.content),
         ...(message.tool_calls &&
           message.tool_calls.length > 0 && {
@@ -66,6 +68,10 @@ function toMessage(message: Message): ChatMessage {
     case 'tool':
       return { role: 'tool', toolCallId: message.tool_call_id, content: textOf(message.content) }
   }
+}
+
+function nameOf({ name }: { readonly name?: string | null | undefined }): { readonly name?: string } {
+  return name == null ? {} : { name }
 }
 
 function textOf(content: string | readonly { readonly text: string }[]): string {

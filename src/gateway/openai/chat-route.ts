@@ -1,3 +1,4 @@
+import type { AnswerDelta } from '#calls/call.ts'
 import { openAiChatRequestSchema, type OpenAiChatRequest } from '#contracts/openai-chat.ts'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { callerOfRequest } from '../access.ts'
@@ -16,43 +17,45 @@ import { toOpenAiError } from './errors.ts'
 export function chatRoute(app: FastifyInstance, deps: GatewayDeps): void {
   app.post('/chat/completions', async (request, reply) => {
     const asked = parseBody(openAiChatRequestSchema, request.body)
-    const question = await questionOf(deps, request, asked)
+    const asking = await askingOf(deps, request, asked)
     const controller = abortWithClient(reply)
-    if (asked.stream) return streamAnswer(deps, reply, { asked, question, controller })
-    const given = await ask(deps.engine, { ...question, signal: controller.signal })
+    if (asked.stream) return streamAnswer(deps, reply, { ...asking, asked, controller })
+    const given = await ask(deps.engine, { ...asking.question, signal: controller.signal })
     tellPaid(reply, given)
     return reply.send(toCompletion(asked.model, given, deps.engine.nowMs()))
   })
 }
 
-type Asking = Omit<Question, 'signal' | 'onHeld' | 'onDelta'>
+interface Asking {
+  readonly question: Omit<Question, 'signal' | 'onHeld' | 'onDelta'>
+  /** Whether any route gives its answer piece by piece: of the others it comes in one. */
+  readonly isStreamed: boolean
+}
 
-async function questionOf(deps: GatewayDeps, request: FastifyRequest, asked: OpenAiChatRequest): Promise<Asking> {
-  const { model } = asked
+async function askingOf(deps: GatewayDeps, request: FastifyRequest, asked: OpenAiChatRequest): Promise<Asking> {
+  const { model: name } = asked
   const body = toChatBody(asked)
-  const { payer } = await payerFor(deps, callerOfRequest(request), model)
-  const isBounded = body.maxTokens !== UNBOUNDED_TOKENS
+  const { payer, model } = await payerFor(deps, callerOfRequest(request), name)
+  const tight = body.maxTokens === UNBOUNDED_TOKENS ? (payer.tight ?? FITTED) : payer.tight
+  const idempotencyKey = idempotencyKeyOf(request)
   return {
-    payer: isBounded ? payer : { ...payer, tight: payer.tight ?? FITTED },
-    model,
-    body,
-    kind: 'openai.chat',
-    idempotencyKey: idempotencyKeyOf(request),
+    question: { payer: { ...payer, tight }, model: name, body, kind: 'openai.chat', idempotencyKey },
+    isStreamed: model.routes.some(({ capabilities }) => capabilities.streaming),
   }
 }
 
-interface Streaming {
+interface Streaming extends Asking {
   readonly asked: OpenAiChatRequest
-  readonly question: Asking
   readonly controller: AbortController
 }
 
 async function streamAnswer(
   { engine }: GatewayDeps,
   reply: FastifyReply,
-  { asked, question, controller }: Streaming,
+  { asked, question, isStreamed, controller }: Streaming,
 ): Promise<FastifyReply> {
   const stream = new EventStream(reply, () => controller.abort(new Error('the client reads too slowly')))
+  const begin = (callId: string) => new ChunkWriter(asked.model, callId, engine.nowMs())
   let writer: ChunkWriter | undefined
   try {
     const given = await ask(engine, {
@@ -60,11 +63,11 @@ async function streamAnswer(
       signal: controller.signal,
       onHeld(held) {
         tellHeld(reply, held)
-        writer = new ChunkWriter(asked.model, held.callId, engine.nowMs())
+        writer = begin(held.callId)
       },
-      onDelta: (delta) => writer && stream.send(writer.piece(delta)),
+      ...(isStreamed && { onDelta: (delta: AnswerDelta) => writer && stream.send(writer.piece(delta)) }),
     })
-    finish(stream, writer ?? replayed(stream, reply, { asked, given, nowMs: engine.nowMs() }), given)
+    finish(stream, reply, { writer: writer ?? begin(given.callId), given })
   } catch (error) {
     if (!stream.hasBegun) throw error
     const refusal = error instanceof Refusal ? error : new Refusal('internal', 'Something is wrong on our side.')
@@ -75,19 +78,16 @@ async function streamAnswer(
   return reply
 }
 
-/** An answer that was there already comes in one piece. */
-function replayed(
+/** An answer of which nothing was told yet, because it was there already or came in one piece, is told in one. */
+function finish(
   stream: EventStream,
   reply: FastifyReply,
-  { asked, given, nowMs }: { readonly asked: OpenAiChatRequest; readonly given: Reply; readonly nowMs: number },
-): ChunkWriter {
-  tellPaid(reply, given)
-  const writer = new ChunkWriter(asked.model, given.callId, nowMs)
-  for (const piece of writer.whole(given.answer)) stream.send(piece)
-  return writer
-}
-
-function finish(stream: EventStream, writer: ChunkWriter, given: Reply): void {
+  { writer, given }: { readonly writer: ChunkWriter; readonly given: Reply },
+): void {
+  if (!stream.hasBegun) {
+    tellPaid(reply, given)
+    for (const piece of writer.whole(given.answer)) stream.send(piece)
+  }
   for (const end of writer.ends(given.answer)) stream.send(end)
   stream.send(writer.usage(given.receipt, paidInWords(given)))
   stream.write('data: [DONE]\n\n')
