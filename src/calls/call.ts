@@ -3,6 +3,7 @@ import type { ChatBody, EmbedBody, ToolCall } from '#contracts/chat.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import type { CallReceipt } from '#db/call-receipt.ts'
 import type { Scope } from '#db/database.ts'
+import type { Outcome } from '#domain/policy.ts'
 import type { RouteBounds } from '#domain/route-choice.ts'
 import type { AnswerDelta } from '#providers/provider.ts'
 import type { InTurn } from './places.ts'
@@ -116,6 +117,8 @@ export type CallResult =
       readonly callId: string
       readonly reason: string
       readonly detail: string
+      /** How its last request ended. */
+      readonly outcome?: Outcome
       /** The member of the request that no route takes. */
       readonly parameter?: string
       /** The last route was away or busy, and nothing was executed there: asked `again` later, it may be answered. */

@@ -155,10 +155,14 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   const { parameter } = unroutable ?? {}
   return {
     ...failed(callId, noted, detail),
+    ...(last && { outcome: last.outcome }),
     ...(mayPass && { isPassing: true }),
     ...(parameter !== undefined && { parameter }),
   }
 }
+
+/** What tells more than that there is no route, when it is so of all. */
+const LACKS: ReadonlySet<string> = new Set(['lacks_choices', 'lacks_parameter', 'context_too_small'])
 
 /** Why no route may serve the call at all: nothing is sent, and nothing is held. */
 function whyUnroutable({ skipped, tooLarge }: RouteChoice): {
@@ -168,8 +172,7 @@ function whyUnroutable({ skipped, tooLarge }: RouteChoice): {
 } {
   const detail = skipped.map((each) => `${each.route}: ${each.reason} ${each.parameter ?? ''}`.trimEnd()).join(', ')
   const [first] = skipped
-  const isLack = first?.reason === 'lacks_choices' || first?.reason === 'lacks_parameter'
-  if (isLack && skipped.every(({ reason }) => reason === first.reason)) {
+  if (first && LACKS.has(first.reason) && skipped.every(({ reason }) => reason === first.reason)) {
     return { reason: first.reason, detail, ...(first.parameter !== undefined && { parameter: first.parameter }) }
   }
   if (!tooLarge) return { reason: 'no_route', detail }

@@ -55,6 +55,7 @@ const functionCall = z.object({
   type: z.literal('function_call'),
   call_id: text.min(1),
   name: text.min(1),
+  namespace: text.min(1).optional(),
   arguments: text,
 })
 
@@ -80,13 +81,27 @@ const item = z.preprocess(
   ),
 )
 
-const tool = z.object({
-  type: z.literal('function', 'is not function: other tools are not supported'),
+const functionTool = z.object({
+  type: z.literal('function', 'is not function'),
   name: toolName,
   description: text.nullish(),
   parameters: z.record(z.string(), z.unknown()).nullish(),
   strict: z.boolean().nullish(),
 })
+
+/** Functions under one name, as coding agents group theirs. */
+const namespaceTool = z.object({
+  type: z.literal('namespace'),
+  name: toolName,
+  description: text.nullish(),
+  tools: z.array(functionTool).max(MOST_TOOLS),
+})
+
+const tool = z.discriminatedUnion(
+  'type',
+  [functionTool, namespaceTool],
+  'is neither function nor namespace: tools of the provider itself, and tools that take free text, are not supported',
+)
 
 const toolChoice = z.union(
   [z.enum(['none', 'auto', 'required']), z.object({ type: z.literal('function'), name: toolName })],

@@ -84,11 +84,24 @@ const CODES: Readonly<Record<string, RefusalCode>> = Object.freeze({
   no_route: 'no_route',
   lacks_choices: 'unsupported_parameter',
   lacks_parameter: 'unsupported_parameter',
+  context_too_small: 'context_too_long',
   prompt_too_large: 'prompt_too_large',
   refused_by_provider: 'refused_by_provider',
   repeat_not_allowed: 'repeat_not_allowed',
   aborted: 'client_gone',
 })
+/** What providers refuse for a reason that their clients know how to deal with. */
+const CODES_OF_OUTCOMES: Readonly<Record<string, RefusalCode>> = Object.freeze({
+  context_too_long: 'context_too_long',
+  content_filter: 'content_filter',
+})
+
+function codeOf({ reason, outcome = 'lost', isPassing }: Extract<NotAnswered, { kind: 'failed' }>): RefusalCode {
+  if (isPassing) return 'upstream_unavailable'
+  const isRefused = reason === 'routes_exhausted' || reason === 'refused_by_provider'
+  return (isRefused ? CODES_OF_OUTCOMES[outcome] : undefined) ?? CODES[reason] ?? 'upstream_failed'
+}
+
 /** Until a provider that was away or busy may be there again. */
 const PASSING_RETRY_SECONDS = 5
 
@@ -104,7 +117,7 @@ function messageOf(
 
 function failureOf(model: string, result: Extract<NotAnswered, { kind: 'failed' }>): Refusal {
   const { callId, reason, detail, isPassing } = result
-  const code = isPassing ? 'upstream_unavailable' : (CODES[reason] ?? 'upstream_failed')
+  const code = codeOf(result)
   const param = result.parameter ?? (reason === 'lacks_choices' ? 'n' : undefined)
   const message = messageOf(model, code, { reason, detail, param })
   return new Refusal(code, message, {

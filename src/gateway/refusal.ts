@@ -18,6 +18,7 @@ export type RefusalCode =
   | 'model_not_found'
   | 'no_route'
   | 'prompt_too_large'
+  | 'context_too_long'
   | 'insufficient_funds'
   | 'envelope_frozen'
   | 'envelope_closed'
@@ -60,6 +61,7 @@ const REFUSALS = {
   no_route: { status: 422, again: false },
   prompt_too_large: { status: 422, again: false },
   idempotency_mismatch: { status: 422, again: false },
+  context_too_long: { status: 400, again: false },
   refused_by_provider: { status: 400, again: false },
   content_filter: { status: 400, again: false },
   busy: { status: 429, again: true },

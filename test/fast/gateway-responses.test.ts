@@ -1,6 +1,6 @@
 import type { ChatBody } from '#contracts/chat.ts'
 import { openAiResponseRequestSchema } from '#contracts/openai-responses.ts'
-import { ResponseWriter } from '#src/gateway/openai/responses-answer.ts'
+import { ResponseWriter, toResponse } from '#src/gateway/openai/responses-answer.ts'
 import { toResponseBody } from '#src/gateway/openai/responses-request.ts'
 import { expect, test } from 'vitest'
 
@@ -52,6 +52,7 @@ test('what changes neither price nor answer is dropped', () => {
     include: ['reasoning.encrypted_content'],
     user: 'u',
     prompt_cache_key: 'k',
+    client_metadata: { session: 's' },
     metadata: { for: 'test' },
     reasoning: { summary: 'auto' },
   }
@@ -59,6 +60,29 @@ test('what changes neither price nor answer is dropped', () => {
   expect(bodyOf({ parallel_tool_calls: false, reasoning: { effort: 'xhigh' } })).toMatchObject({
     parallelToolCalls: false,
     reasoningEffort: 'xhigh',
+  })
+})
+
+test('functions of a namespace carry it in their names, there and back', () => {
+  const look = { type: 'function', name: 'look', strict: false, parameters: { type: 'object' } }
+  const tools = [look, { type: 'namespace', name: 'eyes', description: 'Eyes.', tools: [look] }]
+  const input = [{ type: 'function_call', call_id: 'c1', namespace: 'eyes', name: 'look', arguments: '{}' }]
+  expect(bodyOf({ tools, input })).toMatchObject({
+    tools: [{ name: 'look' }, { name: 'eyes__look', strict: false }],
+    messages: [{ role: 'assistant', toolCalls: [{ name: 'eyes__look' }] }],
+  })
+  const request = openAiResponseRequestSchema.parse({ model: 'm', input: 'hello', tools })
+  const answer = {
+    text: '',
+    finishReason: 'tool_calls',
+    toolCalls: ['look', 'eyes__look'].map((name) => ({ id: name, name, arguments: '{}' })),
+  }
+  const given = { callId: 'c', answer, receipt: undefined, remaining: undefined }
+  expect(toResponse({ asked: request, callId: 'c', createdMs: 0 }, given)).toMatchObject({
+    output: [
+      { type: 'function_call', name: 'look', call_id: 'look' },
+      { type: 'function_call', name: 'look', namespace: 'eyes', call_id: 'eyes__look' },
+    ],
   })
 })
 

@@ -63,7 +63,7 @@ test('an answered call is answered though its envelope is frozen', async () => {
   await world.db
     .transaction()
     .execute((trx) => setGate(trx, world.scope, { envelopeId: run.envelopeId, gate: 'frozen', reason: 'test' }))
-  expect(await executeCall(engine, run.request('one', QUESTION))).toEqual(before)
+  expect(await executeCall(engine, run.request('one', QUESTION))).toEqual({ ...before, receipt: undefined })
   expect(await executeCall(engine, run.request('two', QUESTION))).toMatchObject({ kind: 'gate', gate: 'frozen' })
   expect(await requestsSeen(world.sandbox)).toHaveLength(1)
 })
@@ -75,7 +75,7 @@ test('what is returned at once is what is stored, and what a later execution ret
   const odd = `<passage id="p1">The mill \u{d800} was\u0000 built in 1711.</passage> When was the mill built?`
   const now = await executeCall(engine, run.request('odd', odd))
   expect(now).toMatchObject({ kind: 'answered' })
-  expect(await executeCall(await world.startEngine(), run.request('odd', odd))).toEqual(now)
+  expect(await executeCall(await world.startEngine(), run.request('odd', odd))).toEqual({ ...now, receipt: undefined })
 })
 
 test('a new catalog and a new price are in force within a second, without a restart', async () => {

@@ -106,6 +106,23 @@ test('a route that is used up is 429 with Retry-After', async () => {
   expect(await gateway.sandbox.readLog()).toHaveLength(1)
 })
 
+test('a prompt that is too long for its routes is told so that agents shorten it, as what is filtered is', async () => {
+  const gateway = await useModels()
+  for (const model of ['long', 'short']) {
+    const long = await refusedBy(gateway, { model, max_tokens: 5 })
+    expect(long).toBeInstanceOf(Anthropic.BadRequestError)
+    expect(long).toMatchObject({ type: 'invalid_request_error', errorCode: 'context_too_long' })
+    expect(long.apiMessage).toMatch(/^prompt is too long: /)
+    const same: unknown = await gateway
+      .client()
+      .chat.completions.create({ ...ASK, model, max_tokens: 5 })
+      .catch((each: unknown) => each)
+    expect(same).toMatchObject({ status: 400, code: 'context_length_exceeded', type: 'invalid_request_error' })
+  }
+  expect(await refusedBy(gateway, { model: 'filtered' })).toMatchObject({ status: 400, errorCode: 'content_filter' })
+  await expectVerified(gateway.api)
+})
+
 test('a stream whose provider is cut ends with an error event, and is not begun again', async () => {
   const gateway = await useModels()
   const stream = await gateway.anthropic().messages.create({ ...ASK, model: 'cut', stream: true })

@@ -11,9 +11,12 @@ export const gatewayCatalog: CatalogDocument = {
     modelOn('seldom', { limits: { requestsPerMinute: 1 } }),
     modelOn('thinker', { upstreamModel: 'sandbox-thinker', capabilities: { reasoning: true } }),
     modelOn('cut', { upstreamModel: 'sandbox-steady:cut-3' }),
+    modelOn('long', { upstreamModel: 'sandbox-steady:context' }),
+    modelOn('short', { tokenizer: 'o200k_base', contextTokens: 10 }),
+    modelOn('filtered', { upstreamModel: 'sandbox-steady:filter' }),
     modelOn('paced', { upstreamModel: 'sandbox-steady:pace-200' }),
   ],
-  prices: ['steady', 'steady:cut-3', 'steady:pace-200', 'thinker'].map((name) => ({
+  prices: ['steady', 'steady:cut-3', 'steady:context', 'steady:filter', 'steady:pace-200', 'thinker'].map((name) => ({
     provider: 'sandbox',
     upstreamModel: `sandbox-${name}`,
     currency: 'USD',

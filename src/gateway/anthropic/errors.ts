@@ -6,6 +6,7 @@ const TYPES = {
   unsupported_parameter: 'invalid_request_error',
   no_route: 'invalid_request_error',
   prompt_too_large: 'invalid_request_error',
+  context_too_long: 'invalid_request_error',
   idempotency_mismatch: 'invalid_request_error',
   refused_by_provider: 'invalid_request_error',
   content_filter: 'invalid_request_error',
@@ -27,9 +28,13 @@ const TYPES = {
   unavailable: 'overloaded_error',
 } as const satisfies Record<RefusalCode, string>
 
+/** Coding agents look for these words, and then shorten what they send. */
+const TOO_LONG = 'prompt is too long'
+
 /** An error in Anthropic's shape, with what else is known of it beside. */
 export function toAnthropicError(refusal: Refusal, requestId: string | null): object {
-  const { code, message, remedy, param } = refusal
+  const { code, remedy, param } = refusal
+  const message = code === 'context_too_long' ? `${TOO_LONG}: ${refusal.message}` : refusal.message
   return {
     type: 'error',
     error: {

@@ -15,6 +15,7 @@ const TYPES: Readonly<Partial<Record<RefusalCode, string>>> = Object.freeze({
 const CODES: Readonly<Partial<Record<RefusalCode, string>>> = Object.freeze({
   insufficient_funds: 'insufficient_quota',
   busy: 'rate_limit_exceeded',
+  context_too_long: 'context_length_exceeded',
 })
 
 /** An error in OpenAI's shape, with what else is known of it beside. */

@@ -6,6 +6,7 @@ import type { Reply } from '../ask.ts'
 import { paidInWords } from '../exchange.ts'
 import type { EventStream } from '../sse.ts'
 import { openAiUsage } from './chat-answer.ts'
+import { namedFunction } from './responses-tools.ts'
 
 type Status = 'in_progress' | 'completed' | 'incomplete'
 
@@ -16,6 +17,7 @@ type OutputItem =
       readonly id: string
       readonly call_id: string
       readonly name: string
+      readonly namespace?: string | undefined
       arguments: string
     }
 
@@ -129,7 +131,7 @@ export class ResponseWriter implements AnswerWriter {
       type: 'function_call' as const,
       id: `fc_${this.#known.callId}_${at}`,
       call_id: id,
-      name,
+      ...namedFunction(this.#known.asked.tools, name),
       arguments: '',
     }
     this.#items.push(item)
@@ -197,7 +199,9 @@ function responseOf(
     temperature: asked.temperature ?? 1,
     text: { format: asked.text?.format ?? { type: 'text' } },
     tool_choice: asked.tool_choice ?? 'auto',
-    tools: (asked.tools ?? []).map((tool) => ({ strict: null, parameters: null, ...tool })),
+    tools: (asked.tools ?? []).map((tool) =>
+      tool.type === 'function' ? { strict: null, parameters: null, ...tool } : tool,
+    ),
     top_p: asked.top_p ?? 1,
     truncation: 'disabled',
     usage: given ? usageOf(given.receipt) : null,

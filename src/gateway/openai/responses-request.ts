@@ -1,8 +1,9 @@
-import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolCall, ToolDefinition } from '#contracts/chat.ts'
+import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolCall } from '#contracts/chat.ts'
 import { openAiResponseRequestSchema, type OpenAiResponseRequest } from '#contracts/openai-responses.ts'
 import { furtherMembers, type MemberRules } from '../further-members.ts'
 import { UNBOUNDED_TOKENS } from '../output-bound.ts'
 import { Refusal } from '../refusal.ts'
+import { plainName, toolsOf } from './responses-tools.ts'
 
 type Item = OpenAiResponseRequest['input'][number]
 type OutputItem = Extract<Item, { type: 'function_call_output' }>
@@ -27,6 +28,7 @@ const RULES: MemberRules = {
     service_tier: ['auto', 'default'],
   },
   dropped: [
+    'client_metadata',
     'max_tool_calls',
     'prompt_cache_key',
     'prompt_cache_options',
@@ -41,7 +43,8 @@ const RULES: MemberRules = {
 export function toResponseBody(request: OpenAiResponseRequest): ChatBody {
   refuseLogprobs(request.include)
   const parameters = { ...furtherMembers(request, RULES), ...parametersOfText(request.text) }
-  const { input, instructions, tools, tool_choice, parallel_tool_calls, temperature, top_p } = request
+  const tools = toolsOf(request.tools)
+  const { input, instructions, tool_choice, parallel_tool_calls, temperature, top_p } = request
   const format = request.text?.format
   const effort = request.reasoning?.effort
   return {
@@ -50,7 +53,7 @@ export function toResponseBody(request: OpenAiResponseRequest): ChatBody {
     ...(format?.type === 'json_schema' && {
       schema: { name: format.name, schema: format.schema, strict: format.strict ?? false },
     }),
-    ...(tools && tools.length > 0 && { tools: tools.map(toTool) }),
+    ...(tools.length > 0 && { tools }),
     ...(tool_choice && { toolChoice: typeof tool_choice === 'string' ? tool_choice : { name: tool_choice.name } }),
     ...(parallel_tool_calls === false && { parallelToolCalls: false as const }),
     ...(temperature != null && { temperature }),
@@ -94,7 +97,7 @@ function toMessages(items: readonly Item[]): readonly ChatMessage[] {
     }
     show()
     if (item.type === 'function_call') {
-      addToTurn(messages, '', [{ id: item.call_id, name: item.name, arguments: item.arguments }])
+      addToTurn(messages, '', [{ id: item.call_id, name: plainName(item), arguments: item.arguments }])
     } else if (item.role === 'assistant') {
       const said = item.content.map((part) => (part.type === 'refusal' ? part.refusal : part.text))
       addToTurn(messages, said.join('\n'), [])
@@ -130,18 +133,4 @@ function toPart(part: Part): TextPart | ImagePart {
   if (part.type === 'input_text') return { type: 'text', text: part.text }
   const { image_url: url, detail } = part
   return { type: 'image', url, ...(detail && { detail: detail === 'original' ? 'high' : detail }) }
-}
-
-function toTool({
-  name,
-  description,
-  parameters,
-  strict,
-}: NonNullable<OpenAiResponseRequest['tools']>[number]): ToolDefinition {
-  return {
-    name,
-    ...(description != null && { description }),
-    parameters: parameters ?? { type: 'object', properties: {} },
-    ...(strict != null && { strict }),
-  }
 }
