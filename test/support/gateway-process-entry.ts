@@ -10,6 +10,7 @@ process.on('SIGUSR2', () => {
   if (typeof collect !== 'function') throw new Error('memory cannot be measured without a collection')
   collect()
   collect()
-  process.stdout.write(`${JSON.stringify({ residentBytes: process.memoryUsage.rss() })}\n`)
+  const { rss, heapUsed, external } = process.memoryUsage()
+  process.stdout.write(`${JSON.stringify({ memory: { usedBytes: heapUsed + external, residentBytes: rss } })}\n`)
 })
 await serve(loadConfig(process.env))
