@@ -29,6 +29,7 @@ const files = [
   '0023_shared_remainders',
   '0024_threshold_locks',
   '0025_corrections_told_again',
+  '0026_keys',
   '0027_external_runs',
   '0028_webhooks',
   '0029_deposit_requests',

@@ -39,6 +39,13 @@ const providersSchema = z.array(providerSchema).superRefine((providers, context)
   }
 })
 
+/** Addresses and networks, with commas between them. */
+const proxies = z
+  .string()
+  .default('')
+  .transform((text) => text.split(',').flatMap((each) => each.trim() || []))
+  .pipe(z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])))
+
 function jsonText(otherwise: string) {
   return z
     .string()
@@ -68,6 +75,7 @@ const environment = z.object({
   PURSER_API_HOST: z.string().min(1).default('127.0.0.1'),
   PURSER_API_PORT: port.default(8080),
   PURSER_OPERATOR_KEY: z.string().min(20).optional(),
+  PURSER_TRUSTED_PROXIES: proxies,
   PURSER_CATALOG: z.string().min(1).optional(),
   PURSER_PROVIDERS: jsonText('[]').pipe(providersSchema),
   PURSER_LOST_COST: z.enum(['maximum', 'estimate']).default('maximum'),
@@ -105,7 +113,13 @@ const migrationEnvironment = z.object({
 /** Everything a server or worker process is told from outside. */
 export interface Config {
   readonly database: { readonly url: string; readonly maxConnections: number }
-  readonly api: { readonly host: string; readonly port: number; readonly operatorKey: string | undefined }
+  readonly api: {
+    readonly host: string
+    readonly port: number
+    readonly operatorKey: string | undefined
+    /** Whose `x-forwarded-for` is believed. */
+    readonly trustedProxies: readonly string[]
+  }
   /** Above how much a deposit waits for another operator, in nano by currency. */
   readonly approvalAbove: ReadonlyMap<string, bigint>
   readonly stripeSecret: string | undefined
@@ -162,7 +176,12 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
   const values = read(environment, env)
   return Object.freeze({
     database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
-    api: { host: values.PURSER_API_HOST, port: values.PURSER_API_PORT, operatorKey: values.PURSER_OPERATOR_KEY },
+    api: {
+      host: values.PURSER_API_HOST,
+      port: values.PURSER_API_PORT,
+      operatorKey: values.PURSER_OPERATOR_KEY,
+      trustedProxies: values.PURSER_TRUSTED_PROXIES,
+    },
     catalogFile: values.PURSER_CATALOG,
     approvalAbove: new Map(Object.entries(values.PURSER_APPROVAL_ABOVE)),
     stripeSecret: values.PURSER_STRIPE_WEBHOOK_SECRET,

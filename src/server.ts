@@ -5,7 +5,7 @@ import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { startReconciler } from '#api/reconciler.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import { temporalSchedules } from '#api/temporal-schedules.ts'
 import { startWebhookSender } from '#api/webhook-sender.ts'
 import { temporalCensus } from '#api/workflow-census.ts'
@@ -57,6 +57,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     isTemporalUp: () => orchestrator.isUp(),
     splitDocument,
     nowMs,
+    trustedProxies: config.api.trustedProxies,
     lostCost: config.lostCost,
     approvalAbove: config.approvalAbove,
     stripeSecret: config.stripeSecret,

@@ -1,6 +1,9 @@
 import { Problem } from '#contracts/codes.ts'
 import { bearerKey } from '#contracts/key-secret.ts'
-import { callerOf, type KeyHolder } from '#db/api-key.ts'
+import type { KeyScope } from '#contracts/names.ts'
+import type { KeyHolder } from '#db/api-key.ts'
+import { callerOf, mayAskFrom } from '#db/key-holder.ts'
+import type { KeyUses } from '#db/key-use.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
@@ -19,6 +22,8 @@ declare module 'fastify' {
   }
   interface FastifyRequest {
     caller: KeyHolder | null
+    /** The project of what the request names, once that is known. */
+    tenant: Scope | null
   }
 }
 
@@ -41,21 +46,25 @@ const NAMES = {
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */
-export function requireKey(app: FastifyInstance, db: Kysely<Database>): void {
+export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: KeyUses): void {
   app.decorateRequest('caller', null)
+  app.decorateRequest('tenant', null)
   app.addHook('onRequest', async (request) => {
-    const caller = await callerFromHeader(db, request.headers.authorization)
+    const holder = await holderFromHeader(db, request.headers.authorization)
+    refuseAddress(holder, request.ip)
     const { access = 'operator' } = request.routeOptions.config
-    if (caller.run) checkRunKey(caller.run, request)
-    if (access === 'operator' && caller.projectId !== null) {
+    if (holder.run) checkRunKey(holder.run, request)
+    if (access === 'operator' && holder.projectId !== null) {
       throw new Problem('forbidden', 'This needs an operator key.', { remedy: 'Ask an operator of the organisation.' })
     }
-    if (access === 'project' && caller.projectId === null) {
+    if (access === 'project' && holder.projectId === null) {
       throw new Problem('forbidden', 'This needs the key of a project.', {
         remedy: 'Make one with POST /api/v1/projects/{id}/keys.',
       })
     }
-    request.caller = caller
+    refuseScope(holder, request)
+    uses.note(holder.keyId)
+    request.caller = holder
   })
 }
 
@@ -71,12 +80,37 @@ function checkRunKey(run: NonNullable<KeyHolder['run']>, { params, routeOptions 
   if (id !== run.id) throw notFound('run', id)
 }
 
-async function callerFromHeader(db: Kysely<Database>, header: string | undefined): Promise<KeyHolder> {
+async function holderFromHeader(db: Kysely<Database>, header: string | undefined): Promise<KeyHolder> {
   const secret = bearerKey(header)
-  const caller = secret === undefined ? undefined : await callerOf(db, secret)
-  if (caller) return caller
-  const what = header === undefined ? 'The request carries no API key.' : 'This API key is unknown or revoked.'
-  throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+  if (secret === undefined) {
+    const what = header === undefined ? 'The request carries no API key.' : UNKNOWN_KEY
+    throw new Problem('unauthorized', what, { remedy: 'Send the header Authorization: Bearer purser_…' })
+  }
+  const found = await callerOf(db, secret)
+  if (found.ok) return found.holder
+  throw found.reason === 'expired'
+    ? new Problem('unauthorized', 'This API key has expired.', { remedy: 'Ask an operator for another one.' })
+    : new Problem('unauthorized', UNKNOWN_KEY, { remedy: 'Send the header Authorization: Bearer purser_…' })
+}
+
+const UNKNOWN_KEY = 'This API key is unknown or revoked.'
+
+function refuseAddress(holder: KeyHolder, ip: string): void {
+  if (!mayAskFrom(holder, ip)) {
+    throw new Problem('forbidden', `This key may not be used from ${ip.slice(0, MAX_ECHO)}.`, {
+      remedy: 'Ask from an address that it was made for, or ask an operator for another key.',
+    })
+  }
+}
+
+/** Reading needs `read`; what changes anything, `runs` of a project's key and `admin` of an operator's. */
+function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
+  const change = holder.projectId === null ? 'admin' : 'runs'
+  const scope: KeyScope = method === 'GET' ? 'read' : change
+  if (holder.scopes.includes(scope)) return
+  throw new Problem('forbidden', `This key was made without the scope ${scope}.`, {
+    remedy: `Use a key with the scope ${scope}: an operator can make one.`,
+  })
 }
 
 /** Who asks; every route behind `requireKey` has one. */
@@ -104,6 +138,7 @@ export async function tenantFor(
 ): Promise<Scope> {
   const scope = isId(thing.id) ? await tenantOf(db, callerOfRequest(request), thing) : undefined
   if (!scope) throw notFound(NAMES[thing.noun], thing.id)
+  request.tenant = scope
   return scope
 }
 

@@ -20,6 +20,8 @@ export interface ApiDeps {
   /** Cuts an uploaded document into passages. */
   readonly splitDocument: (document: SourceDocument) => SplitDocument
   readonly nowMs: () => number
+  /** Addresses and networks whose `x-forwarded-for` says who asks; left out: none, and the socket's peer asks. */
+  readonly trustedProxies?: readonly string[]
   /** Providers that are configured here; none when that is known to the workers only. */
   readonly providerNames: readonly string[]
   /** What an attempt is booked at whose answer died with its process. */

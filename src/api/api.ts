@@ -1,5 +1,8 @@
 import Fastify, { type FastifyInstance } from 'fastify'
+import { keepKeyUses } from '#db/key-use.ts'
 import { requireKey } from './access.ts'
+import { auditChanges } from './audit.ts'
+import { auditRoutes } from './audit-routes.ts'
 import type { ApiDeps } from './api-deps.ts'
 import { balanceRoutes } from './balance-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
@@ -20,7 +23,9 @@ import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
 import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
-import { keyRoutes, projectRoutes } from './project-routes.ts'
+import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
+import { keyCallRoutes } from './key-call-routes.ts'
+import { projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
 import { refundRoutes } from './refund-routes.ts'
@@ -47,8 +52,52 @@ const TIMEOUT_CHECK_MS = 5_000
 /** Ids are 36 characters; anything much longer is none. */
 const MAX_PARAM_LENGTH = 200
 
+/** All that is behind a key. */
+const ROUTES = Object.freeze([
+  projectRoutes,
+  keyRoutes,
+  operatorKeyRoutes,
+  keyCallRoutes,
+  auditRoutes,
+  walletRoutes,
+  balanceRoutes,
+  limitRoutes,
+  depositRoutes,
+  depositRequestRoutes,
+  refundRoutes,
+  quoteRoutes,
+  statementRoutes,
+  catalogRoutes,
+  catalogVersionRoutes,
+  routeHealthRoutes,
+  priceRoutes,
+  marginRoutes,
+  invoiceRoutes,
+  corpusRoutes,
+  passageRoutes,
+  datasetUploadRoutes,
+  datasetReadRoutes,
+  runStartRoutes,
+  externalRunRoutes,
+  runAgainRoutes,
+  runActionRoutes,
+  runReadRoutes,
+  rowResultRoutes,
+  rowCountRoutes,
+  reportRoutes,
+  scheduleRoutes,
+  scheduleChangeRoutes,
+  scheduleReadRoutes,
+  eventRoutes,
+  webhookRoutes,
+  webhookListRoutes,
+  deliveryRoutes,
+  reconcileRoutes,
+])
+
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
+  const { trustedProxies = [] } = deps
   const app = Fastify({
     logger: loggerOf(deps.log),
     bodyLimit: BODY_LIMIT_BYTES,
@@ -58,6 +107,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     clientErrorHandler: answerNoRequest,
     routerOptions: { maxParamLength: MAX_PARAM_LENGTH },
     exposeHeadRoutes: false,
+    trustProxy: trustedProxies.length > 0 ? [...trustedProxies] : false,
     // Streams of events would keep a closing server open.
     forceCloseConnections: true,
   })
@@ -69,49 +119,13 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   healthRoute(app.withTypeProvider(), deps)
   await app.register(
     async (scope) => {
-      requireKey(scope, deps.db)
+      const uses = keepKeyUses(deps.db, deps.nowMs)
+      scope.addHook('onClose', () => uses.stop())
+      requireKey(scope, deps.db, uses)
+      auditChanges(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
-      for (const routes of [
-        projectRoutes,
-        keyRoutes,
-        walletRoutes,
-        balanceRoutes,
-        limitRoutes,
-        depositRoutes,
-        depositRequestRoutes,
-        refundRoutes,
-        quoteRoutes,
-        statementRoutes,
-        catalogRoutes,
-        catalogVersionRoutes,
-        routeHealthRoutes,
-        priceRoutes,
-        marginRoutes,
-        invoiceRoutes,
-        corpusRoutes,
-        passageRoutes,
-        datasetUploadRoutes,
-        datasetReadRoutes,
-        runStartRoutes,
-        externalRunRoutes,
-        runAgainRoutes,
-        runActionRoutes,
-        runReadRoutes,
-        rowResultRoutes,
-        rowCountRoutes,
-        reportRoutes,
-        scheduleRoutes,
-        scheduleChangeRoutes,
-        scheduleReadRoutes,
-        eventRoutes,
-        webhookRoutes,
-        webhookListRoutes,
-        deliveryRoutes,
-        reconcileRoutes,
-      ]) {
-        routes(scope.withTypeProvider(), deps)
-      }
+      for (const routes of ROUTES) routes(scope.withTypeProvider(), deps)
     },
     { prefix: '/api/v1' },
   )

@@ -8,7 +8,7 @@ import {
 import { checkCatalog, type CatalogFault } from '#contracts/catalog-check.ts'
 import { catalogShape, type Catalog } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
-import { importCatalog } from '#db/catalog.ts'
+import { storeCatalog } from '#db/catalog.ts'
 import { priceInForce } from '#db/price.ts'
 import { findCatalog, listCatalogVersions } from '#db/catalog-version.ts'
 import type { Database } from '#db/schema.ts'
@@ -16,6 +16,7 @@ import type { Kysely } from 'kysely'
 import { z } from 'zod'
 import { notFound } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
+import { answerChange } from './idempotency.ts'
 
 const tags = ['Catalog']
 
@@ -33,7 +34,11 @@ export function catalogVersionRoutes(app: Api, { db, providerNames }: ApiDeps): 
     '/catalog',
     {
       bodyLimit: BODY_LIMIT_BYTES,
-      config: { access: 'operator', problems: ['invalid_request', 'payload_too_large', 'unsupported_media_type'] },
+      config: {
+        access: 'operator',
+        audit: 'catalog.import',
+        problems: ['invalid_request', 'payload_too_large', 'unsupported_media_type'],
+      },
       schema: {
         tags,
         summary: 'Put a catalog in force',
@@ -44,15 +49,24 @@ export function catalogVersionRoutes(app: Api, { db, providerNames }: ApiDeps): 
         response: { 200: catalogImportSchema },
       },
     },
-    async (request) => {
+    async (request, reply) => {
       const checked = checkCatalog(request.body)
       if (!checked.ok) throw invalidCatalog(checked.problems)
-      const version = await importCatalog(db, checked.catalog)
+      const { version } = await answerChange(db, { request, reply }, async (trx) => {
+        const stored = await storeCatalog(trx, checked.catalog)
+        const before = stored.before === undefined ? null : { version: stored.before }
+        const body = { version: stored.version }
+        return { status: 200, body, audit: { target: String(stored.version), before } }
+      })
       const warnings = [...checked.warnings, ...(await absences(db, checked.catalog, providerNames))]
       return { version, warnings: warnings.slice(0, MAX_FAULTS) }
     },
   )
 
+  catalogReadRoutes(app, db)
+}
+
+function catalogReadRoutes(app: Api, db: Kysely<Database>): void {
   app.get(
     '/catalog',
     {

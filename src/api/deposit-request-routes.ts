@@ -44,6 +44,7 @@ export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       {
         config: {
           access: 'operator',
+          audit: `deposit.${decision}`,
           problems: ['decided', 'own_request', 'reference_mismatch', 'lot_expired', 'wrong_lot'],
         },
         schema: {

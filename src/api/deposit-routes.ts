@@ -29,6 +29,7 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
     {
       config: {
         access: 'operator',
+        audit: 'deposit.make',
         problems: ['invalid_amount', 'reference_mismatch', 'not_found', 'wrong_lot', 'lot_expired'],
       },
       schema: {
@@ -64,7 +65,11 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
   app.post(
     '/deposits/:id/reversal',
     {
-      config: { access: 'operator', problems: ['already_reversed', 'wallet_short', 'not_found'] },
+      config: {
+        access: 'operator',
+        audit: 'deposit.reverse',
+        problems: ['already_reversed', 'wallet_short', 'not_found'],
+      },
       schema: {
         tags,
         summary: 'Take a whole deposit back, once',

@@ -79,7 +79,8 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
   ]
 }
 
-function problemResponses(codes: readonly ProblemCode[]): Readonly<Record<string, unknown>> {
+/** The answers of a route that stand for problems. */
+export function problemResponses(codes: readonly ProblemCode[]): Readonly<Record<string, unknown>> {
   const byStatus = new Map<number, ProblemCode[]>()
   for (const code of new Set(codes)) {
     const { status } = PROBLEMS[code]

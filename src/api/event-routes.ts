@@ -1,6 +1,6 @@
 import { eventIdSchema, eventPageSchema, eventQuerySchema, isLastEvent } from '#contracts/api-event.ts'
 import { Problem } from '#contracts/codes.ts'
-import { isKeyValid } from '#db/api-key.ts'
+import { isKeyValid } from '#db/key-holder.ts'
 import type { Scope } from '#db/database.ts'
 import { eventsAfter, runKindsUpTo, type EventPlace } from '#db/event.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'

@@ -11,7 +11,7 @@ import { callerOfRequest, projectOf } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { checkMoneyPath, routesFor, type AskedRun } from './money-path.ts'
-import { makeSecret } from './project-routes.ts'
+import { makeSecret } from './key-secret.ts'
 import { START_PROBLEMS } from './run-request.ts'
 
 /** Runs of programs outside: their calls come through the gateway. */

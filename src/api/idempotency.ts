@@ -8,6 +8,7 @@ import type { Kysely, Transaction } from 'kysely'
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { callerOfRequest } from './access.ts'
+import { auditChange, type Change } from './audit.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -69,17 +70,39 @@ function digestOf(what: string, body: unknown): Buffer {
 export async function answerPost<Schema extends z.ZodType>(
   db: Kysely<Database>,
   exchange: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly schema: Schema },
-  effect: (trx: Transaction<Database>) => Promise<Effect<z.output<Schema>>>,
+  effect: (trx: Transaction<Database>) => Promise<Change<z.output<Schema>>>,
 ): Promise<z.output<Schema>> {
   const { request, reply, schema } = exchange
-  const answer = await answerOnce(db, request.once ?? undefined, effect)
-  if (answer.replayed) reply.header(REPLAYED_HEADER, 'true')
+  const answer = await answerOnce(db, request.once ?? undefined, async (trx) => {
+    const change = await effect(trx)
+    await auditChange(trx, request, change)
+    return change
+  })
+  if (answer.replayed) {
+    request.isAudited = true
+    reply.header(REPLAYED_HEADER, 'true')
+  }
   reply.code(answer.status)
   return schema.parse(answer.body)
 }
 
+/** Answers a PUT, PATCH or DELETE, whose effect is one transaction. */
+export async function answerChange<Body>(
+  db: Kysely<Database>,
+  { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
+  effect: (trx: Transaction<Database>) => Promise<Change<Body>>,
+): Promise<Body> {
+  const { status, body } = await db.transaction().execute(async (trx) => {
+    const change = await effect(trx)
+    await auditChange(trx, request, change)
+    return change
+  })
+  reply.code(status)
+  return body
+}
+
 /**
- * The same for an effect that is too long for one transaction and harmless to repeat: it is done first, unless it was
+ * Answers a POST whose effect is too long for one transaction and harmless to repeat: it is done first, unless it was
  * answered before, and its answer is stored afterwards.
  */
 export async function answerRepeatablePost<Schema extends z.ZodType>(

@@ -16,7 +16,7 @@ export function invoiceRoutes(app: Api, { db, nowMs }: ApiDeps): void {
     '/invoices',
     {
       bodyLimit: MAX_INVOICE_BYTES,
-      config: { access: 'operator' },
+      config: { access: 'operator', audit: 'invoice.compare' },
       schema: {
         tags: ['Margins and invoices'],
         summary: "Compare a provider's invoice with what was booked",
@@ -39,7 +39,9 @@ export function invoiceRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       comparison.finish()
       return answerPost(db, { request, reply, schema: invoiceSchema }, async (trx) => {
         const stored = await storeInvoice(trx, { ...bill, document: csv, apiKeyId, nowMs: nowMs() })
-        return { status: 200, body: invoiceView(stored, comparison) }
+        const body = invoiceView(stored, comparison)
+        const { differences: _, ...summary } = body
+        return { status: 200, body, audit: { after: { provider, ...period, ...summary } } }
       })
     },
   )

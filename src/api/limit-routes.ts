@@ -19,7 +19,7 @@ import type { Kysely } from 'kysely'
 import { z } from 'zod'
 import { callerOfRequest, isId, notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
-import { answerPost } from './idempotency.ts'
+import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
@@ -37,7 +37,7 @@ export function limitRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/limits',
     {
-      config: { access: 'any', problems: ['forbidden', 'not_found', 'invalid_amount'] },
+      config: { access: 'any', audit: 'limit.set', problems: ['not_found', 'invalid_amount'] },
       schema: {
         tags,
         summary: 'Set a limit',
@@ -96,14 +96,8 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
     {
       config: {
         access: 'any',
-        problems: [
-          'invalid_request',
-          'invalid_amount',
-          'forbidden',
-          'limit_retired',
-          'payload_too_large',
-          'unsupported_media_type',
-        ],
+        audit: 'limit.change',
+        problems: ['invalid_request', 'invalid_amount', 'limit_retired', 'payload_too_large', 'unsupported_media_type'],
       },
       schema: {
         tags,
@@ -114,22 +108,23 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
         response: { 200: limitSchema },
       },
     },
-    (request) =>
-      db.transaction().execute(async (trx) => {
+    (request, reply) =>
+      answerChange(db, { request, reply }, async (trx) => {
         const caller = callerOfRequest(request)
         const limit = await changeableLimit(trx, caller, request.params.id)
         const verdict = await changeLimitCap(trx, caller, { limitId: limit.id, cap: capOf(limit, request.body.cap) })
         if (verdict === 'retired')
           throw new Problem('limit_retired', 'The limit is retired.', { remedy: 'Set a new one.' })
         invariant(verdict === 'changed', `a cap that the schema has checked is ${verdict}`)
-        return limitView(await theLimit(trx, caller, limit.id))
+        const body = limitView(await theLimit(trx, caller, limit.id))
+        return { status: 200, body, audit: { before: limitView(limit) } }
       }),
   )
 
   app.delete(
     '/limits/:id',
     {
-      config: { access: 'any', problems: ['forbidden'] },
+      config: { access: 'any', audit: 'limit.retire' },
       schema: {
         tags,
         summary: 'Retire a limit',
@@ -138,12 +133,13 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
         response: { 204: z.undefined().describe('It binds nothing any more.') },
       },
     },
-    async (request, reply) => {
-      const caller = callerOfRequest(request)
-      const limit = await changeableLimit(db, caller, request.params.id)
-      await retireLimit(db, caller, limit.id)
-      reply.code(204)
-    },
+    (request, reply) =>
+      answerChange(db, { request, reply }, async (trx) => {
+        const caller = callerOfRequest(request)
+        const limit = await changeableLimit(trx, caller, request.params.id)
+        await retireLimit(trx, caller, limit.id)
+        return { status: 204, body: undefined, audit: { projectId: limit.projectId, before: limitView(limit) } }
+      }),
   )
 }
 

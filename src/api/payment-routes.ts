@@ -7,11 +7,25 @@ import { z } from 'zod'
 import { notFound } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
 import { bookOrAsk } from './deposit-booking.ts'
+import { problemResponses } from './documentation.ts'
 import { problemOf } from './validation.ts'
 
 /** A signature that is older is a repeat of somebody else's. In seconds. */
 const TOLERANCE = 300
 const PAID = 'payment_intent.succeeded'
+
+const REFUSALS = [
+  'invalid_request',
+  'invalid_amount',
+  'unauthorized',
+  'not_found',
+  'payload_too_large',
+  'unsupported_media_type',
+  'reference_mismatch',
+  'internal',
+  'overloaded',
+  'store_unavailable',
+] as const
 
 const answerSchema = z.object({
   received: z.literal(true),
@@ -33,7 +47,7 @@ export function paymentRoutes(app: Api, { db, nowMs, approvalAbove, stripeSecret
         summary: "Stripe's webhook: a payment becomes a deposit",
         description:
           'Direct money for the wallet in metadata.purser_wallet_id of the payment. Its id is the reference.',
-        response: { 200: answerSchema },
+        response: { 200: answerSchema, ...problemResponses(REFUSALS) },
       },
     },
     async (request) => {

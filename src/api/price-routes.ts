@@ -20,7 +20,7 @@ export function priceRoutes(app: Api, { db }: ApiDeps): void {
   app.post(
     '/prices',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', audit: 'price.import' },
       schema: {
         tags,
         summary: 'Add prices that differ from those in force',
@@ -41,7 +41,7 @@ export function priceRoutes(app: Api, { db }: ApiDeps): void {
   app.post(
     '/prices/comparison',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', audit: 'changes_nothing' },
       schema: {
         tags,
         summary: 'What a price list would change',

@@ -1,41 +1,29 @@
 import { pageQuerySchema } from '#contracts/api-page.ts'
 import {
-  keyListSchema,
-  keyRequestSchema,
-  newKeySchema,
   projectChangeSchema,
   projectListSchema,
   projectRequestSchema,
   projectSchema,
-  type KeyView,
   type ProjectView,
 } from '#contracts/api-project.ts'
 import { Problem } from '#contracts/codes.ts'
-import { createKey, listKeys, revokeKey, type ApiKey } from '#db/api-key.ts'
 import { createProject, getProject, listProjects, setMaxRunningRuns, type Project } from '#db/project.ts'
-import { randomBytes } from 'node:crypto'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
-import { answerPost } from './idempotency.ts'
+import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
-const SECRET_BYTES = 32
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
 
-/** A new secret. Operators, projects and external runs are told apart at a glance. */
-export function makeSecret(kind: 'op' | 'pk' | 'rk'): string {
-  return `purser_${kind}_${randomBytes(SECRET_BYTES).toString('base64url')}`
-}
-
 export function projectRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs, poke } = deps
+  const { db, nowMs } = deps
 
   app.post(
     '/projects',
     {
-      config: { access: 'operator', problems: ['already_exists'] },
+      config: { access: 'operator', audit: 'project.create', problems: ['already_exists'] },
       schema: { tags, summary: 'Make a project', body: projectRequestSchema, response: { 201: projectSchema } },
     },
     (request, reply) =>
@@ -43,7 +31,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
         const { name } = request.body
         const project = await createProject(trx, callerOfRequest(request).organisationId, { name, nowMs: nowMs() })
         if (!project) throw new Problem('already_exists', `There is a project named ${name} already.`)
-        return { status: 201, body: projectView(project) }
+        return { status: 201, body: projectView(project), audit: { projectId: project.id } }
       }),
   )
 
@@ -81,10 +69,14 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
     },
   )
 
+  projectChangeRoutes(app, deps)
+}
+
+function projectChangeRoutes(app: Api, { db, poke }: ApiDeps): void {
   app.patch(
     '/projects/:id',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', audit: 'project.change' },
       schema: {
         tags,
         summary: 'Change how many runs of a project may be at work at the same time',
@@ -93,85 +85,20 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
         response: { 200: projectSchema },
       },
     },
-    async (request) => {
-      const scope = await tenantFor(db, request, { noun: 'project', id: request.params.id })
-      const project = await setMaxRunningRuns(db, scope, request.body.maxRunningRuns)
-      poke()
-      return projectView(project)
-    },
-  )
-}
-
-export function keyRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs } = deps
-
-  app.post(
-    '/projects/:id/keys',
-    {
-      config: { access: 'operator' },
-      schema: {
-        tags,
-        summary: 'Make a key of a project',
-        description: 'The secret is answered once. A repeated request is answered without it.',
-        params: idParams,
-        body: keyRequestSchema,
-        response: { 201: newKeySchema },
-      },
-    },
-    (request, reply) =>
-      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
-        const scope = await tenantFor(trx, request, { noun: 'project', id: request.params.id })
-        const secret = makeSecret('pk')
-        const { organisationId } = callerOfRequest(request)
-        const { name, constraints } = request.body
-        const key = await createKey(trx, scope, { organisationId, name, constraints, secret, nowMs: nowMs() })
-        const body = keyView(key)
-        const remedy = 'The secret was answered once and is not kept. If it is lost, revoke this key and make another.'
-        return { status: 201, body: { ...body, secret }, kept: { ...body, remedy } }
-      }),
-  )
-
-  app.get(
-    '/projects/:id/keys',
-    {
-      config: { access: 'operator' },
-      schema: { tags, summary: 'Keys of a project, newest first', params: idParams, response: { 200: keyListSchema } },
-    },
-    async (request) => {
-      const scope = await tenantFor(db, request, { noun: 'project', id: request.params.id })
-      const keys = await listKeys(db, scope)
-      return { keys: keys.map(keyView) }
-    },
-  )
-
-  app.delete(
-    '/keys/:id',
-    {
-      config: { access: 'operator' },
-      schema: {
-        tags,
-        summary: 'Revoke a key of a project',
-        description:
-          'At once and for good. Its open event streams end within 15 seconds. Money set aside for its calls goes home.',
-        params: idParams,
-        response: { 204: z.undefined().describe('It opens nothing any more.') },
-      },
-    },
     async (request, reply) => {
       const { id } = request.params
-      const scope = await tenantFor(db, request, { noun: 'api_key', id })
-      const isKnown = await db.transaction().execute((trx) => revokeKey(trx, scope, id))
-      if (!isKnown) throw notFound('key', id)
-      reply.code(204)
+      const project = await answerChange(db, { request, reply }, async (trx) => {
+        const scope = await tenantFor(trx, request, { noun: 'project', id })
+        const before = await getProject(trx, callerOfRequest(request).organisationId, id)
+        const changed = await setMaxRunningRuns(trx, scope, request.body.maxRunningRuns)
+        return { status: 200, body: projectView(changed), audit: { before: before && projectView(before) } }
+      })
+      poke()
+      return project
     },
   )
 }
 
 function projectView({ id, name, maxRunningRuns, createdAt }: Project): ProjectView {
   return { id, name, maxRunningRuns, createdAt: createdAt.toISOString() }
-}
-
-function keyView(key: ApiKey): KeyView {
-  const { createdAt, revokedAt, ...rest } = key
-  return { ...rest, createdAt: createdAt.toISOString(), revokedAt: revokedAt?.toISOString() ?? null }
 }

@@ -15,7 +15,7 @@ export function quoteRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   app.post(
     '/quotes',
     {
-      config: { access: 'operator', problems: ['invalid_amount'] },
+      config: { access: 'operator', audit: 'quote.store', problems: ['invalid_amount'] },
       schema: {
         tags,
         summary: 'Store an exchange rate',

@@ -5,6 +5,7 @@ import { toAmount } from '#domain/money.ts'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
+import { auditChange } from './audit.ts'
 import { answerPost } from './idempotency.ts'
 
 const tags = ['Reconciliation']
@@ -13,7 +14,7 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
   app.post(
     '/reconciliations',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', audit: 'reconciliation.run' },
       schema: {
         tags,
         summary: 'Resolve what dead processes left open, now',
@@ -24,6 +25,8 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
     },
     async (request) => {
       const { organisationId, keyId } = callerOfRequest(request)
+      // Many transactions: what each of them did names the key, and that it was asked for is written first.
+      await auditChange(db, request, { status: 200, body: null })
       const { resolved, unresolved } = await reconcile(db, { organisationId, policy: lostCost, by: `key ${keyId}` })
       return {
         resolved: resolved.map(({ currency, held, charged, ...facts }) => ({
@@ -39,7 +42,11 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
   app.post(
     '/calls/:id/attempts/:number/void',
     {
-      config: { access: 'operator', problems: ['not_found', 'not_lost', 'still_in_flight'] },
+      config: {
+        access: 'operator',
+        audit: 'attempt.void',
+        problems: ['not_found', 'not_lost', 'still_in_flight'],
+      },
       schema: {
         tags,
         summary: "Take a lost attempt's cost back",
@@ -59,7 +66,8 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
         if (verdict === 'unknown') throw notFound('attempt', `${id}:${number}`)
         if (verdict === 'owner_alive') throw stillInFlight(number)
         if (verdict === 'not_lost') throw notLost(number)
-        return { status: 200, body: { callId: id, attempt: number, replayed: verdict === 'replayed' } }
+        const body = { callId: id, attempt: number, replayed: verdict === 'replayed' }
+        return { status: 200, body, audit: { target: `${id}:${number}`, after: { ...body, reason } } }
       }),
   )
 }

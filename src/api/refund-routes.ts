@@ -15,6 +15,7 @@ export function refundRoutes(app: Api, { db, nowMs }: ApiDeps): void {
     {
       config: {
         access: 'operator',
+        audit: 'refund.make',
         problems: [
           'invalid_amount',
           'reference_mismatch',

@@ -41,7 +41,7 @@ export function routeHealthRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   app.post(
     '/routes/reset',
     {
-      config: { access: 'operator', problems: ['not_found'] },
+      config: { access: 'operator', audit: 'route.reset', problems: ['not_found'] },
       schema: {
         tags,
         summary: 'Close a circuit, or trust a route again',
@@ -59,7 +59,8 @@ export function routeHealthRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         const upstream = upstreamsOf(catalog).find((each) => isSame(each.key, key))
         const [health] = await healthOf(trx, [key])
         if (!health || (!upstream && !isChanged)) throw notFound('route to', `${provider} ${upstreamModel}`)
-        return { status: 200, body: { isChanged, route: healthView(health, upstream) } }
+        const body = { isChanged, route: healthView(health, upstream) }
+        return { status: 200, body, audit: { target: `${provider} ${upstreamModel}`, after: { what, ...body } } }
       }),
   )
 }

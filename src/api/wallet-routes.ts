@@ -23,7 +23,7 @@ export function walletRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/projects/:id/wallet',
     {
-      config: { access: 'operator', problems: ['already_exists'] },
+      config: { access: 'operator', audit: 'wallet.create', problems: ['already_exists'] },
       schema: {
         tags,
         summary: "Make a project's wallet",

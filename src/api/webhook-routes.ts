@@ -17,7 +17,7 @@ import { isIP } from 'node:net'
 import { z } from 'zod'
 import { notFound, tenantFor } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
-import { answerPost } from './idempotency.ts'
+import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
 import { projectToList } from './run-read-routes.ts'
@@ -30,7 +30,7 @@ export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: Ap
   app.post(
     '/webhooks',
     {
-      config: { access: 'any', problems: ['not_found'] },
+      config: { access: 'any', audit: 'webhook.create', problems: ['not_found'] },
       schema: {
         tags,
         summary: 'Have an address told what happens in a project',
@@ -80,7 +80,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
   app.delete(
     '/webhooks/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', audit: 'webhook.delete' },
       schema: {
         tags,
         summary: 'Delete a webhook',
@@ -89,12 +89,13 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
         response: { 204: z.undefined().describe('It is told nothing more.') },
       },
     },
-    async (request, reply) => {
-      const { id } = request.params
-      const scope = await tenantFor(db, request, { noun: 'webhook', id })
-      if (!(await db.transaction().execute((trx) => endWebhook(trx, scope, id)))) throw notFound('webhook', id)
-      reply.code(204)
-    },
+    (request, reply) =>
+      answerChange(db, { request, reply }, async (trx) => {
+        const { id } = request.params
+        const scope = await tenantFor(trx, request, { noun: 'webhook', id })
+        if (!(await endWebhook(trx, scope, id))) throw notFound('webhook', id)
+        return { status: 204, body: undefined }
+      }),
   )
 }
 
@@ -125,7 +126,7 @@ export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
   app.post(
     '/webhook-deliveries/:id/retry',
     {
-      config: { access: 'any', problems: ['not_dead'] },
+      config: { access: 'any', audit: 'delivery.retry', problems: ['not_dead'] },
       schema: {
         tags,
         summary: 'Send a dead letter again',

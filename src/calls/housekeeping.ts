@@ -1,4 +1,5 @@
 import { closeRevokedStanding, emptyIdleStanding } from '#db/envelope.ts'
+import { expireKeys } from '#db/key-end.ts'
 import { foldLeases, recallLeases } from '#db/lease.ts'
 import { resumeLimitedRuns } from '#db/limited-run.ts'
 import { expireLots } from '#db/lot.ts'
@@ -20,6 +21,7 @@ const chores: readonly Chore[] = [
   { everyMs: 5_000, run: async ({ db }) => void (await foldLeases(db)) },
   { everyMs: 5_000, run: async ({ db }) => void (await recallLeases(db)) },
   { everyMs: 5_000, run: async ({ db, nowMs }) => void (await resumeLimitedRuns(db, nowMs())) },
+  { everyMs: 5_000, run: async ({ db }) => void (await expireKeys(db)) },
   { everyMs: 5_000, run: async ({ db }) => void (await closeRevokedStanding(db)) },
   { everyMs: 30_000, run: async ({ db }) => void (await emptyIdleStanding(db)) },
   { everyMs: 60_000, run: async ({ db, retention }) => void (await purgeExpired(db, retention)) },

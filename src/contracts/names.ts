@@ -16,6 +16,14 @@ export const USES = ['useful', 'wasted'] as const
 /** `useful`: its answer is the call's answer. */
 export type Use = (typeof USES)[number]
 
+export const KEY_SCOPES = ['calls', 'runs', 'read'] as const
+export const OPERATOR_SCOPES = ['admin', 'read'] as const
+/**
+ * What a key opens. `calls`: the gateway. `runs`: starting and acting on runs, schedules, corpora, datasets and the limits of
+ * its own runs. `read`: everything that it may see. `admin`, of an operator's key: every change.
+ */
+export type KeyScope = (typeof KEY_SCOPES)[number] | (typeof OPERATOR_SCOPES)[number]
+
 export const LIMIT_SCOPES = ['organisation', 'project', 'key', 'run', 'step'] as const
 /** What a limit is on. `step`: the first part of a call's path. */
 export type LimitScope = (typeof LIMIT_SCOPES)[number]
@@ -31,6 +39,35 @@ export const ON_EXHAUSTED = ['pause', 'downgrade', 'cancel'] as const
 /** What a run does when its money ends. There is no default: the owner chooses. */
 export type OnExhausted = (typeof ON_EXHAUSTED)[number]
 
+/** What the audit log calls each administrative change. */
+export const AUDIT_ACTIONS = [
+  'attempt.void',
+  'catalog.import',
+  'deposit.approve',
+  'deposit.make',
+  'deposit.refuse',
+  'deposit.reverse',
+  'delivery.retry',
+  'invoice.compare',
+  'key.create',
+  'key.expire',
+  'key.revoke',
+  'key.rotate',
+  'limit.change',
+  'limit.retire',
+  'limit.set',
+  'price.import',
+  'project.change',
+  'project.create',
+  'quote.store',
+  'reconciliation.run',
+  'refund.make',
+  'route.reset',
+  'wallet.create',
+  'webhook.create',
+  'webhook.delete',
+] as const
+export type AuditAction = (typeof AUDIT_ACTIONS)[number]
 export const WHEN_EXHAUSTED = [...ON_EXHAUSTED, 'refuse'] as const
 /** The same of any run: the calls of an external one are refused until money comes. */
 export type WhenExhausted = (typeof WHEN_EXHAUSTED)[number]

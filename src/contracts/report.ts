@@ -208,7 +208,7 @@ export const reportSchema = z
 /** One call's story: the seven answers. */
 export const callStorySchema = z
   .object({
-    runId: z.uuid(),
+    runId: z.uuid().nullable().describe("`null`: it was paid by its key's own envelope."),
     projectId: z.uuid(),
     apiKey: z.object({ id: z.uuid(), name: z.string().nullable(), hint: z.string().nullable() }),
     project: z.object({ id: z.uuid(), name: z.string() }),

@@ -3,7 +3,7 @@ import { pocketsSchema } from './api-money.ts'
 import { z } from 'zod'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
-import { BALANCE_CLASSES, WHEN_EXHAUSTED } from './names.ts'
+import { BALANCE_CLASSES, KEY_SCOPES, OPERATOR_SCOPES, WHEN_EXHAUSTED } from './names.ts'
 import { downgradeSchema, runLimitsSchema } from './run-options.ts'
 
 /** Shapes of what stands in JSON columns: parsed when read, so that an old row with another shape is noticed. */
@@ -225,6 +225,9 @@ export const choicesSchema = z.array(z.string()).nullable()
 
 /** A key's constraints as stored: null for a key that may use everything. */
 export const keyConstraintsSchema = constraintsSchema.nullable()
+
+/** What a key opens. */
+export const keyScopesSchema = z.array(z.enum([...KEY_SCOPES, ...OPERATOR_SCOPES]))
 
 /** The limit that paused or ended a run. Amounts are decimal strings in the major unit. */
 export const moneyStopSchema = z

@@ -1,8 +1,9 @@
 import type { Constraints } from '#contracts/constraints.ts'
-import { keyConstraintsSchema } from '#contracts/stored.ts'
-import type { Kysely, Transaction } from 'kysely'
+import type { KeyScope } from '#contracts/names.ts'
+import { keyConstraintsSchema, keyScopesSchema } from '#contracts/stored.ts'
+import { sql, type Kysely, type Transaction } from 'kysely'
+import type { BlockList } from 'node:net'
 import type { Scope } from './database.ts'
-import { closeStanding } from './envelope.ts'
 import { newId, sha256 } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
@@ -16,20 +17,46 @@ export interface Caller {
 
 /** Who asks, with what its key was made for. */
 export interface KeyHolder extends Caller {
+  readonly scopes: readonly KeyScope[]
   /** What its calls may use; null: everything. */
   readonly constraints: Constraints | null
+  /** Where it may ask from; null: from anywhere. */
+  readonly addresses: BlockList | null
   /** The external run that it works for, and for nothing else; null for all other keys. */
   readonly run: { readonly id: string; readonly isOver: boolean } | null
 }
 
 export interface ApiKey {
   readonly id: string
-  readonly projectId: string
+  readonly projectId: string | null
   readonly name: string
   readonly hint: string
+  readonly scopes: readonly KeyScope[]
   readonly constraints: Constraints | null
+  readonly allowedIps: readonly string[] | null
   readonly createdAt: Date
+  readonly expiresAt: Date | null
   readonly revokedAt: Date | null
+  readonly lastUsedAt: Date | null
+  readonly rotatedFrom: string | null
+  /** The external run that it was issued for. */
+  readonly runId: string | null
+}
+
+export interface NewKey {
+  readonly organisationId: string
+  /** Null: an operator's. */
+  readonly projectId: string | null
+  readonly name: string
+  readonly secret: string
+  readonly scopes: readonly KeyScope[]
+  readonly constraints?: Constraints | null | undefined
+  readonly allowedIps?: readonly string[] | null | undefined
+  readonly expiresAt?: Date | null | undefined
+  readonly rotatedFrom?: string
+  /** It works for this external run alone. */
+  readonly runId?: string
+  readonly nowMs: number
 }
 
 /** `purser_pk_` and four characters: enough to tell keys apart, nothing to guess from. */
@@ -43,90 +70,73 @@ export function hintOf(secret: string): string {
   return secret.slice(0, HINT_LENGTH)
 }
 
-/** The owner of a secret, unless the key is unknown or revoked. */
-export async function callerOf(db: Kysely<Database>, secret: string): Promise<KeyHolder | undefined> {
-  const row = await db
-    .selectFrom('api_key as k')
-    .leftJoin('run', 'run.id', 'k.run_id')
-    .select(['k.id', 'k.organisation_id', 'k.project_id', 'k.constraints', 'k.run_id', 'run.finished_at'])
-    .where('k.hash', '=', hashOf(secret))
-    .where('k.revoked_at', 'is', null)
-    .executeTakeFirst()
-  if (!row) return undefined
-  const { id, organisation_id: organisationId, project_id: projectId, run_id: runId } = row
-  const constraints = keyConstraintsSchema.parse(row.constraints)
-  const run = runId === null ? null : { id: runId, isOver: row.finished_at !== null }
-  return { keyId: id, organisationId, projectId, constraints, run }
-}
-
-/** Whether a key is still good, for streams that outlive the request's own check. */
-export async function isKeyValid(db: Kysely<Database>, keyId: string): Promise<boolean> {
-  const row = await db
-    .selectFrom('api_key')
-    .select('id')
-    .where('id', '=', keyId)
-    .where('revoked_at', 'is', null)
-    .executeTakeFirst()
-  return row !== undefined
-}
-
-export async function createKey(
-  db: Kysely<Database>,
-  scope: Scope,
-  key: {
-    readonly organisationId: string
-    readonly name: string
-    readonly secret: string
-    readonly nowMs: number
-    readonly constraints?: Constraints | undefined
-    /** It works for this external run alone. */
-    readonly runId?: string
-  },
-): Promise<ApiKey> {
+export async function createKey(db: Kysely<Database>, key: NewKey): Promise<ApiKey> {
+  const { allowedIps } = key
   const row = await db
     .insertInto('api_key')
     .values({
       id: newId(key.nowMs),
       organisation_id: key.organisationId,
-      project_id: scope.projectId,
+      project_id: key.projectId,
       name: key.name,
       hint: hintOf(key.secret),
       hash: hashOf(key.secret),
+      scopes: [...key.scopes],
       constraints: key.constraints ? json(key.constraints) : null,
+      // As networks: what stands beyond the mask of `10.0.0.1/8` means nothing.
+      allowed_ips: allowedIps
+        ? sql<string>`(select array_agg(network(a.ip::inet)) from unnest(${[...allowedIps]}::text[]) a(ip))`
+        : null,
+      expires_at: key.expiresAt ?? null,
+      rotated_from: key.rotatedFrom ?? null,
       revoked_at: null,
       run_id: key.runId ?? null,
     })
-    .returning(['id', 'name', 'hint', 'created_at'])
+    .returning('id')
     .executeTakeFirstOrThrow()
-  return {
-    id: row.id,
-    projectId: scope.projectId,
-    name: row.name,
-    hint: row.hint,
-    constraints: key.constraints ?? null,
-    createdAt: row.created_at,
-    revokedAt: null,
-  }
+  const made = await getKey(db, key.organisationId, row.id)
+  if (!made) throw new Error('a key that was made is not there')
+  return made
 }
 
-/** All keys of a project but those of its runs, revoked ones included, newest first. */
-export async function listKeys(db: Kysely<Database>, scope: Scope): Promise<readonly ApiKey[]> {
-  const rows = await db
-    .selectFrom('api_key')
-    .select(['id', 'name', 'hint', 'constraints', 'created_at', 'revoked_at'])
-    .where('project_id', '=', scope.projectId)
-    .where('run_id', 'is', null)
-    .orderBy('id', 'desc')
-    .execute()
-  return rows.map((row) => ({
-    id: row.id,
-    projectId: scope.projectId,
-    name: row.name,
-    hint: row.hint,
-    constraints: keyConstraintsSchema.parse(row.constraints),
-    createdAt: row.created_at,
-    revokedAt: row.revoked_at,
-  }))
+/** A key of a project or of the organisation itself. Undefined for a foreign id exactly as for an unknown one. */
+export async function getKey(db: Kysely<Database>, organisationId: string, keyId: string): Promise<ApiKey | undefined> {
+  const { rows } = await sql<Row>`
+    ${keys} where k.organisation_id = ${organisationId} and k.id = ${keyId}`.execute(db)
+  return rows[0] && viewOf(rows[0])
+}
+
+/** The same, and nobody else changes it until the transaction ends. */
+export async function lockKey(
+  trx: Transaction<Database>,
+  organisationId: string,
+  keyId: string,
+): Promise<ApiKey | undefined> {
+  await sql`select from api_key where organisation_id = ${organisationId} and id = ${keyId} for no key update`.execute(
+    trx,
+  )
+  return getKey(trx, organisationId, keyId)
+}
+
+interface Page {
+  readonly limit: number
+  /** The id of the last one of the page before. */
+  readonly before: string | undefined
+}
+
+/** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included, newest first. */
+export async function listKeys(
+  db: Kysely<Database>,
+  owner: { readonly organisationId: string; readonly projectId: string | null },
+  { limit, before }: Page,
+): Promise<readonly ApiKey[]> {
+  const { organisationId, projectId } = owner
+  const { rows } = await sql<Row>`
+    ${keys} where k.organisation_id = ${organisationId} and k.project_id is not distinct from ${projectId}::uuid
+      and k.run_id is null
+      and (${before ?? null}::uuid is null or k.id < ${before ?? null})
+    order by k.id desc limit ${limit}`.execute(db)
+  return rows.map(viewOf)
 }
 
 /** What the calls of a key may use; null: everything. */
@@ -140,19 +150,17 @@ export async function constraintsOfKey(db: Kysely<Database>, scope: Scope, keyId
   return keyConstraintsSchema.parse(row.constraints)
 }
 
-/**
- * From its commit on the key opens nothing, and no call of its standing envelope begins: its money goes home. Revoking it
- * again changes nothing. False when there is no such key.
- */
-export async function revokeKey(trx: Transaction<Database>, scope: Scope, keyId: string): Promise<boolean> {
-  const row = await trx
-    .updateTable('api_key')
-    .set((eb) => ({ revoked_at: eb.fn.coalesce('revoked_at', eb.fn<Date>('clock_timestamp')) }))
-    .where('project_id', '=', scope.projectId)
-    .where('id', '=', keyId)
-    .returning('id')
-    .executeTakeFirst()
-  if (!row) return false
-  await closeStanding(trx, scope, keyId)
-  return true
+const keys = sql`
+  select k.id, k.project_id as "projectId", k.name, k.hint, k.scopes, k.constraints,
+    k.allowed_ips::text[] as "allowedIps", k.created_at as "createdAt", k.expires_at as "expiresAt",
+    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom", k.run_id as "runId"
+  from api_key k`
+
+interface Row extends Omit<ApiKey, 'scopes' | 'constraints'> {
+  readonly scopes: unknown
+  readonly constraints: unknown
+}
+
+function viewOf({ scopes, constraints, ...row }: Row): ApiKey {
+  return { ...row, scopes: keyScopesSchema.parse(scopes), constraints: keyConstraintsSchema.parse(constraints) }
 }

@@ -9,10 +9,8 @@ import type { Scope } from './database.ts'
 import { instantText } from './instant.ts'
 import type { Database } from './schema.ts'
 
-export interface CallFilter {
-  readonly runId: string
-  readonly callId?: string
-}
+/** The calls of a run, or those that are named, whether they are of a run or not. */
+export type CallFilter = { readonly runId: string } | { readonly callIds: readonly string[] }
 
 /** How far to look: what came later is left out. */
 export interface CallView {
@@ -28,16 +26,16 @@ const NOW: CallView = Object.freeze({ upTo: undefined, correctedLater: new Set<s
 const PAGE = 5_000
 
 /**
- * The calls of a run with all their attempts and refusals; every amount is folded from the given journal. In as many reads
+ * Calls with all their attempts and refusals; every amount is folded from the given journal. In as many reads
  * as it takes: what an attempt became after the journal was read is left out.
  */
 export async function readCalls(
   db: Kysely<Database>,
   scope: Scope,
-  request: CallFilter & { readonly attempts: AttemptMoney; readonly seen?: CallView },
+  request: { readonly of: CallFilter; readonly attempts: AttemptMoney; readonly seen?: CallView },
 ): Promise<readonly CallReport[]> {
   const view = { attempts: request.attempts, seen: request.seen ?? NOW }
-  const filter = { runId: request.runId, callId: request.callId, seen: view.seen }
+  const filter = { of: request.of, seen: view.seen }
   const reports: CallReport[] = []
   let page = await readPage(db, scope, { ...filter, after: undefined })
   for (;;) {
@@ -122,24 +120,22 @@ interface CallRow {
 }
 
 interface PageFilter {
-  readonly runId: string
-  readonly callId: string | undefined
+  readonly of: CallFilter
   readonly seen: CallView
   readonly after: CallRow | undefined
 }
 
 /** Why a call stopped is not dated: looking back, it is told as it is now. */
 async function callRows(db: Kysely<Database>, scope: Scope, filter: PageFilter): Promise<readonly CallRow[]> {
-  const { runId, callId, after, seen } = filter
+  const { of, after, seen } = filter
   const upTo = sql`coalesce(${seen.upTo ?? null}::timestamptz, 'infinity')`
-  const isAsked = callId === undefined ? sql`true` : sql`c.id = ${callId}`
+  const isAsked = 'runId' in of ? sql`c.run_id = ${of.runId}` : sql`c.id = any(${[...of.callIds]}::uuid[])`
   const isNext = after ? sql`(c.created_at, c.id) > (${after.at}::timestamptz, ${after.id}::uuid)` : sql`true`
   const { rows } = await sql<CallRow>`
     select c.id, c.path, c.model, c.answer_attempt, c.reused_from, c.stop_reason, c.stop_detail,
       c.state = 'answered' and c.answered_at <= ${upTo} as is_answered, ${instantText(sql`c.created_at`)} as at
     from call c
-    where c.project_id = ${scope.projectId} and c.run_id = ${runId} and c.created_at <= ${upTo} and ${isNext}
-      and ${isAsked}
+    where c.project_id = ${scope.projectId} and ${isAsked} and c.created_at <= ${upTo} and ${isNext}
     order by c.created_at, c.id limit ${PAGE}`.execute(db)
   return rows
 }

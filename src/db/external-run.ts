@@ -1,8 +1,9 @@
 import { EXTERNAL_AGENT } from '#contracts/agents.ts'
 import type { ExternalRequest } from '#contracts/api-external.ts'
 import { ANY_MODEL } from '#contracts/names.ts'
+import { invariant } from '#domain/invariant.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
-import { createKey, type ApiKey } from './api-key.ts'
+import { createKey, getKey, type ApiKey } from './api-key.ts'
 import type { Scope } from './database.ts'
 import { addEvent } from './event.ts'
 import { setDeadline } from './run-begin.ts'
@@ -58,7 +59,12 @@ export async function openExternalRun(
   await become(trx, scope, { runId, from: 'queued', to: 'running' })
   const seconds = request.limits?.seconds
   if (seconds !== undefined) await setDeadline(trx, scope, { runId, seconds })
-  const key = await createKey(trx, scope, { organisationId, name: `run ${runId}`, secret, nowMs, runId })
+  const opener = await getKey(trx, organisationId, keyId)
+  invariant(opener !== undefined, 'who opens a run has a key')
+  // What binds the key that opens it binds the run's: from where, and for how long.
+  const { allowedIps, expiresAt } = opener
+  const rights = { scopes: ['calls', 'read'], allowedIps, expiresAt, name: `run ${runId}` } as const
+  const key = await createKey(trx, { ...scope, ...rights, organisationId, secret, nowMs, runId })
   return { runId, key }
 }
 

@@ -34,7 +34,7 @@ export async function readSnapshot(db: Kysely<Database>): Promise<string> {
 export async function readRunJournal(
   db: Kysely<Database>,
   scope: Scope,
-  request: { readonly runId: string; readonly callId?: string; readonly snapshot: string },
+  request: { readonly runId: string; readonly snapshot: string },
 ): Promise<readonly RunEntry[]> {
   const entries: RunEntry[] = []
   let after = 0n
@@ -55,11 +55,10 @@ interface Row extends RunEntry {
 function readPage(
   db: Kysely<Database>,
   scope: Scope,
-  request: { readonly runId: string; readonly callId?: string; readonly snapshot: string; readonly after: bigint },
+  request: { readonly runId: string; readonly snapshot: string; readonly after: bigint },
 ) {
-  const { runId, callId, snapshot, after } = request
+  const { runId, snapshot, after } = request
   const isNext = sql`t.seq > ${after} and pg_visible_in_snapshot(t.xid, ${snapshot}::text::pg_snapshot)`
-  const isAsked = callId === undefined ? sql`true` : sql`t.call_id = ${callId}`
   return sql<Row>`
     with own as materialized (
       select e.id from envelope e where e.run_id = ${runId} and e.project_id = ${scope.projectId}
@@ -70,16 +69,16 @@ function readPage(
         m.recorded_at, m.debit_account, m.credit_account
       from (
         select t.* from own cross join lateral (
-          select * from transfer t where t.envelope_id = own.id and ${isNext} and ${isAsked} order by t.seq limit ${PAGE}
+          select * from transfer t where t.envelope_id = own.id and ${isNext} order by t.seq limit ${PAGE}
         ) t
         union all
         select t.* from mine cross join lateral (
-          select * from transfer t where t.debit_account = mine.id and t.code = 'carve' and ${isNext} and ${isAsked}
+          select * from transfer t where t.debit_account = mine.id and t.code = 'carve' and ${isNext}
             and t.envelope_id not in (select id from own) order by t.seq limit ${PAGE}
         ) t
         union all
         select t.* from mine cross join lateral (
-          select * from transfer t where t.credit_account = mine.id and t.code = 'return' and ${isNext} and ${isAsked}
+          select * from transfer t where t.credit_account = mine.id and t.code = 'return' and ${isNext}
             and t.envelope_id not in (select id from own) order by t.seq limit ${PAGE}
         ) t
       ) m order by m.seq limit ${PAGE}

@@ -1,5 +1,7 @@
 import { sql, type Kysely, type Transaction } from 'kysely'
 import { hintOf, hashOf } from './api-key.ts'
+import { OPERATOR_SCOPES } from '#contracts/names.ts'
+import { writeAudit } from './audit.ts'
 import { newId } from './ids.ts'
 import type { Database } from './schema.ts'
 
@@ -21,7 +23,7 @@ export async function bootstrapOrganisation(db: Kysely<Database>, bootstrap: Boo
     const organisationId = await ensureOrganisation(trx, bootstrap)
     const key = bootstrap.operatorKey ?? ((await hasOperator(trx, organisationId)) ? undefined : bootstrap.makeKey())
     if (key === undefined) return undefined
-    await trx
+    const made = await trx
       .insertInto('api_key')
       .values({
         id: newId(bootstrap.nowMs),
@@ -30,10 +32,16 @@ export async function bootstrapOrganisation(db: Kysely<Database>, bootstrap: Boo
         name: 'operator',
         hint: hintOf(key),
         hash: hashOf(key),
+        scopes: [...OPERATOR_SCOPES],
         revoked_at: null,
       })
       .onConflict((conflict) => conflict.column('hash').doNothing())
-      .execute()
+      .returning(['id', 'hint'])
+      .executeTakeFirst()
+    if (made) {
+      const who = { organisationId, projectId: null, keyId: null }
+      await writeAudit(trx, { ...who, action: 'key.create', target: made.id, before: null, after: made })
+    }
     return bootstrap.operatorKey === undefined ? key : undefined
   })
 }

@@ -1,6 +1,6 @@
 import { foldPocket, holdAccuracy } from '#domain/journal.ts'
 import { toAmount } from '#domain/money.ts'
-import type { CallReport, CallStory, Report } from '#contracts/report.ts'
+import type { CallReport, Report } from '#contracts/report.ts'
 import { moneyStopSchema } from '#contracts/stored.ts'
 import type { Kysely } from 'kysely'
 import { attemptMoney, type AttemptMoney } from './attempt-money.ts'
@@ -45,7 +45,7 @@ export async function readReportAt(
   const then = upTo === undefined ? run : await runThen(db, scope, { runId, at: upTo })
   if (!then || !instant) return 'before_run'
   const attempts = attemptMoney(entries)
-  const calls = await readCalls(db, scope, { runId, attempts, seen })
+  const calls = await readCalls(db, scope, { of: { runId }, attempts, seen })
   const totals = totalsOf(entries, attempts)
   const children = await childrenOf(db, scope, { runId, snapshot, at: upTo })
   return {
@@ -89,52 +89,7 @@ export async function readRunCalls(
   if (!(await runRow(db, scope, runId))) return undefined
   const snapshot = await readSnapshot(db)
   const journal = await readRunJournal(db, scope, { runId, snapshot })
-  return readCalls(db, scope, { runId, attempts: attemptMoney(journal) })
-}
-
-/** One call's story: who asked, what for, what served it, what was tried, what paid, what bound it, and the proof. */
-export async function readCallStory(
-  db: Kysely<Database>,
-  scope: Scope,
-  callId: string,
-): Promise<CallStory | undefined> {
-  const row = await callRow(db, scope, callId)
-  if (!row || row.run_id === null) return undefined
-  const snapshot = await readSnapshot(db)
-  const request = { runId: row.run_id, callId, snapshot }
-  const journal = await readRunJournal(db, scope, request)
-  const attempts = attemptMoney(journal)
-  const [call] = await readCalls(db, scope, { ...request, attempts })
-  if (!call) return undefined
-  const served = call.attempts.find((attempt) => attempt.number === call.answeredBy)
-  return {
-    runId: row.run_id,
-    projectId: scope.projectId,
-    apiKey: { id: row.api_key_id, name: row.key_name, hint: row.key_hint },
-    project: { id: scope.projectId, name: row.project_name },
-    asked: {
-      model: call.model,
-      path: call.path,
-      catalogVersion: row.catalog_version,
-      at: row.created_at.toISOString(),
-    },
-    served: served
-      ? {
-          provider: served.provider,
-          upstreamModel: served.upstreamModel,
-          route: served.route,
-          attempt: served.number,
-        }
-      : null,
-    paid: totalsOf(journal, attempts).map((total) => ({ balanceClass: total.balanceClass, charged: total.spent })),
-    bound: {
-      envelopeId: row.envelope_id,
-      gate: row.gate,
-      verdict: call.state === 'answered' ? 'allowed' : call.stopReason === null ? 'in_flight' : 'stopped',
-      reason: call.stopReason,
-    },
-    call,
-  }
+  return readCalls(db, scope, { of: { runId }, attempts: attemptMoney(journal) })
 }
 
 function holdsOf(attempts: AttemptMoney): Report['holds'] {
@@ -187,18 +142,5 @@ function runRow(db: Kysely<Database>, scope: Scope, runId: string) {
     .select('envelope.gate')
     .where('run.project_id', '=', scope.projectId)
     .where('run.id', '=', runId)
-    .executeTakeFirst()
-}
-
-function callRow(db: Kysely<Database>, scope: Scope, callId: string) {
-  return db
-    .selectFrom('call')
-    .innerJoin('envelope', 'envelope.id', 'call.envelope_id')
-    .innerJoin('project', 'project.id', 'call.project_id')
-    .leftJoin('api_key', 'api_key.id', 'call.api_key_id')
-    .selectAll('call')
-    .select(['envelope.gate', 'project.name as project_name', 'api_key.name as key_name', 'api_key.hint as key_hint'])
-    .where('call.project_id', '=', scope.projectId)
-    .where('call.id', '=', callId)
     .executeTakeFirst()
 }

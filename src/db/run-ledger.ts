@@ -1,7 +1,8 @@
 import type { TransferView } from '#contracts/api-run.ts'
 import type { BalanceClass, Certainty, TransferCode, Use } from '#contracts/names.ts'
 import { toAmount } from '#domain/money.ts'
-import { sql, type Kysely } from 'kysely'
+import { sql, type Kysely, type RawBuilder } from 'kysely'
+import { transfersOfCalls } from './call-journal.ts'
 import type { Scope } from './database.ts'
 import type { Database } from './schema.ts'
 
@@ -39,6 +40,29 @@ export async function readLedger(
   scope: Scope,
   page: { readonly runId: string; readonly after: string | undefined; readonly limit: number },
 ): Promise<{ readonly transfers: TransferView[]; readonly nextCursor: string | null }> {
+  const moved = sql`
+    select t.* from transfer t
+    where t.envelope_id in (select e.id from envelope e where e.run_id = ${page.runId})
+      and t.project_id = ${scope.projectId} and t.seq > ${page.after ?? '0'}::text::bigint`
+  const rows = await readMovements(db, moved, page.limit)
+  const last = rows.length === page.limit ? rows.at(-1) : undefined
+  return { transfers: rows.map(viewOf), nextCursor: last ? last.seq.toString() : null }
+}
+
+/** The most that a call has: some for each of its attempts. */
+const MOST_OF_CALL = 10_000
+
+/** A call's movements, in order, whichever envelope it is of. */
+export async function readCallLedger(
+  db: Kysely<Database>,
+  scope: Scope,
+  callId: string,
+): Promise<readonly TransferView[]> {
+  const rows = await readMovements(db, transfersOfCalls(scope, [callId]), MOST_OF_CALL)
+  return rows.map(viewOf)
+}
+
+async function readMovements(db: Kysely<Database>, moved: RawBuilder<unknown>, limit: number): Promise<readonly Row[]> {
   const { rows } = await sql<Row>`
     select t.id, t.seq, t.code, t.recorded_at as "recordedAt", t.currency, t.amount, t.released,
       t.pending_id as "pendingId", t.call_id as "callId", t.attempt, t.certainty, t.use, t.lot_id as "lotId",
@@ -47,14 +71,11 @@ export async function readLedger(
       c.id as "creditId", c.kind as "creditKind", c.balance_class as "creditClass",
       case when d.kind = 'pocket' then t.debit_balance when c.kind = 'pocket' then t.credit_balance end as "balanceAfter",
       case when d.kind = 'pocket' then t.debit_held when c.kind = 'pocket' then t.credit_held end as "heldAfter"
-    from transfer t
+    from (${moved}) t
     join account d on d.id = t.debit_account
     join account c on c.id = t.credit_account
-    where t.envelope_id in (select e.id from envelope e where e.run_id = ${page.runId})
-      and t.project_id = ${scope.projectId} and t.seq > ${page.after ?? '0'}::text::bigint
-    order by t.seq limit ${page.limit}`.execute(db)
-  const last = rows.length === page.limit ? rows.at(-1) : undefined
-  return { transfers: rows.map(viewOf), nextCursor: last ? last.seq.toString() : null }
+    order by t.seq limit ${limit}`.execute(db)
+  return rows
 }
 
 function viewOf(row: Row): TransferView {

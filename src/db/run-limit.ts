@@ -77,19 +77,16 @@ type Room = Limit & { readonly asked: bigint }
  *
  * @throws Problem `limit_short`
  */
-export async function checkLimitRoom(
-  trx: Trx,
-  scope: Scope,
-  envelope: { readonly envelopeId: string; readonly keyId: string },
-): Promise<void> {
+export async function checkLimitRoom(trx: Trx, scope: Scope, envelopeId: string): Promise<void> {
   const organisationId = await organisationOf(trx, scope)
-  const subjects = [organisationId, scope.projectId, envelope.keyId]
   const { rows } = await sql<Limit>`
     ${limitsSeen({ organisationId, projectId: null })}
-      and u.retired_at is null and u.step is null and u.subject_id = any(${subjects}::uuid[])
+      and u.retired_at is null and u.step is null and u.subject_id = any((
+        select array_remove(e.subjects, e.run_id) from envelope e where e.id = ${envelopeId}
+      )::uuid[])
       and u.period = any(${[...BUDGETS]}::text[])
     order by u.id`.execute(trx)
-  const balances = await balancesOf(trx, scope, envelope.envelopeId)
+  const balances = await balancesOf(trx, scope, envelopeId)
   for (const limit of rows) {
     const asked = balances.reduce((sum, each) => (each.currency === limit.currency ? sum + each.balance : sum), 0n)
     // A limit on another currency binds no call of this envelope.

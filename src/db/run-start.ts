@@ -50,7 +50,7 @@ export async function startRun(trx: Trx, scope: Scope, run: NewRun): Promise<str
   const envelopeId = newId(nowMs)
   const fundings = fundingsOf(request.envelope.pockets, nowMs)
   refuseFunding(await openEnvelope(trx, scope, { envelopeId, runId, apiKeyId: run.keyId, fundings }))
-  await checkLimitRoom(trx, scope, { envelopeId, keyId: run.keyId })
+  await checkLimitRoom(trx, scope, envelopeId)
   await trx
     .insertInto('run')
     .values({

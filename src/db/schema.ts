@@ -1,4 +1,4 @@
-import type { BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
+import type { AuditAction, BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
@@ -32,8 +32,25 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     created_at: Stamp
     revoked_at: Date | null
     constraints: Json | null
+    scopes: Generated<string[]>
+    expires_at: Generated<Date | null>
+    /** Read as text: see `listKeys`. */
+    allowed_ips: Generated<string | null>
+    rotated_from: Generated<string | null>
+    last_used_at: Generated<Date | null>
     /** The external run that it was issued for. */
     run_id: Generated<string | null>
+  }
+  audit_event: {
+    id: Generated<string>
+    organisation_id: string
+    project_id: string | null
+    api_key_id: string | null
+    action: AuditAction
+    target: string | null
+    before: Json | null
+    after: Json | null
+    at: Stamp
   }
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }

@@ -1,5 +1,6 @@
 import type { Engine } from '#calls/engine.ts'
 import { isStoreUnavailable } from '#db/database.ts'
+import { keepKeyUses } from '#db/key-use.ts'
 import { Problem } from '#contracts/codes.ts'
 import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
@@ -40,9 +41,11 @@ export async function registerGateway(
 ): Promise<void> {
   const monotonicMs = () => performance.now()
   const door = new Doorkeeper(limits, monotonicMs)
+  const uses = keepKeyUses(engine.db, engine.nowMs)
+  app.addHook('onClose', () => uses.stop())
   const deps: GatewayDeps = {
     engine,
-    keys: createKeyDesk(engine.db, monotonicMs),
+    keys: createKeyDesk({ db: engine.db, uses, monotonicMs }),
     payers: createPayers(engine),
   }
   await app.register(

@@ -20,19 +20,25 @@ export async function refusalOf(
   switch (result.kind) {
     case 'exhausted': {
       const figures = await figuresOf(engine, payer, result.refusal)
-      const { limit, needed, remaining } = figures
+      const { limit, needed, remaining, resetsAt } = figures
       const unit = figures.currency ?? result.refusal.measure
       if (payer.runId !== null) {
         const told = { callId, limit, needed, remaining, unit }
         await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
       }
       const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
+      // A window of calls or tokens is a rate, and money is not what is missing.
+      if (result.refusal.measure !== 'money' && resetsAt !== null) {
+        const retryAfterSeconds = secondsUntil(Date.parse(resetsAt), engine.nowMs())
+        const remedy = `Wait until ${resetsAt}, or have the limit raised that is named.`
+        return new Refusal('busy', message, { callId, figures, retryAfterSeconds, remedy })
+      }
       return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOP_UP })
     }
     case 'waiting':
       return new Refusal('busy', 'The money or the routes are busy with other requests.', {
         callId,
-        retryAfterSeconds: Math.max(1, Math.ceil((result.untilMs - engine.nowMs()) / 1_000)),
+        retryAfterSeconds: secondsUntil(result.untilMs, engine.nowMs()),
         remedy: 'Send the request again after Retry-After seconds.',
       })
     case 'gate':
@@ -40,6 +46,10 @@ export async function refusalOf(
     case 'failed':
       return failureOf(model, result)
   }
+}
+
+function secondsUntil(atMs: number, nowMs: number): number {
+  return Math.max(1, Math.ceil((atMs - nowMs) / 1_000))
 }
 
 async function figuresOf({ db }: Engine, { scope }: Payer, refused: HoldRefusal): Promise<RefusalFigures> {

@@ -35,6 +35,9 @@ export type RefusalCode =
   | 'unavailable'
   | 'not_found'
 
+/** The clients of OpenAI and Anthropic follow a Retry-After up to a minute. */
+const MOST_PATIENCE_SECONDS = 60
+
 interface Rule {
   readonly status: number
   /** Whether the same request may be answered later: clients that look for it do not repeat the others. */
@@ -103,8 +106,9 @@ export class Refusal extends Error {
     return REFUSALS[this.code].status
   }
 
+  /** By itself, before anybody looks: clients wait no longer than this, and repeat at once what they are told to. */
   get isWorthRepeating(): boolean {
-    return REFUSALS[this.code].again
+    return REFUSALS[this.code].again && (this.retryAfterSeconds ?? 0) <= MOST_PATIENCE_SECONDS
   }
 }
 

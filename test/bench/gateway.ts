@@ -1,4 +1,4 @@
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import { findFreePort } from '#local/free-port.ts'
 import { startProcess, type RunningProcess } from '#local/child-process.ts'
 import { rm } from 'node:fs/promises'

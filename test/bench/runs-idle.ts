@@ -1,4 +1,5 @@
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
+import { KEY_SCOPES } from '#contracts/names.ts'
 import { createKey } from '#db/api-key.ts'
 import { invariant } from '#domain/invariant.ts'
 import { loadConfig } from '#src/config.ts'
@@ -60,7 +61,8 @@ async function makeProjectKey({ db, tenant }: Stage): Promise<string> {
     .where('id', '=', projectId)
     .executeTakeFirstOrThrow()
   const secret = makeSecret('pk')
-  await createKey(db, tenant.scope, { organisationId, name: 'bench-idle', secret, nowMs: Date.now() })
+  const rights = { organisationId, projectId, name: 'bench-idle', scopes: KEY_SCOPES }
+  await createKey(db, { ...rights, secret, nowMs: Date.now() })
   return secret
 }
 

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import { newKeySchema, projectSchema } from '#contracts/api-project.ts'
+import { newKeySchema } from '#contracts/api-key.ts'
+import { projectSchema } from '#contracts/api-project.ts'
 import { datasetSchema } from '#contracts/api-dataset.ts'
 import { depositSchema, walletSchema } from '#contracts/api-wallet.ts'
 import { ApiClient } from '#src/cli/api-client.ts'

@@ -3,7 +3,7 @@ import { startServer } from '#src/server.ts'
 import { onTestFinished } from 'vitest'
 import { runSchema, type RunView } from '#contracts/api-run.ts'
 import { ApiClient } from '#src/cli/api-client.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import { makeKey } from '../support/world.ts'
 import { pollUntil } from '../support/poll.ts'
 import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
@@ -25,7 +25,7 @@ export async function createExecWorld(): Promise<ExecWorld> {
   await world.startWorker({ isBuiltIn: true })
   const server = await startServer({
     database: { url: database.appUrl, maxConnections: 8 },
-    api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
+    api: { host: '127.0.0.1', port: 0, operatorKey: undefined, trustedProxies: [] },
     catalogFile: undefined,
     approvalAbove: new Map(),
     stripeSecret: undefined,

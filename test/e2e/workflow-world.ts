@@ -111,7 +111,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
     async startWorker(change = {}) {
       const config = {
         database: { url: database.appUrl, maxConnections: 8 },
-        api: { host: '127.0.0.1', port: 0, operatorKey: undefined },
+        api: { host: '127.0.0.1', port: 0, operatorKey: undefined, trustedProxies: [] },
         catalogFile: undefined,
         approvalAbove: new Map(),
         stripeSecret: undefined,

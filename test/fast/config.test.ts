@@ -6,7 +6,7 @@ const minimal = { PURSER_DATABASE_URL: 'postgres://purser_app@127.0.0.1:5432/pur
 test('a database is all that has to be said', () => {
   expect(loadConfig(minimal)).toMatchObject({
     database: { maxConnections: 12 },
-    api: { host: '127.0.0.1', port: 8080, operatorKey: undefined },
+    api: { host: '127.0.0.1', port: 8080, operatorKey: undefined, trustedProxies: [] },
     providers: [],
     temporal: { address: '127.0.0.1:7233', namespace: 'default', taskQueue: 'purser-runs' },
   })
@@ -21,6 +21,12 @@ test('all problems are named at once', () => {
   }
   const names = Object.keys(bad)
   expect(() => loadConfig(bad)).toThrow(new RegExp(names.map((name) => `(?=[\\s\\S]*${name})`).join('')))
+})
+
+test('proxies are trusted by address or network, and anything else is refused', () => {
+  const trusting = (text: string) => loadConfig({ ...minimal, PURSER_TRUSTED_PROXIES: text }).api.trustedProxies
+  expect(trusting('10.0.0.7, 10.1.0.0/16,::1')).toEqual(['10.0.0.7', '10.1.0.0/16', '::1'])
+  expect(() => trusting('10.0.0.7,loadbalancer')).toThrow(/PURSER_TRUSTED_PROXIES\.1/)
 })
 
 test('an unknown field of a provider is refused, and so is a missing key', () => {

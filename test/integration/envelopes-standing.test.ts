@@ -1,5 +1,4 @@
 import type { TransferCode } from '#contracts/names.ts'
-import { revokeKey } from '#db/api-key.ts'
 import {
   closeRevokedStanding,
   closeStanding,
@@ -12,6 +11,7 @@ import { openEnvelope, topUpEnvelope } from '#db/ledger.ts'
 import pg from 'pg'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld } from '../support/envelopes.ts'
+import { revokeOwnKey } from '../support/keys.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 
 /** Money of a currency that only the test deposits. */
@@ -177,8 +177,8 @@ test('a revoked key: no call begins from that commit on, and its money is home a
   const purse = await world.standing(world.keyId, EUR)
   const child = await world.standing(await world.makeKey(), EUR)
   const held = await world.get(purse, 100n)
-  const revoke = () => world.db.transaction().execute((trx) => revokeKey(trx, world.scope, world.keyId))
-  expect(await revoke()).toBe(true)
+  const revoke = () => world.db.transaction().execute((trx) => revokeOwnKey(trx, world.scope, world.keyId))
+  expect(await revoke()).toMatchObject({ ok: true })
   const late = await world.itemOf(purse, 1n)
   expect(await world.reserve(purse, late)).toBe('closing')
   expect(await world.find(purse, late)).toBe('closing')
@@ -191,7 +191,7 @@ test('a revoked key: no call begins from that commit on, and its money is home a
   expect(Math.max(...closed)).toBe(1)
   expect([await world.gateOf(purse), await world.walletFree('EUR')]).toEqual([['closed', 'closed'], 970n])
   expect(await standingEnvelope(world.db, world.scope, world.keyId)).toEqual({ ok: false, reason: 'revoked_key' })
-  expect(await revoke()).toBe(true)
+  expect(await revoke()).toMatchObject({ ok: true })
   expect((await world.get(child, 900n)).verdict).toBe('granted')
   await expectVerified(world)
 })
@@ -203,12 +203,12 @@ test('a key whose standing envelope holds nothing is closed with its revocation,
   const { item } = await world.get(purse, 100n)
   await world.settle(purse, item, 100n)
   const failing = world.db.transaction().execute(async (trx) => {
-    await revokeKey(trx, world.scope, world.keyId)
+    await revokeOwnKey(trx, world.scope, world.keyId)
     throw new Error('the request died')
   })
   await expect(failing).rejects.toThrow('the request died')
   expect(await world.gateOf(purse)).toEqual(['open', 'open'])
-  await world.db.transaction().execute((trx) => revokeKey(trx, world.scope, world.keyId))
+  await world.db.transaction().execute((trx) => revokeOwnKey(trx, world.scope, world.keyId))
   expect([await world.gateOf(purse), await world.walletFree('EUR')]).toEqual([['closed', 'closed'], 900n])
   await expectVerified(world)
 })

@@ -1,8 +1,8 @@
 import { closeRevokedStanding, closeTree } from '#db/envelope.ts'
-import { revokeKey } from '#db/api-key.ts'
 import { closeEnvelope } from '#db/ledger.ts'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
+import { revokeOwnKey } from '../support/keys.ts'
 import { debtOf } from '../support/late-truth.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 
@@ -30,7 +30,9 @@ test("a revoked key's envelope closes once its calls that hold nothing are resol
   const world = await createLedgerWorld()
   const purse = await world.standing(world.keyId)
   const item = await world.hold(purse, 0n)
-  expect(await world.db.transaction().execute((trx) => revokeKey(trx, world.scope, world.keyId))).toBe(true)
+  expect(await world.db.transaction().execute((trx) => revokeOwnKey(trx, world.scope, world.keyId))).toMatchObject({
+    ok: true,
+  })
   expect(await closeRevokedStanding(world.db)).toBe(0)
   await world.settle(purse, item, 0n)
   expect(await closeRevokedStanding(world.db)).toBe(1)

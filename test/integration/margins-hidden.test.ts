@@ -24,6 +24,7 @@ async function readable(api: TestApi, sold: SoldRun): Promise<readonly string[]>
     .flatMap(([path]) => {
       if (path.includes('/accounts/')) return accounts.map(({ id }) => path.replace('{id}', id))
       if (path.includes('/calls/')) return sold.callIds.map((id) => path.replace('{id}', id))
+      if (path.includes('/keys/')) return [path.replace('{id}', sold.tenant.keyId)]
       if (path.includes('/statements/'))
         return ['csv', 'json'].map(
           (format) => `${path.replace('{id}', sold.tenant.walletId).replace('{month}', month)}?format=${format}`,

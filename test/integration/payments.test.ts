@@ -1,6 +1,4 @@
-import { hintOf, hashOf } from '#db/api-key.ts'
 import { newId } from '#db/ids.ts'
-import { makeSecret } from '#api/project-routes.ts'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { makeOperator, makeTenant, text, usd, useApi, type TestApi } from '../support/api.ts'
@@ -46,25 +44,7 @@ async function depositsOf(api: TestApi): Promise<readonly string[]> {
 }
 
 async function anotherOperator(api: TestApi): Promise<string> {
-  const key = makeSecret('op')
-  const { organisation_id: organisationId } = await api.db
-    .selectFrom('api_key')
-    .select('organisation_id')
-    .where('hash', '=', hashOf(api.operatorKey))
-    .executeTakeFirstOrThrow()
-  await api.db
-    .insertInto('api_key')
-    .values({
-      id: newId(Date.now()),
-      organisation_id: organisationId,
-      project_id: null,
-      name: 'second',
-      hint: hintOf(key),
-      hash: hashOf(key),
-      revoked_at: null,
-    })
-    .execute()
-  return key
+  return text(await api.make('/api/v1/keys', { key: api.operatorKey, body: { name: 'second' } }), 'secret')
 }
 
 test('a payment becomes one deposit however often it is told, and what is not signed none', async () => {

@@ -1,5 +1,4 @@
 import { closeRevokedStanding, emptyIdleStanding } from '#db/envelope.ts'
-import { revokeKey } from '#db/api-key.ts'
 import { foldLeases } from '#db/lease.ts'
 import { retireLimit } from '#db/limit.ts'
 import { expireLots } from '#db/lot.ts'
@@ -7,6 +6,7 @@ import { newId } from '#db/ids.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { createLedgerWorld, type LedgerWorld, type Purse } from '../support/envelopes.ts'
+import { revokeOwnKey } from '../support/keys.ts'
 import { createLimitWorld } from '../support/limits.ts'
 import { startProcess } from '../support/storm.ts'
 import { asAdmin, freeOf, grantLot, letExpire } from '../support/wallets.ts'
@@ -81,7 +81,7 @@ test('revoked keys are closed though the envelope of one cannot be', async () =>
   for (const [place, purse] of purses.entries()) {
     const { item } = await world.get(purse, 10n)
     const keyId = keys[place] ?? ''
-    await world.db.transaction().execute((trx) => revokeKey(trx, world.scope, keyId))
+    await world.db.transaction().execute((trx) => revokeOwnKey(trx, world.scope, keyId))
     await world.settle(purse, item, null)
   }
   await setAhead(world, `kind = 'wallet' and currency = 'EUR'`)

@@ -1,7 +1,7 @@
 import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { buildApi } from '#api/api.ts'
 import type { ApiDeps } from '#api/api-deps.ts'
-import { makeSecret } from '#api/project-routes.ts'
+import { makeSecret } from '#api/key-secret.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -71,7 +71,14 @@ export async function useApi(
   options: Partial<
     Pick<
       ApiDeps,
-      'agents' | 'allowsPrivateWebhooks' | 'approvalAbove' | 'stripeSecret' | 'isTemporalUp' | 'nowMs' | 'log'
+      | 'agents'
+      | 'trustedProxies'
+      | 'allowsPrivateWebhooks'
+      | 'approvalAbove'
+      | 'stripeSecret'
+      | 'isTemporalUp'
+      | 'nowMs'
+      | 'log'
     >
   > & {
     /** Adds what another part of the server serves. */
@@ -98,6 +105,7 @@ export async function useApi(
     stripeSecret: options.stripeSecret,
     allowsPrivateWebhooks: options.allowsPrivateWebhooks ?? false,
     nowMs: options.nowMs ?? (() => Date.now()),
+    trustedProxies: options.trustedProxies ?? [],
     ...(options.log && { log: options.log }),
   })
   onTestFinished(async () => {

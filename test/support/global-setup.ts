@@ -48,7 +48,7 @@ export async function setup(project: TestProject): Promise<Stop> {
   const stops: Stop[] = []
   const provided = project.vitest.getRootProject().getProvidedContext()
   if (!('postgres' in provided)) {
-    const count = project.name === 'long' ? 1 : Math.max(INTEGRATION_WORKERS, E2E_WORKERS)
+    const count = project.name === 'long' || project.name === 'clients' ? 1 : Math.max(INTEGRATION_WORKERS, E2E_WORKERS)
     const servers = await Promise.all(Array.from({ length: count }, () => startTestPostgres()))
     project.vitest.provide(
       'postgres',

@@ -1,7 +1,7 @@
 import type { CallRequest } from '#calls/call.ts'
 import { startEngine, type RunningEngine } from '#calls/start-engine.ts'
 import type { CatalogDocument } from '#contracts/catalog.ts'
-import type { BalanceClass, ProviderKind } from '#contracts/names.ts'
+import { KEY_SCOPES, type BalanceClass, type ProviderKind } from '#contracts/names.ts'
 import { createKey } from '#db/api-key.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase, type Scope } from '#db/database.ts'
@@ -13,6 +13,7 @@ import { createProvider } from '#providers/create-provider.ts'
 import type { SandboxOptions } from '#sandbox/server.ts'
 import { sql, type Kysely } from 'kysely'
 import { onTestFinished } from 'vitest'
+import { organisationOf } from './keys.ts'
 import { createTestDatabase, type TestDatabase } from './postgres.ts'
 import { useSandbox, type TestSandbox } from './sandbox.ts'
 
@@ -189,12 +190,9 @@ export async function makeKey(
   scope: Scope,
   secret: string = newId(Date.now()) + newId(Date.now()),
 ): Promise<string> {
-  const { organisation_id: organisationId } = await db
-    .selectFrom('project')
-    .select('organisation_id')
-    .where('id', '=', scope.projectId)
-    .executeTakeFirstOrThrow()
-  return (await createKey(db, scope, { organisationId, name: 'test', secret, nowMs: Date.now() })).id
+  const organisationId = await organisationOf(db, scope)
+  const rights = { ...scope, organisationId, name: 'test', scopes: KEY_SCOPES }
+  return (await createKey(db, { ...rights, secret, nowMs: Date.now() })).id
 }
 
 async function openTestRun(db: Kysely<Database>, scope: Scope, fundings: readonly Funding[]): Promise<TestRun> {

@@ -1,0 +1,32 @@
+import { auditListSchema, auditQuerySchema } from '#contracts/api-audit.ts'
+import { listAudit } from '#db/audit.ts'
+import { callerOfRequest, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { cursorId, pageOf } from './page.ts'
+
+/** Who changed what. Operators only. */
+export function auditRoutes(app: Api, { db }: ApiDeps): void {
+  app.get(
+    '/audit',
+    {
+      config: { access: 'operator', problems: ['not_found'] },
+      schema: {
+        tags: ['Audit'],
+        summary: 'Administrative changes, newest first',
+        description:
+          'Each is written in the transaction of its change, and never changed or deleted. What is new has no `before`; ' +
+          'what is gone has no `after`.',
+        querystring: auditQuerySchema,
+        response: { 200: auditListSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor, ...filter } = request.query
+      if (filter.projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: filter.projectId })
+      const { organisationId } = callerOfRequest(request)
+      const found = await listAudit(db, organisationId, { ...filter, limit, before: cursorId(cursor) })
+      const { items, nextCursor } = pageOf(found, limit)
+      return { events: items, nextCursor }
+    },
+  )
+}

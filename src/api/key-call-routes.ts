@@ -1,0 +1,56 @@
+import { callLedgerSchema, keyCallListSchema, keyCallQuerySchema } from '#contracts/api-call.ts'
+import { listKeyCalls } from '#db/key-call.ts'
+import { readCallLedger } from '#db/run-ledger.ts'
+import { z } from 'zod'
+import { tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import { callPlace, cursorOfCall } from './page.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Calls']
+
+/** Calls that belong to no run: those of a key's own envelope. */
+export function keyCallRoutes(app: Api, { db }: ApiDeps): void {
+  app.get(
+    '/keys/:id/calls',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'The calls of a key that belong to no run, newest first',
+        description:
+          'With their attempts. Those of runs are in the reports of their runs. The same request again within a minute ' +
+          'and without an Idempotency-Key is likely a repeat that was paid for.',
+        params: idParams,
+        querystring: keyCallQuerySchema,
+        response: { 200: keyCallListSchema },
+      },
+    },
+    async (request) => {
+      const keyId = request.params.id
+      const scope = await tenantFor(db, request, { noun: 'api_key', id: keyId })
+      const { cursor, ...filter } = request.query
+      const found = await listKeyCalls(db, scope, { ...filter, keyId, before: callPlace(cursor) })
+      const { next, ...listed } = found
+      return { ...listed, nextCursor: next ? cursorOfCall(next) : null }
+    },
+  )
+
+  app.get(
+    '/calls/:id/ledger',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'Every movement of money of a call, in order',
+        params: idParams,
+        response: { 200: callLedgerSchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      const transfers = await readCallLedger(db, await tenantFor(db, request, { noun: 'call', id }), id)
+      return { transfers: [...transfers] }
+    },
+  )
+}

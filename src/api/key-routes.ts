@@ -1,0 +1,243 @@
+import {
+  keyListSchema,
+  keyRequestSchema,
+  keySchema,
+  newKeySchema,
+  operatorKeyRequestSchema,
+  rotationRequestSchema,
+  type KeyView,
+} from '#contracts/api-key.ts'
+import { pageQuerySchema } from '#contracts/api-page.ts'
+import { Problem } from '#contracts/codes.ts'
+import { createKey, getKey, listKeys, type ApiKey } from '#db/api-key.ts'
+import { revokeKey, rotateKey, type Rotated } from '#db/key-end.ts'
+import { z } from 'zod'
+import { callerOfRequest, isId, notFound, tenantFor } from './access.ts'
+import type { Api, ApiDeps } from './api-deps.ts'
+import type { Change } from './audit.ts'
+import { answerChange, answerPost } from './idempotency.ts'
+import { makeSecret } from './key-secret.ts'
+import { cursorId, pageOf } from './page.ts'
+
+const idParams = z.object({ id: z.string() })
+const tags = ['Projects and keys']
+
+export function keyRoutes(app: Api, deps: ApiDeps): void {
+  const { db, nowMs } = deps
+
+  app.post(
+    '/projects/:id/keys',
+    {
+      config: { access: 'operator', audit: 'key.create' },
+      schema: {
+        tags,
+        summary: 'Make a key of a project',
+        description: 'The secret is answered once. A repeated request is answered without it.',
+        params: idParams,
+        body: keyRequestSchema,
+        response: { 201: newKeySchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
+        const { projectId } = await tenantFor(trx, request, { noun: 'project', id: request.params.id })
+        const { organisationId } = callerOfRequest(request)
+        const { expiresAt, ...rights } = request.body
+        const secret = makeSecret('pk')
+        const whose = { organisationId, projectId, expiresAt: momentToCome(expiresAt, nowMs()) }
+        return shownOnce(await createKey(trx, { ...rights, ...whose, secret, nowMs: nowMs() }), secret)
+      }),
+  )
+
+  app.get(
+    '/projects/:id/keys',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Keys of a project, newest first',
+        params: idParams,
+        querystring: pageQuerySchema,
+        response: { 200: keyListSchema },
+      },
+    },
+    async (request) => {
+      const { projectId } = await tenantFor(db, request, { noun: 'project', id: request.params.id })
+      const { limit, cursor } = request.query
+      const { organisationId } = callerOfRequest(request)
+      const keys = await listKeys(db, { organisationId, projectId }, { limit, before: cursorId(cursor) })
+      const { items, nextCursor } = pageOf(keys, limit)
+      return { keys: items.map(keyView), nextCursor }
+    },
+  )
+
+  app.get(
+    '/keys/:id',
+    {
+      config: { access: 'operator' },
+      schema: { tags, summary: 'A key, without its secret', params: idParams, response: { 200: keySchema } },
+    },
+    async (request) => {
+      const { id } = request.params
+      const key = isId(id) ? await getKey(db, callerOfRequest(request).organisationId, id) : undefined
+      if (!key) throw notFound('key', id)
+      return keyView(key)
+    },
+  )
+
+  keyEndRoutes(app, deps)
+}
+
+function keyEndRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+  app.post(
+    '/keys/:id/rotate',
+    {
+      config: { access: 'operator', audit: 'key.rotate', problems: ['key_ended', 'key_rotated'] },
+      schema: {
+        tags,
+        summary: 'Make a key that takes over from another one',
+        description:
+          'With the same rights, an envelope of its own, and the limits of the old one, in the same windows. The old ' +
+          'secret works until the overlap is over; then its money goes home. Schedules are paid by the new key at once.',
+        params: idParams,
+        body: rotationRequestSchema,
+        response: { 201: newKeySchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
+        const { id } = request.params
+        const { overlapSeconds, expiresAt } = request.body
+        const { organisationId } = callerOfRequest(request)
+        const known = isId(id) ? await getKey(trx, organisationId, id) : undefined
+        if (!known) throw notFound('key', id)
+        const secret = makeSecret(known.projectId === null ? 'op' : 'pk')
+        const order = { organisationId, keyId: id, secret, overlapSeconds, nowMs: nowMs() }
+        const rotated = await rotateKey(trx, { ...order, expiresAt: momentToCome(expiresAt, nowMs()) })
+        if (!rotated.ok) throw notRotated(rotated, id)
+        return shownOnce(rotated.key, secret, rotated.before)
+      }),
+  )
+
+  app.delete(
+    '/keys/:id',
+    {
+      config: { access: 'operator', audit: 'key.revoke', problems: ['last_operator'] },
+      schema: {
+        tags,
+        summary: 'Revoke a key',
+        description:
+          'At once and for good. Its open event streams end within 15 seconds. Money set aside for its calls goes home.',
+        params: idParams,
+        response: { 204: z.undefined().describe('It opens nothing any more.') },
+      },
+    },
+    (request, reply) =>
+      answerChange(db, { request, reply }, async (trx) => {
+        const { id } = request.params
+        const { organisationId } = callerOfRequest(request)
+        const revoked = isId(id) ? await revokeKey(trx, organisationId, id) : undefined
+        if (!revoked || (!revoked.ok && revoked.reason === 'unknown')) throw notFound('key', id)
+        if (!revoked.ok) {
+          throw new Problem('last_operator', 'No other operator key makes changes and does not expire.', {
+            remedy: 'Make one with POST /api/v1/keys first, or rotate this one.',
+          })
+        }
+        const { before, after } = revoked
+        const audit = { projectId: before.projectId, before: keyView(before), after: keyView(after) }
+        return { status: 204, body: undefined, audit }
+      }),
+  )
+}
+
+/** Keys of the organisation's operators: of no project. */
+export function operatorKeyRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+  app.post(
+    '/keys',
+    {
+      config: { access: 'operator', audit: 'key.create' },
+      schema: {
+        tags,
+        summary: 'Make an operator key of the organisation',
+        description: 'The secret is answered once. A repeated request is answered without it.',
+        body: operatorKeyRequestSchema,
+        response: { 201: newKeySchema },
+      },
+    },
+    (request, reply) =>
+      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
+        const { organisationId } = callerOfRequest(request)
+        const { expiresAt, ...rights } = request.body
+        const secret = makeSecret('op')
+        const whose = { organisationId, projectId: null, expiresAt: momentToCome(expiresAt, nowMs()) }
+        return shownOnce(await createKey(trx, { ...rights, ...whose, secret, nowMs: nowMs() }), secret)
+      }),
+  )
+
+  app.get(
+    '/keys',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Operator keys of the organisation, newest first',
+        querystring: pageQuerySchema,
+        response: { 200: keyListSchema },
+      },
+    },
+    async (request) => {
+      const { limit, cursor } = request.query
+      const { organisationId } = callerOfRequest(request)
+      const keys = await listKeys(db, { organisationId, projectId: null }, { limit, before: cursorId(cursor) })
+      const { items, nextCursor } = pageOf(keys, limit)
+      return { keys: items.map(keyView), nextCursor }
+    },
+  )
+}
+
+/** A new key with its secret, which is in no answer after this one. */
+function shownOnce(key: ApiKey, secret: string, before?: ApiKey): Change<z.output<typeof newKeySchema>> {
+  const body = keyView(key)
+  const remedy = 'The secret was answered once and is not kept. If it is lost, revoke this key and make another.'
+  const audit = { after: body, ...(before && { target: before.id, before: keyView(before) }) }
+  return { status: 201, body: { ...body, secret }, kept: { ...body, remedy }, audit }
+}
+
+function momentToCome(text: string | undefined, nowMs: number): Date | undefined {
+  if (text === undefined) return undefined
+  const moment = new Date(text)
+  if (moment.getTime() > nowMs) return moment
+  const fault = { path: 'body.expiresAt', message: 'is not after now' }
+  throw new Problem('invalid_request', `${fault.path}: ${fault.message}`, { extra: { errors: [fault] } })
+}
+
+function notRotated({ reason }: Extract<Rotated, { readonly ok: false }>, id: string): Problem {
+  switch (reason) {
+    case 'unknown':
+      return notFound('key', id)
+    case 'ended':
+      return new Problem('key_ended', 'The key is revoked or expired: it has no secret to take over from.', {
+        remedy: 'Make another key.',
+      })
+    case 'of_run':
+      return new Problem('key_ended', 'This is the key of an external run: it ends with it.', {
+        remedy: 'End the run, and open another.',
+      })
+    case 'rotated':
+      return new Problem('key_rotated', 'Another key takes over from this one already.', {
+        remedy: 'Rotate that one, or revoke it first.',
+      })
+  }
+}
+
+function keyView({ scopes, allowedIps, createdAt, expiresAt, revokedAt, lastUsedAt, ...rest }: ApiKey): KeyView {
+  return {
+    ...rest,
+    scopes: [...scopes],
+    allowedIps: allowedIps && [...allowedIps],
+    createdAt: createdAt.toISOString(),
+    expiresAt: expiresAt?.toISOString() ?? null,
+    revokedAt: revokedAt?.toISOString() ?? null,
+    lastUsedAt: lastUsedAt?.toISOString() ?? null,
+  }
+}

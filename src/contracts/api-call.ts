@@ -1,0 +1,51 @@
+import { z } from 'zod'
+import { amountSchema } from './api-money.ts'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { transferSchema } from './api-run.ts'
+import { BALANCE_CLASSES } from './names.ts'
+import { callReportSchema } from './report.ts'
+
+const moment = z.iso.datetime({ offset: true })
+
+export const keyCallQuerySchema = pageQuerySchema.extend({
+  state: z.enum(['open', 'answered']).optional(),
+  model: z.string().min(1).max(100).optional(),
+  from: moment.optional().describe('At or after.'),
+  to: moment.optional().describe('Before.'),
+})
+
+const chargedSchema = z.array(z.object({ balanceClass: z.enum(BALANCE_CLASSES), charged: amountSchema }))
+
+export const keyCallSchema = callReportSchema
+  .extend({
+    at: z.iso.datetime(),
+    idempotencyKey: z.string().nullable().describe('With which it was asked: sent again, it is the same call.'),
+    repeats: z
+      .uuid()
+      .nullable()
+      .describe(
+        'The call before it with the same request, less than a minute earlier, that it likely repeats: neither came with ' +
+          'an Idempotency-Key.',
+      ),
+    charged: chargedSchema,
+  })
+  .meta({ id: 'KeyCall' })
+
+export const keyCallListSchema = z.object({
+  calls: z.array(keyCallSchema),
+  likelyRepeats: z
+    .array(
+      z.object({
+        first: z.uuid().describe('The earliest one that is known here; it may be on a later page.'),
+        repeats: z.array(z.uuid()).describe('Those of this page, the oldest first.'),
+        charged: chargedSchema.describe('For the repeats: an Idempotency-Key saves it.'),
+      }),
+    )
+    .describe('Calls of this page that likely ask the same thing again, by what they repeat.'),
+  nextCursor: nextCursorSchema,
+})
+
+export const callLedgerSchema = z.object({ transfers: z.array(transferSchema) })
+
+export type KeyCallView = z.infer<typeof keyCallSchema>
+export type KeyCallList = z.infer<typeof keyCallListSchema>

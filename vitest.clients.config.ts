@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config'
+
+/** The gateway before clients of others, which have to be installed: `npm run test:clients`. */
+export default defineConfig({
+  test: {
+    name: 'clients',
+    include: ['test/clients/**/*.test.ts'],
+    exclude: ['**/node_modules/**', '**/.venv/**'],
+    globalSetup: ['test/support/global-setup.ts'],
+    hookTimeout: 30_000,
+    maxWorkers: 1,
+  },
+})
