@@ -30,7 +30,12 @@ export async function serveDocumentation(app: FastifyInstance): Promise<void> {
           'Runs long AI tasks that cannot overspend. Money is a decimal string in the major unit with its currency. ' +
           'Failures are RFC 9457 problems; `code` says which, `remedy` what to do.',
       },
-      components: { securitySchemes: { key: { type: 'http', scheme: 'bearer' } } },
+      components: {
+        securitySchemes: {
+          key: { type: 'http', scheme: 'bearer' },
+          signature: { type: 'apiKey', in: 'header', name: 'stripe-signature' },
+        },
+      },
     },
     transform: jsonSchemaTransform,
     transformObject: jsonSchemaTransformObject,

@@ -44,6 +44,7 @@ export function paymentRoutes(app: Api, { db, nowMs, approvalAbove, stripeSecret
     {
       schema: {
         tags: ['Wallets'],
+        security: [{ signature: [] }],
         summary: "Stripe's webhook: a payment becomes a deposit",
         description:
           'Direct money for the wallet in metadata.purser_wallet_id of the payment. Its id is the reference.',

@@ -11,7 +11,7 @@ import { useScratchFolder } from './scratch.ts'
 
 const ENTRY = fileURLToPath(new URL('gateway-process-entry.ts', import.meta.url))
 const readySchema = z.object({ url: z.string() })
-const memorySchema = z.object({ usedBytes: z.number() })
+const memorySchema = z.object({ memory: z.object({ usedBytes: z.number(), residentBytes: z.number() }) })
 
 /** A database with a tenant, a sandbox provider, and as many API processes before it as a test wants. */
 export interface GatewayStage {
@@ -25,8 +25,8 @@ export interface GatewayStage {
 export interface GatewayProcess extends RunningProcess {
   /** Without `/v1`. */
   readonly url: string
-  /** Of its objects and buffers, after a collection: what the process has of the machine follows later, if at all. */
-  usedBytes(): Promise<number>
+  /** After a collection: what is in use, and what the process keeps of what it ever took. */
+  memory(): Promise<z.infer<typeof memorySchema>['memory']>
 }
 
 export async function useGatewayStage(options: { readonly dollars?: string } = {}): Promise<GatewayStage> {
@@ -57,17 +57,17 @@ export async function useGatewayStage(options: { readonly dollars?: string } = {
         await running.exited
       })
       const { url } = readySchema.parse(running.ready)
-      return { ...running, url, usedBytes: () => measure(running) }
+      return { ...running, url, memory: () => measure(running) }
     },
   }
 }
 
-async function measure(running: RunningProcess): Promise<number> {
-  const saysOf = async () => (await running.readLog()).split('\n').filter((line) => line.startsWith('{"usedBytes"'))
+async function measure(running: RunningProcess): Promise<z.infer<typeof memorySchema>['memory']> {
+  const saysOf = async () => (await running.readLog()).split('\n').filter((line) => line.startsWith('{"memory"'))
   const before = (await saysOf()).length
   running.kill('SIGUSR2')
   const line = await pollUntil(async () => (await saysOf())[before], { what: 'the memory', deadlineMs: 30_000 })
-  return memorySchema.parse(JSON.parse(line)).usedBytes
+  return memorySchema.parse(JSON.parse(line)).memory
 }
 
 /** What a client asks. */
