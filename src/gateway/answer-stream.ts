@@ -1,7 +1,8 @@
-import type { AnswerDelta, CallAnswer } from '#calls/call.ts'
+import type { AnswerChoice, AnswerDelta, CallAnswer } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import type { FastifyReply } from 'fastify'
-import { ask, type Question, type Reply } from './ask.ts'
+import { ask, type Reply } from './ask.ts'
+import type { Asking } from './asking.ts'
 import { tellHeld, tellPaid } from './exchange.ts'
 import { Refusal } from './refusal.ts'
 import { EventStream } from './sse.ts'
@@ -20,8 +21,7 @@ interface KnownCall {
   readonly inputTokens: number | undefined
 }
 
-export interface Streaming {
-  readonly question: Omit<Question, 'signal' | 'onHeld' | 'onDelta'>
+interface Streaming extends Asking {
   /** Aborts when the client is gone. */
   readonly controller: AbortController
   readonly writerOn: (stream: EventStream, known: KnownCall) => AnswerWriter
@@ -38,7 +38,7 @@ export interface Streaming {
 export async function streamAnswer(
   engine: Engine,
   reply: FastifyReply,
-  { question, controller, writerOn, refuse }: Streaming,
+  { question, isStreamed, controller, writerOn, refuse }: Streaming,
 ): Promise<FastifyReply> {
   const stream = new EventStream(reply, () => controller.abort(new Error('the client reads too slowly')))
   let writer: AnswerWriter | undefined
@@ -50,7 +50,7 @@ export async function streamAnswer(
         tellHeld(reply, held)
         writer = writerOn(stream, held)
       },
-      onDelta: (delta) => writer?.piece(delta),
+      ...(isStreamed && { onDelta: (delta: AnswerDelta) => writer?.piece(delta) }),
     })
     if (!stream.hasBegun) {
       tellPaid(reply, given)
@@ -68,8 +68,15 @@ export async function streamAnswer(
   return reply
 }
 
-/** An answer that was there already comes in one piece, or one for each call of a tool. */
-export function piecesOf({ text, toolCalls = [] }: CallAnswer): readonly AnswerDelta[] {
-  const said: AnswerDelta[] = text === '' ? [] : [{ kind: 'text', text }]
-  return [...said, ...toolCalls.map((call, index) => ({ kind: 'tool_call' as const, index, ...call }))]
+/** An answer that was there already, or came whole, is told in one piece, and one for each call of a tool. */
+export function piecesOf(answer: CallAnswer): readonly AnswerDelta[] {
+  return choicesOf(answer).flatMap(({ text, toolCalls = [] }, choice): readonly AnswerDelta[] => [
+    ...(text === '' ? [] : [{ kind: 'text' as const, choice, text }]),
+    ...toolCalls.map((call, index) => ({ kind: 'tool_call' as const, choice, index, ...call })),
+  ])
+}
+
+/** All answers to a prompt. */
+export function choicesOf(answer: CallAnswer): readonly AnswerChoice[] {
+  return [answer, ...(answer.others ?? [])]
 }

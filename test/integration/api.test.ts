@@ -1,8 +1,8 @@
 import { buildApi } from '#api/api.ts'
+import { testDeps } from '#test/support/api-deps.ts'
 import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { connectDatabase } from '#db/database.ts'
 import { findFreePort } from '#local/free-port.ts'
-import { splitDocument } from '#tools/passages.ts'
 import { describe, expect, onTestFinished, test } from 'vitest'
 import { makeTenant, runBody, useApi } from '#test/support/api.ts'
 
@@ -130,19 +130,7 @@ describe('health', () => {
 
   test('a database that is away is a 503 that says so, and nothing of its error', async () => {
     const db = connectDatabase({ url: `postgres://u:p@127.0.0.1:${await findFreePort()}/purser`, maxConnections: 2 })
-    const app = await buildApi({
-      db,
-      agents: [],
-      poke: () => {},
-      isTemporalUp: () => Promise.resolve(true),
-      splitDocument,
-      lostCost: 'maximum',
-      providerNames: [],
-      approvalAbove: new Map(),
-      stripeSecret: undefined,
-      allowsPrivateWebhooks: false,
-      nowMs: () => Date.now(),
-    })
+    const app = await buildApi(testDeps({ db }))
     onTestFinished(async () => {
       await app.close()
       await db.destroy()

@@ -84,6 +84,12 @@ test('a route that answers in one piece serves a client that wants a stream', as
   const texts = chunks.flatMap(({ choices }) => choices.map(({ delta }) => delta.content))
   expect(texts).toEqual([expect.stringContaining('1711'), undefined])
   expect(chunks.at(-1)?.usage?.completion_tokens).toBeGreaterThan(0)
+
+  const responses = await gateway.client().responses.create({ model: 'whole', input: QUESTION, stream: true })
+  expect((await readAll(responses)).at(-1)?.type).toBe('response.completed')
+  const question = { role: 'user', content: QUESTION } as const
+  const message = gateway.anthropic().messages.stream({ model: 'whole', max_tokens: 200, messages: [question] })
+  expect((await message.finalMessage()).stop_reason).toBe('end_turn')
   await expectVerified(gateway.api)
 }, 60_000)
 

@@ -7,12 +7,12 @@ import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
 import type { Database } from '#db/schema.ts'
-import { splitDocument } from '#tools/passages.ts'
 import type { FastifyInstance } from 'fastify'
 import type { Kysely } from 'kysely'
 import { onTestFinished } from 'vitest'
 import { z } from 'zod'
 import { manifests } from '#workflows/manifests.ts'
+import { testDeps } from './api-deps.ts'
 import { answerChecker, type AnswerChecker } from './openapi.ts'
 import { createTestDatabase, type TestDatabase } from './postgres.ts'
 import { testCatalog } from './world.ts'
@@ -91,30 +91,25 @@ export async function useApi(
   const database = await createTestDatabase()
   const db = connectDatabase({ url: database.appUrl, maxConnections: 8 })
   const pokes = { count: 0 }
-  const app = await buildApi({
-    db,
-    agents: [...manifests, echo, ...(options.agents ?? [])],
-    poke: () => {
-      pokes.count += 1
-    },
-    isTemporalUp: options.isTemporalUp ?? (() => Promise.resolve(true)),
-    splitDocument,
-    lostCost: 'maximum',
-    providerNames: ['sandbox'],
-    approvalAbove: options.approvalAbove ?? new Map(),
-    stripeSecret: options.stripeSecret,
-    allowsPrivateWebhooks: options.allowsPrivateWebhooks ?? false,
-    nowMs: options.nowMs ?? (() => Date.now()),
-    trustedProxies: options.trustedProxies ?? [],
-    ...(options.log && { log: options.log }),
-  })
+  const { extend, agents = [], ...deps } = options
+  const app = await buildApi(
+    testDeps({
+      db,
+      agents: [...manifests, echo, ...agents],
+      poke: () => {
+        pokes.count += 1
+      },
+      providerNames: ['sandbox'],
+      ...deps,
+    }),
+  )
   onTestFinished(async () => {
     await app.close()
     await db.destroy().catch(() => {})
     await database.drop()
   })
   await importCatalog(db, testCatalog)
-  await options.extend?.(app, { db, databaseUrl: database.appUrl })
+  await extend?.(app, { db, databaseUrl: database.appUrl })
   const operatorKey = await makeOperator(db, 'default')
   await app.ready()
   const document = await app.inject({ method: 'GET', url: DOCUMENT_PATH })

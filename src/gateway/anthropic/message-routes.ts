@@ -1,15 +1,12 @@
 import { promptBounds } from '#calls/prompt-size.ts'
-import {
-  anthropicCountRequestSchema,
-  anthropicMessageRequestSchema,
-  type AnthropicMessageRequest,
-} from '#contracts/anthropic-messages.ts'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import { anthropicCountRequestSchema, anthropicMessageRequestSchema } from '#contracts/anthropic-messages.ts'
+import type { FastifyInstance } from 'fastify'
 import { callerOfRequest } from '../access.ts'
-import { streamAnswer, type Streaming } from '../answer-stream.ts'
+import { streamAnswer } from '../answer-stream.ts'
 import { ask } from '../ask.ts'
-import { abortWithClient, idempotencyKeyOf, tellPaid } from '../exchange.ts'
-import { modelFor, payerFor, type GatewayDeps } from '../gateway-deps.ts'
+import { askingOf } from '../asking.ts'
+import { abortWithClient, tellPaid } from '../exchange.ts'
+import { modelFor, type GatewayDeps } from '../gateway-deps.ts'
 import { parseBody } from '../parse-body.ts'
 import { requestIdOf } from '../surface.ts'
 import { toAnthropicError } from './errors.ts'
@@ -20,17 +17,19 @@ import { toMessageBody, toPromptBody } from './message-request.ts'
 export function messageRoutes(app: FastifyInstance, deps: GatewayDeps): void {
   app.post('/messages', async (request, reply) => {
     const asked = parseBody(anthropicMessageRequestSchema, request.body)
-    const question = await questionOf(deps, request, asked)
+    const { model } = asked
+    const body = toMessageBody(asked, await modelFor(deps, callerOfRequest(request), model))
+    const asking = await askingOf(deps, request, { model, body, kind: 'anthropic.messages' })
     const controller = abortWithClient(reply)
     if (!asked.stream) {
-      const given = await ask(deps.engine, { ...question, signal: controller.signal })
+      const given = await ask(deps.engine, { ...asking.question, signal: controller.signal })
       tellPaid(reply, given)
-      return reply.send(toMessage(asked.model, given))
+      return reply.send(toMessage(model, given))
     }
     return streamAnswer(deps.engine, reply, {
-      question,
+      ...asking,
       controller,
-      writerOn: (stream, known) => new MessageWriter(stream, { ...known, model: asked.model }),
+      writerOn: (stream, known) => new MessageWriter(stream, { ...known, model }),
       refuse: (stream, refusal) => stream.send(toAnthropicError(refusal, requestIdOf(reply)), 'error'),
     })
   })
@@ -45,21 +44,4 @@ export function messageRoutes(app: FastifyInstance, deps: GatewayDeps): void {
     const { tokens } = await boundOn({ ...route, contextTokens: Infinity })
     return { input_tokens: tokens }
   })
-}
-
-async function questionOf(
-  deps: GatewayDeps,
-  request: FastifyRequest,
-  asked: AnthropicMessageRequest,
-): Promise<Streaming['question']> {
-  const caller = callerOfRequest(request)
-  const body = toMessageBody(asked, await modelFor(deps, caller, asked.model))
-  const { payer } = await payerFor(deps, caller, asked.model)
-  return {
-    payer,
-    model: asked.model,
-    body,
-    kind: 'anthropic.messages',
-    idempotencyKey: idempotencyKeyOf(request),
-  }
 }

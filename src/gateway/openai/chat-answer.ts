@@ -1,6 +1,9 @@
-import type { AnswerChoice, AnswerDelta, CallAnswer } from '#calls/call.ts'
+import type { AnswerChoice, AnswerDelta } from '#calls/call.ts'
 import type { CallReceipt } from '#db/call-receipt.ts'
+import { choicesOf, type AnswerWriter } from '../answer-stream.ts'
 import type { Reply } from '../ask.ts'
+import { paidInWords } from '../exchange.ts'
+import type { EventStream } from '../sse.ts'
 
 /** Usage in OpenAI's words. */
 interface OpenAiUsage {
@@ -35,10 +38,6 @@ export function toCompletion(model: string, reply: Reply, createdMs: number) {
   }
 }
 
-function choicesOf(answer: CallAnswer): readonly AnswerChoice[] {
-  return [answer, ...(answer.others ?? [])]
-}
-
 function toChoice({ text, toolCalls = [], finishReason }: AnswerChoice, index: number) {
   // What stands beside answers in place of one is none of them.
   const isRefused = finishReason === 'content_filter'
@@ -62,25 +61,26 @@ function toChoice({ text, toolCalls = [], finishReason }: AnswerChoice, index: n
 }
 
 /** Writes an answer as OpenAI's chunks. */
-export class ChunkWriter {
+export class ChunkWriter implements AnswerWriter {
+  readonly #stream: Pick<EventStream, 'send' | 'write'>
   readonly #head: { readonly id: string; readonly created: number; readonly model: string }
   readonly #begun = new Set<number>()
 
-  constructor(model: string, callId: string, createdMs: number) {
+  constructor(
+    stream: Pick<EventStream, 'send' | 'write'>,
+    { model, callId, createdMs }: { readonly model: string; readonly callId: string; readonly createdMs: number },
+  ) {
+    this.#stream = stream
     this.#head = { id: completionId(callId), created: Math.floor(createdMs / 1_000), model }
   }
 
-  /** The role stands in the first piece of each answer only. */
-  piece(delta: AnswerDelta): object {
+  piece(delta: AnswerDelta): void {
     const { choice = 0 } = delta
-    const content = delta.kind === 'text' ? '' : null
-    const role = this.#begun.has(choice) ? {} : { role: 'assistant' as const, content }
-    this.#begun.add(choice)
-    if (delta.kind === 'text') return this.#chunk(choice, { ...role, content: delta.text })
+    if (delta.kind === 'text') return this.#send(choice, { ...this.#roleOf(delta), content: delta.text })
     const { index, id, name, arguments: written } = delta
     const isNew = id !== undefined
-    return this.#chunk(choice, {
-      ...role,
+    this.#send(choice, {
+      ...this.#roleOf(delta),
       tool_calls: [
         {
           index,
@@ -91,29 +91,30 @@ export class ChunkWriter {
     })
   }
 
-  /** A stored answer, as few pieces as there can be. */
-  whole(answer: CallAnswer): readonly object[] {
-    return choicesOf(answer).flatMap(({ text, toolCalls = [] }, choice) => [
-      ...(text !== '' || toolCalls.length === 0 ? [this.piece({ kind: 'text', choice, text })] : []),
-      ...toolCalls.map((call, index) => this.piece({ kind: 'tool_call', choice, index, ...call })),
-    ])
-  }
-
-  /** The last piece of each answer. */
-  ends(answer: CallAnswer): readonly object[] {
-    return choicesOf(answer).map(({ finishReason }, choice) => this.#chunk(choice, {}, finishReason ?? 'stop'))
-  }
-
-  usage(receipt: CallReceipt | undefined, more: object): object {
-    return { ...this.#chunk(0, {}), choices: [], usage: openAiUsage(receipt), ...more }
-  }
-
-  #chunk(index: number, delta: object, finishReason: string | null = null) {
-    return {
-      ...this.#head,
-      object: 'chat.completion.chunk' as const,
-      choices: [{ index, delta, logprobs: null, finish_reason: finishReason }],
+  end({ answer, receipt, ...more }: Reply): void {
+    for (const [choice, { finishReason }] of choicesOf(answer).entries()) {
+      // An empty answer is one too.
+      if (!this.#begun.has(choice)) this.piece({ kind: 'text', choice, text: '' })
+      this.#send(choice, {}, finishReason ?? 'stop')
     }
+    const paid = paidInWords({ answer, receipt, ...more })
+    this.#stream.send({ ...this.#chunk([]), usage: openAiUsage(receipt), ...paid })
+    this.#stream.write('data: [DONE]\n\n')
+  }
+
+  /** The role stands in the first piece of each answer only. */
+  #roleOf({ choice = 0, kind }: AnswerDelta): object {
+    if (this.#begun.has(choice)) return {}
+    this.#begun.add(choice)
+    return { role: 'assistant', content: kind === 'text' ? '' : null }
+  }
+
+  #send(index: number, delta: object, finishReason: string | null = null): void {
+    this.#stream.send(this.#chunk([{ index, delta, logprobs: null, finish_reason: finishReason }]))
+  }
+
+  #chunk(choices: readonly object[]) {
+    return { ...this.#head, object: 'chat.completion.chunk' as const, choices }
   }
 }
 

@@ -1,10 +1,10 @@
 import type { EmbedBody } from '#contracts/chat.ts'
 import { openAiEmbeddingsRequestSchema } from '#contracts/openai-embeddings.ts'
 import type { FastifyInstance } from 'fastify'
-import { callerOfRequest } from '../access.ts'
 import { ask, type Reply } from '../ask.ts'
-import { abortWithClient, idempotencyKeyOf, tellPaid } from '../exchange.ts'
-import { payerFor, type GatewayDeps } from '../gateway-deps.ts'
+import { askingOf } from '../asking.ts'
+import { abortWithClient, tellPaid } from '../exchange.ts'
+import type { GatewayDeps } from '../gateway-deps.ts'
 import { parseBody } from '../parse-body.ts'
 
 type Encoding = 'float' | 'base64'
@@ -18,10 +18,9 @@ export function embeddingsRoute(app: FastifyInstance, deps: GatewayDeps): void {
       input: typeof input === 'string' ? [input] : input,
       ...(dimensions != null && { dimensions }),
     }
-    const { payer } = await payerFor(deps, callerOfRequest(request), model)
+    const { question } = await askingOf(deps, request, { model, body, kind: 'openai.embeddings' })
     const { signal } = abortWithClient(reply)
-    const idempotencyKey = idempotencyKeyOf(request)
-    const given = await ask(deps.engine, { payer, model, body, kind: 'openai.embeddings', idempotencyKey, signal })
+    const given = await ask(deps.engine, { ...question, signal })
     tellPaid(reply, given)
     return reply.send(toEmbeddings(model, given, asked.encoding_format ?? 'float'))
   })

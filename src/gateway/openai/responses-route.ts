@@ -1,11 +1,10 @@
 import { openAiResponseRequestSchema } from '#contracts/openai-responses.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
-import { callerOfRequest } from '../access.ts'
 import { streamAnswer } from '../answer-stream.ts'
 import { ask } from '../ask.ts'
-import { abortWithClient, idempotencyKeyOf, tellPaid } from '../exchange.ts'
-import { payerFor, type GatewayDeps } from '../gateway-deps.ts'
-import { FITTED, UNBOUNDED_TOKENS } from '../output-bound.ts'
+import { askingOf } from '../asking.ts'
+import { abortWithClient, tellPaid } from '../exchange.ts'
+import type { GatewayDeps } from '../gateway-deps.ts'
 import { parseBody } from '../parse-body.ts'
 import { Refusal } from '../refusal.ts'
 import { toOpenAiError } from './errors.ts'
@@ -17,25 +16,17 @@ export function responsesRoute(app: FastifyInstance, deps: GatewayDeps): void {
   const { engine } = deps
   app.post('/responses', async (request, reply) => {
     const asked = parseBody(openAiResponseRequestSchema, request.body)
-    const body = toResponseBody(asked)
-    const { payer } = await payerFor(deps, callerOfRequest(request), asked.model)
-    const isBounded = body.maxTokens !== UNBOUNDED_TOKENS
-    const question = {
-      payer: isBounded ? payer : { ...payer, tight: payer.tight ?? FITTED },
-      model: asked.model,
-      body,
-      kind: 'openai.responses',
-      idempotencyKey: idempotencyKeyOf(request),
-    }
+    const { model } = asked
+    const asking = await askingOf(deps, request, { model, body: toResponseBody(asked), kind: 'openai.responses' })
     const controller = abortWithClient(reply)
     if (!asked.stream) {
-      const given = await ask(engine, { ...question, signal: controller.signal })
+      const given = await ask(engine, { ...asking.question, signal: controller.signal })
       tellPaid(reply, given)
       return reply.send(toResponse({ asked, callId: given.callId, createdMs: engine.nowMs() }, given))
     }
     let writer: ResponseWriter | undefined
     return streamAnswer(engine, reply, {
-      question,
+      ...asking,
       controller,
       writerOn(stream, { callId }) {
         writer = new ResponseWriter(stream, { asked, callId, createdMs: engine.nowMs() })

@@ -1,0 +1,30 @@
+import type { CallBody } from '#calls/call.ts'
+import type { FastifyRequest } from 'fastify'
+import { callerOfRequest } from './access.ts'
+import type { Question } from './ask.ts'
+import { idempotencyKeyOf } from './exchange.ts'
+import { payerFor, type GatewayDeps } from './gateway-deps.ts'
+import { FITTED, UNBOUNDED_TOKENS } from './output-bound.ts'
+
+/** What a request asks, in no client's own shape. */
+export interface Asking {
+  readonly question: Omit<Question, 'signal' | 'onHeld' | 'onDelta'>
+  /** Whether any route gives its answer piece by piece: of the others it comes in one. */
+  readonly isStreamed: boolean
+}
+
+/** @throws Refusal when the key may not ask for the model, or nothing pays for it */
+export async function askingOf(
+  deps: GatewayDeps,
+  request: FastifyRequest,
+  asked: { readonly model: string; readonly body: CallBody; readonly kind: string },
+): Promise<Asking> {
+  const { body } = asked
+  const { payer, model } = await payerFor(deps, callerOfRequest(request), asked.model)
+  const isUnbounded = 'maxTokens' in body && body.maxTokens === UNBOUNDED_TOKENS
+  const tight = payer.tight ?? (isUnbounded ? FITTED : undefined)
+  return {
+    question: { ...asked, payer: { ...payer, tight }, idempotencyKey: idempotencyKeyOf(request) },
+    isStreamed: model.routes.some(({ capabilities }) => capabilities.streaming),
+  }
+}
