@@ -1,4 +1,4 @@
-import type { MapRowsRequest, MapRowsResult } from '#contracts/activities.ts'
+import type { MapRowsRequest, MapRowsResult } from '#contracts/map-activities.ts'
 import { jsonSchemaCheck, type SchemaCheck } from '#contracts/json-schema.ts'
 import type { RowAsk } from '#contracts/row-map.ts'
 import { answerSchema } from '#contracts/stored.ts'

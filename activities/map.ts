@@ -5,7 +5,7 @@ import {
   type MapRowsResult,
   type RowMapOpening,
   type RowMapRequest,
-} from '#contracts/activities.ts'
+} from '#contracts/map-activities.ts'
 import type { Engine } from '#calls/engine.ts'
 import { Draining } from '#calls/gate-watch.ts'
 import { createPlaces, type InTurn } from '#calls/places.ts'

@@ -8,7 +8,7 @@ import type { Scope } from '#db/database.ts'
 import type { StartRequest } from '#db/run-start.ts'
 import type { Database } from '#db/schema.ts'
 import type { Prices } from '#domain/pricing.ts'
-import { rankRoutes, type RankedRoutes, type RouteNeeds, type SkipReason } from '#domain/route-choice.ts'
+import { PLAIN_NEEDS, rankRoutes, type RankedRoutes, type RouteNeeds, type SkipReason } from '#domain/route-choice.ts'
 import type { Kysely } from 'kysely'
 
 export interface AskedRun {
@@ -70,15 +70,7 @@ export async function checkMoneyPath(db: Kysely<Database>, scope: Scope, asked: 
   if (candidates.length === 0) throw withoutRoute(model, skipped)
 }
 
-const PLAIN_CHAT: RouteNeeds = {
-  kind: 'chat',
-  tools: false,
-  jsonSchema: false,
-  vision: false,
-  streaming: false,
-  choices: false,
-  parameters: [],
-}
+const PLAIN_CHAT: RouteNeeds = { ...PLAIN_NEEDS, kind: 'chat' }
 
 function pricesOf(sold: SellPriceAnswer | undefined): Prices | 'no_price' | 'no_quote' {
   if (!sold) return 'no_price'

@@ -4,7 +4,14 @@ import type { Pocket } from '#db/call.ts'
 import type { Room } from '#db/room.ts'
 import { ceilDivide } from '#domain/money.ts'
 import { worstCaseOf } from '#domain/pricing.ts'
-import { drawOf, rankRoutes, type RankedRoutes, type RouteFacts, type RouteNeeds } from '#domain/route-choice.ts'
+import {
+  drawOf,
+  PLAIN_NEEDS,
+  rankRoutes,
+  type RankedRoutes,
+  type RouteFacts,
+  type RouteNeeds,
+} from '#domain/route-choice.ts'
 import type { Extras } from '#providers/provider.ts'
 import type { Tight } from '#contracts/call-choices.ts'
 import type { CallBody, CallRequest } from './call.ts'
@@ -186,15 +193,7 @@ function extrasOn({ capabilities }: Route, extras: Extras | undefined): RouteFac
   }
 }
 
-const EMBEDDING: RouteNeeds = Object.freeze({
-  kind: 'embedding',
-  tools: false,
-  jsonSchema: false,
-  vision: false,
-  streaming: false,
-  choices: false,
-  parameters: [],
-})
+const EMBEDDING: RouteNeeds = Object.freeze({ ...PLAIN_NEEDS, kind: 'embedding' })
 
 function needsOf({ body, onDelta }: CallRequest): RouteNeeds {
   if (isEmbedding(body)) return EMBEDDING

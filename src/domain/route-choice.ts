@@ -47,6 +47,16 @@ interface RouteExtras {
   readonly parameters: readonly string[]
 }
 
+/** A request that needs nothing but a model that answers. */
+export const PLAIN_NEEDS: Omit<RouteNeeds, 'kind'> = Object.freeze({
+  tools: false,
+  jsonSchema: false,
+  vision: false,
+  streaming: false,
+  choices: false,
+  parameters: [],
+})
+
 /** What is known of one route for one request. */
 export interface RouteFacts {
   readonly hasProvider: boolean

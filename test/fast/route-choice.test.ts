@@ -1,6 +1,7 @@
 import { plainPrices, type Prices } from '#domain/pricing.ts'
 import {
   drawOf,
+  PLAIN_NEEDS,
   rankRoutes,
   SKIP_REASONS,
   type ModelOffer,
@@ -15,15 +16,7 @@ import { createHash } from 'node:crypto'
 import { expect, test } from 'vitest'
 
 const prices: Prices = plainPrices({ inputNanoPerMillion: 1_000n, outputNanoPerMillion: 4_000n })
-const needs: RouteNeeds = {
-  kind: 'chat',
-  tools: false,
-  jsonSchema: false,
-  vision: false,
-  streaming: false,
-  choices: false,
-  parameters: [],
-}
+const needs: RouteNeeds = { ...PLAIN_NEEDS, kind: 'chat' }
 const facts: RouteFacts = {
   hasProvider: true,
   hasPocket: true,

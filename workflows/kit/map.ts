@@ -1,4 +1,5 @@
-import { MAX_MAP_ROWS, type ChatRequest, type MapRowsRequest, type MapRowsResult } from '#contracts/activities.ts'
+import type { ChatRequest } from '#contracts/activities.ts'
+import { MAX_MAP_ROWS, type MapRowsRequest, type MapRowsResult } from '#contracts/map-activities.ts'
 import { invariant } from '#domain/invariant.ts'
 import { askOwner } from './ask.ts'
 import { boundedMap } from './bounded-map.ts'

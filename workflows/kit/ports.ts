@@ -1,4 +1,5 @@
-import type { CallActivities, MapActivities, RunActivities, ToolActivities } from '#contracts/activities.ts'
+import type { CallActivities, RunActivities, ToolActivities } from '#contracts/activities.ts'
+import type { MapActivities } from '#contracts/map-activities.ts'
 import { ActivityCancellationType, proxyActivities, type ActivityOptions } from '@temporalio/workflow'
 
 /**
