@@ -129,7 +129,7 @@ export const openAiResponseRequestSchema = z
     model: text.min(1).max(100),
     input: z.preprocess(
       (input) => (typeof input === 'string' ? [{ role: 'user', content: input }] : input),
-      z.array(item).min(1).max(MOST_ITEMS),
+      z.array(item, 'is neither a text nor a list of items').min(1).max(MOST_ITEMS),
     ),
     instructions: text.nullish(),
     max_output_tokens: z.int().min(1).max(10_000_000).nullish(),

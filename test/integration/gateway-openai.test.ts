@@ -61,6 +61,7 @@ test('what is refused is refused in the words of OpenAI, before anything is sent
   expect(await refused(gateway.api.operatorKey, {})).toMatchObject({ status: 403, code: 'key_not_allowed' })
   expect(await refused(undefined, { model: 'nothing' })).toMatchObject({ status: 404, code: 'model_not_found' })
   expect(await refused(undefined, { functions: [{ name: 'f' }] })).toMatchObject({ status: 400, param: 'functions' })
+  expect((await refused(undefined, { messages: undefined })).message).toContain('messages: is missing')
   expect(await refused(undefined, { messages: [] })).toMatchObject({ status: 400, param: 'messages' })
   expect(await refused(undefined, { temperature: 9 })).toMatchObject({ status: 400, param: 'temperature' })
   expect(await gateway.sandbox.readLog()).toHaveLength(0)
