@@ -50,6 +50,16 @@ export interface OutsideTables {
     transfer_id: string | null
     created_at: Stamp
   }
+  /** Of calls that belong to no run; numbered with `event`, and written by triggers. */
+  key_event: {
+    seq: Generated<bigint>
+    xid: Generated<string>
+    project_id: string
+    api_key_id: string
+    kind: 'attempt.refused' | 'attempt.settled'
+    data: Json
+    recorded_at: Stamp
+  }
   webhook_low_balance: {
     webhook_id: string
     account_id: string

@@ -40,6 +40,8 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     last_used_at: Generated<Date | null>
     /** The external run that it was issued for. */
     run_id: Generated<string | null>
+    /** The key it was made with; null for the installation itself. */
+    made_by: Generated<string | null>
   }
   audit_event: {
     id: Generated<string>

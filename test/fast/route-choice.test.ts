@@ -150,7 +150,10 @@ test.each<[string, Case]>([
   ['what it has', { needs: { tools: true, jsonSchema: true, vision: true, streaming: true } }],
   [
     'more answers and a member that it takes',
-    { needs: { choices: true, parameters: ['user'] }, facts: { extras: { embeddings: true, choices: true, parameters: ['user'] } } },
+    {
+      needs: { choices: true, parameters: ['user'] },
+      facts: { extras: { embeddings: true, choices: true, parameters: ['user'] } },
+    },
   ],
   ['whatever is asked of a provider that is not known here', { needs: { choices: true, parameters: ['top_k'] } }],
   ['a prompt that only may be too long', { facts: { mostInputTokens: 1_000_000 } }],
