@@ -17,6 +17,8 @@ export type Access = 'operator' | 'project' | 'any'
 declare module 'fastify' {
   interface FastifyContextConfig {
     access?: Access
+    /** What a key needs for it. Left out: `read` for reading, else `runs` of a project's key and `admin` of an operator's. */
+    scope?: KeyScope
     /** It reads the run that its path names: the key of an external run may read its own. */
     readsRun?: true
   }
@@ -104,9 +106,9 @@ function refuseAddress(holder: KeyHolder, ip: string): void {
 }
 
 /** Reading needs `read`; what changes anything, `runs` of a project's key and `admin` of an operator's. */
-function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
+function refuseScope(holder: KeyHolder, { method, routeOptions }: FastifyRequest): void {
   const change = holder.projectId === null ? 'admin' : 'runs'
-  const scope: KeyScope = method === 'GET' ? 'read' : change
+  const scope: KeyScope = routeOptions.config.scope ?? (method === 'GET' ? 'read' : change)
   if (holder.scopes.includes(scope)) return
   throw new Problem('forbidden', `This key was made without the scope ${scope}.`, {
     remedy: `Use a key with the scope ${scope}: an operator can make one.`,

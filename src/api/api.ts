@@ -21,6 +21,7 @@ import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
+import { organisationRoutes } from './organisation-routes.ts'
 import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
@@ -54,6 +55,7 @@ const MAX_PARAM_LENGTH = 200
 
 /** All that is behind a key. */
 const ROUTES = Object.freeze([
+  organisationRoutes,
   projectRoutes,
   keyRoutes,
   operatorKeyRoutes,

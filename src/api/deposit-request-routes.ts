@@ -4,7 +4,7 @@ import {
   depositRequestQuerySchema,
 } from '#contracts/api-deposit-request.ts'
 import { Problem } from '#contracts/codes.ts'
-import { decideRequest, listRequests, lockRequest } from '#db/deposit-request.ts'
+import { decideRequest, listRequests, lockRequest, mayDecide } from '#db/deposit-request.ts'
 import { newId } from '#db/ids.ts'
 import { z } from 'zod'
 import { callerOfRequest, tenantFor } from './access.ts'
@@ -50,7 +50,8 @@ export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         schema: {
           tags,
           summary: decision === 'approve' ? 'Book a deposit that waits' : 'Refuse a deposit that waits',
-          description: 'By another key than the one that asked, and once.',
+          description:
+            'Once, by a key that was there before the request, and that neither made the key that asked nor was made by it.',
           params: idParams,
           response: { 200: depositRequestedSchema },
         },
@@ -62,10 +63,16 @@ export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
           const scope = await tenantFor(trx, request, { noun: 'deposit_request', id })
           const asked = await lockRequest(trx, scope, id)
           if (asked.state !== 'waiting') throw new Problem('decided', `The deposit was ${asked.state} before.`)
-          if (asked.askedBy === keyId) {
-            throw new Problem('own_request', 'Who asks for a deposit does not decide on it.', {
-              remedy: 'Another operator decides, with a key of their own.',
-            })
+          if (!(await mayDecide(trx, asked, keyId))) {
+            throw new Problem(
+              'own_request',
+              'Who asks for a deposit does not decide on it, nor a key that was made by or for them.',
+              {
+                remedy:
+                  'Another operator decides, with a key that was there before the request: one that neither made the key that ' +
+                  'asked nor was made by it.',
+              },
+            )
           }
           const booked =
             decision === 'approve' ? (await bookDeposit(trx, scope, depositOf(asked, newId(nowMs())))).deposit.id : null

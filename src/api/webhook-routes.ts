@@ -93,8 +93,9 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
       answerChange(db, { request, reply }, async (trx) => {
         const { id } = request.params
         const scope = await tenantFor(trx, request, { noun: 'webhook', id })
-        if (!(await endWebhook(trx, scope, id))) throw notFound('webhook', id)
-        return { status: 204, body: undefined }
+        const ended = await endWebhook(trx, scope, id)
+        if (!ended) throw notFound('webhook', id)
+        return { status: 204, body: undefined, audit: { before: viewOf(ended) } }
       }),
   )
 }

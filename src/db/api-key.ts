@@ -56,6 +56,8 @@ export interface NewKey {
   readonly rotatedFrom?: string
   /** It works for this external run alone. */
   readonly runId?: string
+  /** The key that it was asked for with. Left out: nobody's, the installation makes it itself. */
+  readonly madeBy?: string
   readonly nowMs: number
 }
 
@@ -91,6 +93,7 @@ export async function createKey(db: Kysely<Database>, key: NewKey): Promise<ApiK
       rotated_from: key.rotatedFrom ?? null,
       revoked_at: null,
       run_id: key.runId ?? null,
+      made_by: key.madeBy ?? null,
     })
     .returning('id')
     .executeTakeFirstOrThrow()

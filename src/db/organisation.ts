@@ -1,11 +1,18 @@
-import { sql, type Kysely, type Transaction } from 'kysely'
+import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
 import { hintOf, hashOf } from './api-key.ts'
 import { OPERATOR_SCOPES } from '#contracts/names.ts'
 import { writeAudit } from './audit.ts'
 import { newId } from './ids.ts'
 import type { Database } from './schema.ts'
 
+export interface Organisation {
+  readonly id: string
+  readonly name: string
+  readonly createdAt: Date
+}
+
 export interface Bootstrap {
+  /** Under which it is configured, whatever its operators call it since. */
   readonly name: string
   readonly nowMs: number
   /** The operator key to ensure: given from outside, or `undefined` for "make one if there is none". */
@@ -19,7 +26,7 @@ export interface Bootstrap {
  */
 export async function bootstrapOrganisation(db: Kysely<Database>, bootstrap: Bootstrap): Promise<string | undefined> {
   return db.transaction().execute(async (trx) => {
-    await sql`select pg_advisory_xact_lock(hashtextextended('bootstrap', 0))`.execute(trx)
+    await inTurn(trx)
     const organisationId = await ensureOrganisation(trx, bootstrap)
     const key = bootstrap.operatorKey ?? ((await hasOperator(trx, organisationId)) ? undefined : bootstrap.makeKey())
     if (key === undefined) return undefined
@@ -50,13 +57,12 @@ async function ensureOrganisation(trx: Transaction<Database>, bootstrap: Bootstr
   const known = await trx
     .selectFrom('organisation')
     .select('id')
-    .where('name', '=', bootstrap.name)
-    .orderBy('created_at')
-    .limit(1)
+    .where('configured_as', '=', bootstrap.name)
     .executeTakeFirst()
   if (known) return known.id
   const id = newId(bootstrap.nowMs)
-  await trx.insertInto('organisation').values({ id, name: bootstrap.name }).execute()
+  const { name } = bootstrap
+  await trx.insertInto('organisation').values({ id, name, configured_as: name }).execute()
   return id
 }
 
@@ -70,4 +76,63 @@ async function hasOperator(trx: Transaction<Database>, organisationId: string): 
     .limit(1)
     .executeTakeFirst()
   return row !== undefined
+}
+
+/** Who makes or names organisations takes turns, so that no two get one name. */
+async function inTurn(trx: Transaction<Database>): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtextextended('bootstrap', 0))`.execute(trx)
+}
+
+/** Undefined when there is one of this name. It has no key yet. */
+export async function createOrganisation(
+  trx: Transaction<Database>,
+  { name, nowMs }: { readonly name: string; readonly nowMs: number },
+): Promise<Organisation | undefined> {
+  await inTurn(trx)
+  if (await isTaken(trx, { name, id: null })) return undefined
+  const row = await trx
+    .insertInto('organisation')
+    .values({ id: newId(nowMs), name })
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return viewOf(row)
+}
+
+/** Undefined when another one has this name. */
+export async function renameOrganisation(
+  trx: Transaction<Database>,
+  { id, name }: { readonly id: string; readonly name: string },
+): Promise<Organisation | undefined> {
+  await inTurn(trx)
+  if (await isTaken(trx, { name, id })) return undefined
+  const row = await trx
+    .updateTable('organisation')
+    .set({ name, changed_at: sql<Date>`clock_timestamp()` })
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return viewOf(row)
+}
+
+async function isTaken(
+  trx: Transaction<Database>,
+  { name, id }: { readonly name: string; readonly id: string | null },
+): Promise<boolean> {
+  const row = await trx
+    .selectFrom('organisation')
+    .select('id')
+    .where('name', '=', name)
+    .where(sql<boolean>`id is distinct from ${id}::uuid`)
+    .limit(1)
+    .executeTakeFirst()
+  return row !== undefined
+}
+
+export async function getOrganisation(db: Kysely<Database>, id: string): Promise<Organisation | undefined> {
+  const row = await db.selectFrom('organisation').selectAll().where('id', '=', id).executeTakeFirst()
+  return row && viewOf(row)
+}
+
+function viewOf(row: Selectable<Database['organisation']>): Organisation {
+  return { id: row.id, name: row.name, createdAt: row.created_at }
 }

@@ -58,6 +58,16 @@ export async function getProject(
   return row && viewOf(row)
 }
 
+/** The organisation that a project is of. */
+export async function organisationOf(db: Kysely<Database>, scope: Scope): Promise<string> {
+  const row = await db
+    .selectFrom('project')
+    .select('organisation_id')
+    .where('id', '=', scope.projectId)
+    .executeTakeFirstOrThrow()
+  return row.organisation_id
+}
+
 /** How many of a project's runs may be at work at the same time. Those that are stay, if there are more. */
 export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxRunningRuns: number): Promise<Project> {
   const row = await db

@@ -14,7 +14,14 @@ export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
 export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables, OutsideTables {
-  organisation: { id: string; name: string; created_at: Stamp }
+  organisation: {
+    id: string
+    name: string
+    created_at: Stamp
+    /** Under which name it is configured; null for one that operators made. */
+    configured_as: Generated<string | null>
+    changed_at: Stamp
+  }
   project: {
     id: string
     organisation_id: string

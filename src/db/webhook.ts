@@ -63,17 +63,21 @@ export async function listWebhooks(
   return rows.map(webhookOf)
 }
 
-/** Nothing is told there from then on, what waits neither. False when it has ended before. */
-export async function endWebhook(trx: Transaction<Database>, scope: Scope, webhookId: string): Promise<boolean> {
+/** Nothing is told there from then on, what waits neither. Undefined when it has ended before. */
+export async function endWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  webhookId: string,
+): Promise<Webhook | undefined> {
   const ended = await trx
     .updateTable('webhook')
     .set({ ended_at: sql<Date>`clock_timestamp()` })
     .where('project_id', '=', scope.projectId)
     .where('id', '=', webhookId)
     .where('ended_at', 'is', null)
-    .returning('id')
+    .returningAll()
     .executeTakeFirst()
-  if (!ended) return false
+  if (!ended) return undefined
   await trx
     .updateTable('webhook_delivery')
     .set({ state: 'dead', last_error: 'the webhook was deleted' })
@@ -81,7 +85,7 @@ export async function endWebhook(trx: Transaction<Database>, scope: Scope, webho
     .where('webhook_id', '=', webhookId)
     .where('state', '=', 'waiting')
     .execute()
-  return true
+  return webhookOf(ended)
 }
 
 export function webhookOf(row: Selectable<Database['webhook']>): Webhook {

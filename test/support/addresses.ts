@@ -3,6 +3,7 @@ import { usd } from './api.ts'
 
 /** Whatever an address can name. */
 export interface Ids {
+  readonly organisation: string
   readonly project: string
   readonly key: string
   readonly wallet: string
@@ -28,6 +29,8 @@ export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
 export const routes = {
   operator: (ids: Ids) =>
     [
+      ['GET', `/organisations/${ids.organisation}`],
+      ['PATCH', `/organisations/${ids.organisation}`, { name: 'x' }],
       ['GET', `/projects/${ids.project}`],
       ['PATCH', `/projects/${ids.project}`, { maxRunningRuns: 7 }],
       ['POST', `/projects/${ids.project}/keys`, { name: 'x' }],
