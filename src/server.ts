@@ -58,6 +58,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     splitDocument,
     nowMs,
     trustedProxies: config.api.trustedProxies,
+    failuresOfAddress: config.gateway.failuresOfAddress,
     lostCost: config.lostCost,
     approvalAbove: config.approvalAbove,
     stripeSecret: config.stripeSecret,

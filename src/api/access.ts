@@ -1,4 +1,5 @@
-import { Problem } from '#contracts/codes.ts'
+import type { FailedKeys } from '#calls/failed-keys.ts'
+import { Problem, PROBLEMS } from '#contracts/codes.ts'
 import { bearerKey } from '#contracts/key-secret.ts'
 import type { KeyScope } from '#contracts/names.ts'
 import type { KeyHolder } from '#db/api-key.ts'
@@ -48,11 +49,16 @@ const NAMES = {
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */
-export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: KeyUses): void {
+export function requireKey(
+  app: FastifyInstance,
+  { db, uses, failed }: { readonly db: Kysely<Database>; readonly uses: KeyUses; readonly failed: FailedKeys },
+): void {
   app.decorateRequest('caller', null)
   app.decorateRequest('tenant', null)
   app.addHook('onRequest', async (request) => {
+    if (failed.isTooMany(request)) throw tooManyFailures()
     const holder = await holderFromHeader(db, request.headers.authorization)
+    failed.noteGood(request)
     refuseAddress(holder, request.ip)
     const { access = 'operator' } = request.routeOptions.config
     if (holder.run) checkRunKey(holder.run, request)
@@ -67,6 +73,15 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: Key
     refuseScope(holder, request)
     uses.note(holder.keyId)
     request.caller = holder
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    if (reply.statusCode === PROBLEMS.unauthorized.status) failed.noteFailure(request)
+  })
+}
+
+function tooManyFailures(): Problem {
+  return new Problem('too_many_failures', 'Too many requests of this address carried no good key.', {
+    remedy: 'Send a key that is good, after Retry-After seconds.',
   })
 }
 

@@ -22,6 +22,8 @@ export interface ApiDeps {
   readonly nowMs: () => number
   /** Addresses and networks whose `x-forwarded-for` says who asks; left out: none, and the socket's peer asks. */
   readonly trustedProxies?: readonly string[]
+  /** Keys that open nothing, from one address in a minute. Left out: as many as usual. */
+  readonly failuresOfAddress?: number
   /** Providers that are configured here; none when that is known to the workers only. */
   readonly providerNames: readonly string[]
   /** What an attempt is booked at whose answer died with its process. */

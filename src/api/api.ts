@@ -1,4 +1,6 @@
 import Fastify, { type FastifyInstance } from 'fastify'
+import { FailedKeys } from '#calls/failed-keys.ts'
+import { USUAL_GATEWAY_LIMITS } from '#contracts/gateway-limits.ts'
 import { keepKeyUses } from '#db/key-use.ts'
 import { requireKey } from './access.ts'
 import { auditChanges } from './audit.ts'
@@ -123,7 +125,8 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     async (scope) => {
       const uses = keepKeyUses(deps.db, deps.nowMs)
       scope.addHook('onClose', () => uses.stop())
-      requireKey(scope, deps.db, uses)
+      const most = deps.failuresOfAddress ?? USUAL_GATEWAY_LIMITS.failuresOfAddress
+      requireKey(scope, { db: deps.db, uses, failed: new FailedKeys(most, () => performance.now()) })
       auditChanges(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)

@@ -78,6 +78,7 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
     ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
     ...(isPost ? (['idempotency_mismatch'] as const) : []),
     ...own,
+    'too_many_failures',
     'internal',
     'overloaded',
     'store_unavailable',

@@ -33,6 +33,7 @@ export const PROBLEMS = {
   limit_retired: { status: 409, title: 'The limit is retired' },
   payload_too_large: { status: 413, title: 'The request is too large' },
   unsupported_media_type: { status: 415, title: 'The body has a media type that is not taken here' },
+  too_many_failures: { status: 429, title: 'Too many requests carried no good key' },
   unknown_agent: { status: 422, title: 'No such agent' },
   unknown_model: { status: 422, title: 'No such catalog model' },
   no_price: { status: 422, title: 'A route has no price' },
