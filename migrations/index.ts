@@ -34,6 +34,7 @@ const files = [
   '0028_webhooks',
   '0029_deposit_requests',
   '0033_operators',
+  '0034_listings',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -6,13 +6,14 @@ import { requireKey } from './access.ts'
 import { auditChanges } from './audit.ts'
 import { auditRoutes } from './audit-routes.ts'
 import type { ApiDeps } from './api-deps.ts'
-import { balanceRoutes } from './balance-routes.ts'
+import { accountLedgerRoutes, balanceRoutes } from './balance-routes.ts'
+import { callListRoutes } from './call-list-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
-import { depositRequestRoutes } from './deposit-request-routes.ts'
-import { depositRoutes } from './deposit-routes.ts'
+import { depositDecisionRoutes, depositRequestRoutes } from './deposit-request-routes.ts'
+import { depositReadRoutes, depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
 import { eventRoutes } from './event-routes.ts'
 import { externalRunRoutes } from './external-run-routes.ts'
@@ -43,7 +44,7 @@ import { answerNoRequest, sendSecurityHeaders } from './security-headers.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
-import { deliveryRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
+import { deliveryRoutes, webhookChangeRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
 
 /** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
 const BODY_LIMIT_BYTES = 1024 * 1024
@@ -62,12 +63,16 @@ const ROUTES = Object.freeze([
   keyRoutes,
   operatorKeyRoutes,
   keyCallRoutes,
+  callListRoutes,
   auditRoutes,
   walletRoutes,
   balanceRoutes,
+  accountLedgerRoutes,
   limitRoutes,
   depositRoutes,
+  depositReadRoutes,
   depositRequestRoutes,
+  depositDecisionRoutes,
   refundRoutes,
   quoteRoutes,
   statementRoutes,
@@ -95,6 +100,7 @@ const ROUTES = Object.freeze([
   eventRoutes,
   webhookRoutes,
   webhookListRoutes,
+  webhookChangeRoutes,
   deliveryRoutes,
   reconcileRoutes,
 ])

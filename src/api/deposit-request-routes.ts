@@ -4,7 +4,7 @@ import {
   depositRequestQuerySchema,
 } from '#contracts/api-deposit-request.ts'
 import { Problem } from '#contracts/codes.ts'
-import { decideRequest, listRequests, lockRequest, mayDecide } from '#db/deposit-request.ts'
+import { decideRequest, getRequest, listRequests, lockRequest, mayDecide } from '#db/deposit-request.ts'
 import { newId } from '#db/ids.ts'
 import { z } from 'zod'
 import { callerOfRequest, tenantFor } from './access.ts'
@@ -17,7 +17,7 @@ const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
 /** Deposits that wait for another operator, and what becomes of them. */
-export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function depositRequestRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/deposit-requests',
     {
@@ -38,6 +38,25 @@ export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
     },
   )
 
+  app.get(
+    '/deposit-requests/:id',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'A deposit that waits or waited for approval',
+        params: idParams,
+        response: { 200: depositRequestedSchema },
+      },
+    },
+    async (request) => {
+      const { id } = request.params
+      return requestedView(await getRequest(db, await tenantFor(db, request, { noun: 'deposit_request', id }), id))
+    },
+  )
+}
+
+export function depositDecisionRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   for (const decision of ['approve', 'refuse'] as const) {
     app.post(
       `/deposit-requests/:id/${decision}`,

@@ -2,14 +2,25 @@ import {
   deliveryListSchema,
   deliveryQuerySchema,
   newWebhookSchema,
+  webhookChangeSchema,
   webhookListQuerySchema,
   webhookListSchema,
   webhookRequestSchema,
+  webhookSchema,
   type WebhookView,
 } from '#contracts/api-webhook.ts'
 import { Problem } from '#contracts/codes.ts'
 import { listDeliveries, revive, type Delivery } from '#db/webhook-delivery.ts'
-import { createWebhook, endWebhook, listWebhooks, type LowBalance, type Webhook } from '#db/webhook.ts'
+import {
+  changeWebhook,
+  createWebhook,
+  endWebhook,
+  getWebhook,
+  listWebhooks,
+  lockWebhook,
+  type LowBalance,
+  type Webhook,
+} from '#db/webhook.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { randomBytes } from 'node:crypto'
@@ -75,6 +86,53 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
       const { items, nextCursor } = pageOf(await listWebhooks(db, scope, { limit, before: cursorId(cursor) }), limit)
       return { webhooks: items.map(viewOf), nextCursor }
     },
+  )
+
+  app.get(
+    '/webhooks/:id',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'A webhook, without its secret', params: idParams, response: { 200: webhookSchema } },
+    },
+    async (request) => {
+      const { id } = request.params
+      const webhook = await getWebhook(db, await tenantFor(db, request, { noun: 'webhook', id }), id)
+      if (!webhook) throw notFound('webhook', id)
+      return viewOf(webhook)
+    },
+  )
+}
+
+export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: ApiDeps): void {
+  app.patch(
+    '/webhooks/:id',
+    {
+      config: { access: 'any', audit: 'webhook.change', problems: ['invalid_amount'] },
+      schema: {
+        tags,
+        summary: 'Change what a webhook is told, or where',
+        description: 'What waits goes to the new address, signed with the same secret.',
+        params: idParams,
+        body: webhookChangeSchema,
+        response: { 200: webhookSchema },
+      },
+    },
+    (request, reply) =>
+      answerChange(db, { request, reply }, async (trx) => {
+        const { id } = request.params
+        const { url, topics, lowBalance } = request.body
+        if (url !== undefined) checkUrl(url, allowsPrivateWebhooks)
+        const scope = await tenantFor(trx, request, { noun: 'webhook', id })
+        const before = await lockWebhook(trx, scope, id)
+        if (!before) throw notFound('webhook', id)
+        const changed = await changeWebhook(trx, scope, {
+          id,
+          url: url ?? before.url,
+          topics: topics ? [...new Set(topics)] : before.topics,
+          lowBalance: lowBalance?.map(markOf) ?? before.lowBalance,
+        })
+        return { status: 200, body: viewOf(changed), audit: { before: viewOf(before) } }
+      }),
   )
 
   app.delete(

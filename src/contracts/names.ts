@@ -69,6 +69,7 @@ export const AUDIT_ACTIONS = [
   'refund.make',
   'route.reset',
   'wallet.create',
+  'webhook.change',
   'webhook.create',
   'webhook.delete',
 ] as const

@@ -69,6 +69,16 @@ export async function requestDeposit(
   return row && { request: requestedOf(row), isNew: made !== undefined }
 }
 
+export async function getRequest(db: Kysely<Database>, scope: Scope, id: string): Promise<RequestedDeposit> {
+  const row = await db
+    .selectFrom('deposit_request')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  return requestedOf(row)
+}
+
 /** Locked, so that it is decided once. */
 export async function lockRequest(trx: Transaction<Database>, scope: Scope, id: string): Promise<RequestedDeposit> {
   const row = await trx

@@ -63,6 +63,47 @@ export async function listWebhooks(
   return rows.map(webhookOf)
 }
 
+/** Undefined when it has ended. */
+export async function getWebhook(db: Kysely<Database>, scope: Scope, webhookId: string): Promise<Webhook | undefined> {
+  const row = await living(db, scope, webhookId).executeTakeFirst()
+  return row && webhookOf(row)
+}
+
+/** The same, and nobody else changes it until the transaction ends. */
+export async function lockWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  webhookId: string,
+): Promise<Webhook | undefined> {
+  const row = await living(trx, scope, webhookId).forNoKeyUpdate().executeTakeFirst()
+  return row && webhookOf(row)
+}
+
+function living(db: Kysely<Database>, scope: Scope, webhookId: string) {
+  return db
+    .selectFrom('webhook')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', webhookId)
+    .where('ended_at', 'is', null)
+}
+
+/** What is told from then on, and where: also what waits. */
+export async function changeWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  { id, url, topics, lowBalance }: Pick<Webhook, 'id' | 'url' | 'topics' | 'lowBalance'>,
+): Promise<Webhook> {
+  const row = await trx
+    .updateTable('webhook')
+    .set({ url, topics: [...topics], low_balance: json(lowBalance) })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return webhookOf(row)
+}
+
 /** Nothing is told there from then on, what waits neither. Undefined when it has ended before. */
 export async function endWebhook(
   trx: Transaction<Database>,

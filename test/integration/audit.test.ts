@@ -54,6 +54,7 @@ async function changeEverything(api: TestApi, tenant: Tenant): Promise<void> {
   }
   const webhook = { projectId: tenant.projectId, url: 'https://example.org/', topics: ['state'] }
   const webhookId = text(await make('/webhooks', webhook), 'id')
+  await change('PATCH', `/webhooks/${webhookId}`, { topics: ['state', 'threshold'] })
   await make(`/webhook-deliveries/${await deadLetter(api, tenant, webhookId)}/retry`)
   await change('DELETE', `/webhooks/${webhookId}`)
   await make('/organisations', { name: 'another' })

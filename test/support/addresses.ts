@@ -49,6 +49,7 @@ export const routes = {
         { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
       ],
       ['GET', `/runs?projectId=${ids.project}`],
+      ['GET', `/deposit-requests/${ids.depositRequest}`],
       ['POST', `/deposit-requests/${ids.depositRequest}/approve`],
       ['POST', `/deposit-requests/${ids.depositRequest}/refuse`],
       ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
@@ -90,6 +91,8 @@ function limits(ids: Ids) {
 function webhooks(ids: Ids) {
   return [
     ['GET', `/webhooks?projectId=${ids.project}`],
+    ['GET', `/webhooks/${ids.webhook}`],
+    ['PATCH', `/webhooks/${ids.webhook}`, { topics: ['state'] }],
     ['GET', `/webhooks/${ids.webhook}/deliveries`],
     ['POST', `/webhook-deliveries/${ids.delivery}/retry`],
     ['DELETE', `/webhooks/${ids.webhook}`],
@@ -104,6 +107,10 @@ export function reads(ids: Ids) {
     ['GET', `/wallets/${ids.wallet}/balances`],
     ['GET', `/wallets/${ids.wallet}/statements/${ids.month}`],
     ['GET', `/accounts/${ids.account}/balance`],
+    ['GET', `/accounts/${ids.account}/ledger`],
+    ['GET', `/deposits?projectId=${ids.project}`],
+    ['GET', `/deposits/${ids.deposit}`],
+    ['GET', `/calls?projectId=${ids.project}`],
     ['GET', `/runs/${ids.run}`],
     ['GET', `/runs/${ids.run}/calls`],
     ['GET', `/runs/${ids.run}/report`],
