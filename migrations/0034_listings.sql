@@ -30,3 +30,5 @@ create trigger webhook_counts_changes before update of url, topics, low_balance,
 revoke execute on function count_version from public;
 grant update (name) on project to purser_app;
 grant update (url, topics, low_balance) on webhook to purser_app;
+-- Who locks a row must be allowed to change something of it; limits are changed by functions.
+grant update (version) on usage_limit to purser_app;

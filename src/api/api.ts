@@ -15,6 +15,7 @@ import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
 import { depositDecisionRoutes, depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositReadRoutes, depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
+import { tellVersions } from './etag.ts'
 import { eventRoutes } from './event-routes.ts'
 import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
@@ -134,6 +135,7 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
       const most = deps.failuresOfAddress ?? USUAL_GATEWAY_LIMITS.failuresOfAddress
       requireKey(scope, { db: deps.db, uses, failed: new FailedKeys(most, () => performance.now()) })
       auditChanges(scope)
+      tellVersions(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
       for (const routes of ROUTES) routes(scope.withTypeProvider(), deps)

@@ -36,6 +36,7 @@ export function catalogVersionRoutes(app: Api, { db, providerNames }: ApiDeps): 
       bodyLimit: BODY_LIMIT_BYTES,
       config: {
         access: 'operator',
+        versioned: 'catalog',
         audit: 'catalog.import',
         problems: ['invalid_request', 'payload_too_large', 'unsupported_media_type'],
       },
@@ -70,7 +71,7 @@ function catalogReadRoutes(app: Api, db: Kysely<Database>): void {
   app.get(
     '/catalog',
     {
-      config: { access: 'operator', problems: ['not_found'] },
+      config: { access: 'operator', versioned: 'catalog', problems: ['not_found'] },
       schema: { tags, summary: 'The catalog in force', response: { 200: catalogVersionSchema } },
     },
     () => theCatalog(db, undefined),

@@ -4,6 +4,8 @@ import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import { z } from 'zod'
+import { ifMatchHeaders, ifNoneMatchHeaders } from './etag.ts'
 import { idempotencyHeaders } from './idempotency.ts'
 
 declare module 'fastify' {
@@ -55,10 +57,23 @@ export function documentRoutes(app: FastifyInstance): void {
     route.schema = {
       ...schema,
       security: [{ key: [] }],
-      ...(route.method === 'POST' && { headers: idempotencyHeaders }),
-      response: { ...responsesOf(schema.response), ...problemResponses(problemsOf(route)) },
+      ...headersOf(route),
+      response: {
+        ...responsesOf(schema.response),
+        ...(route.method === 'GET' && { 304: UNCHANGED }),
+        ...problemResponses(problemsOf(route)),
+      },
     }
   })
+}
+
+const UNCHANGED = z.undefined().describe('It is what `If-None-Match` names.')
+
+/** Headers that the hooks read. */
+function headersOf({ method, config }: RouteOptions): { readonly headers?: z.ZodType } {
+  if (method === 'POST') return { headers: idempotencyHeaders }
+  if (method === 'GET') return { headers: ifNoneMatchHeaders }
+  return config?.versioned === undefined ? {} : { headers: ifMatchHeaders }
 }
 
 function responsesOf(response: unknown): Readonly<Record<string, unknown>> {
@@ -77,6 +92,7 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
     ...(url.includes(':') ? (['not_found'] as const) : []),
     ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
     ...(isPost ? (['idempotency_mismatch'] as const) : []),
+    ...(config?.versioned !== undefined && method !== 'GET' && !isPost ? (['changed_meanwhile'] as const) : []),
     ...own,
     'too_many_failures',
     'internal',

@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { callerOfRequest } from './access.ts'
 import { auditChange, type Change } from './audit.ts'
+import { refuseChanged, versionToChange } from './etag.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -86,14 +87,16 @@ export async function answerPost<Schema extends z.ZodType>(
   return schema.parse(answer.body)
 }
 
-/** Answers a PUT, PATCH or DELETE, whose effect is one transaction. */
+/** Answers a PUT, PATCH or DELETE, whose effect is one transaction: none, if If-Match means another version. */
 export async function answerChange<Body>(
   db: Kysely<Database>,
   { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
   effect: (trx: Transaction<Database>) => Promise<Change<Body>>,
 ): Promise<Body> {
   const { status, body } = await db.transaction().execute(async (trx) => {
+    const version = await versionToChange(trx, request)
     const change = await effect(trx)
+    refuseChanged(request, version)
     await auditChange(trx, request, change)
     return change
   })

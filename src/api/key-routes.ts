@@ -76,7 +76,7 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
   app.get(
     '/keys/:id',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', versioned: 'key' },
       schema: { tags, summary: 'A key, without its secret', params: idParams, response: { 200: keySchema } },
     },
     async (request) => {
@@ -125,7 +125,7 @@ function keyEndRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   app.delete(
     '/keys/:id',
     {
-      config: { access: 'operator', audit: 'key.revoke', problems: ['last_operator'] },
+      config: { access: 'operator', versioned: 'key', audit: 'key.revoke', problems: ['last_operator'] },
       schema: {
         tags,
         summary: 'Revoke a key',

@@ -37,7 +37,7 @@ export function limitRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/limits',
     {
-      config: { access: 'any', audit: 'limit.set', problems: ['not_found', 'invalid_amount'] },
+      config: { access: 'any', versioned: 'limit', audit: 'limit.set', problems: ['not_found', 'invalid_amount'] },
       schema: {
         tags,
         summary: 'Set a limit',
@@ -81,7 +81,7 @@ export function limitRoutes(app: Api, deps: ApiDeps): void {
   app.get(
     '/limits/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'limit' },
       schema: { tags, summary: 'A limit with its window of now', params: idParams, response: { 200: limitSchema } },
     },
     async (request) => limitView(await theLimit(db, callerOfRequest(request), request.params.id)),
@@ -96,6 +96,7 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
     {
       config: {
         access: 'any',
+        versioned: 'limit',
         audit: 'limit.change',
         problems: ['invalid_request', 'invalid_amount', 'limit_retired', 'payload_too_large', 'unsupported_media_type'],
       },
@@ -124,7 +125,7 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
   app.delete(
     '/limits/:id',
     {
-      config: { access: 'any', audit: 'limit.retire' },
+      config: { access: 'any', versioned: 'limit', audit: 'limit.retire' },
       schema: {
         tags,
         summary: 'Retire a limit',
@@ -238,5 +239,6 @@ function limitView(limit: Limit): LimitView {
     setBy: limit.isOperators ? 'operator' : 'project',
     createdAt: limit.createdAt.toISOString(),
     retiredAt: limit.retiredAt?.toISOString() ?? null,
+    version: limit.version,
   }
 }

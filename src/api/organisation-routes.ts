@@ -52,7 +52,7 @@ export function organisationRoutes(app: Api, deps: ApiDeps): void {
   app.get(
     '/organisations/:id',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', versioned: 'organisation' },
       schema: { tags, summary: 'An organisation', params: idParams, response: { 200: organisationSchema } },
     },
     async (request) => viewOf(await theOrganisation(db, callerOfRequest(request), request.params.id)),
@@ -110,7 +110,12 @@ function organisationChangeRoutes(app: Api, { db, nowMs }: ApiDeps): void {
   app.patch(
     '/organisations/:id',
     {
-      config: { access: 'operator', audit: 'organisation.change', problems: ['already_exists'] },
+      config: {
+        access: 'operator',
+        versioned: 'organisation',
+        audit: 'organisation.change',
+        problems: ['already_exists'],
+      },
       schema: {
         tags,
         summary: 'Give an organisation another name',
@@ -143,6 +148,6 @@ function nameTaken(name: string): Problem {
   })
 }
 
-function viewOf({ id, name, createdAt }: Organisation): OrganisationView {
-  return { id, name, createdAt: createdAt.toISOString() }
+function viewOf({ id, name, createdAt, version }: Organisation): OrganisationView {
+  return { id, name, createdAt: createdAt.toISOString(), version }
 }

@@ -23,7 +23,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
   app.post(
     '/projects',
     {
-      config: { access: 'operator', audit: 'project.create', problems: ['already_exists'] },
+      config: { access: 'operator', versioned: 'project', audit: 'project.create', problems: ['already_exists'] },
       schema: { tags, summary: 'Make a project', body: projectRequestSchema, response: { 201: projectSchema } },
     },
     (request, reply) =>
@@ -57,7 +57,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
   app.get(
     '/projects/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'project' },
       schema: { tags, summary: 'A project', params: idParams, response: { 200: projectSchema } },
     },
     async (request) => {
@@ -76,7 +76,7 @@ function projectChangeRoutes(app: Api, { db, poke }: ApiDeps): void {
   app.patch(
     '/projects/:id',
     {
-      config: { access: 'operator', audit: 'project.change' },
+      config: { access: 'operator', versioned: 'project', audit: 'project.change' },
       schema: {
         tags,
         summary: 'Change how many runs of a project may be at work at the same time',
@@ -99,6 +99,6 @@ function projectChangeRoutes(app: Api, { db, poke }: ApiDeps): void {
   )
 }
 
-function projectView({ id, name, maxRunningRuns, createdAt }: Project): ProjectView {
-  return { id, name, maxRunningRuns, createdAt: createdAt.toISOString() }
+function projectView({ createdAt, ...project }: Project): ProjectView {
+  return { ...project, createdAt: createdAt.toISOString() }
 }

@@ -41,7 +41,7 @@ export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: Ap
   app.post(
     '/webhooks',
     {
-      config: { access: 'any', audit: 'webhook.create', problems: ['not_found'] },
+      config: { access: 'any', versioned: 'webhook', audit: 'webhook.create', problems: ['not_found'] },
       schema: {
         tags,
         summary: 'Have an address told what happens in a project',
@@ -91,7 +91,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
   app.get(
     '/webhooks/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'webhook' },
       schema: { tags, summary: 'A webhook, without its secret', params: idParams, response: { 200: webhookSchema } },
     },
     async (request) => {
@@ -107,7 +107,7 @@ export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: Api
   app.patch(
     '/webhooks/:id',
     {
-      config: { access: 'any', audit: 'webhook.change', problems: ['invalid_amount'] },
+      config: { access: 'any', versioned: 'webhook', audit: 'webhook.change', problems: ['invalid_amount'] },
       schema: {
         tags,
         summary: 'Change what a webhook is told, or where',
@@ -138,7 +138,7 @@ export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: Api
   app.delete(
     '/webhooks/:id',
     {
-      config: { access: 'any', audit: 'webhook.delete' },
+      config: { access: 'any', versioned: 'webhook', audit: 'webhook.delete' },
       schema: {
         tags,
         summary: 'Delete a webhook',
@@ -227,7 +227,7 @@ function checkUrl(url: string, allowsPrivate: boolean): void {
   })
 }
 
-function viewOf({ id, projectId, url, topics, lowBalance, createdAt }: Webhook): WebhookView {
+function viewOf({ id, projectId, url, topics, lowBalance, createdAt, version }: Webhook): WebhookView {
   return {
     id,
     projectId,
@@ -238,6 +238,7 @@ function viewOf({ id, projectId, url, topics, lowBalance, createdAt }: Webhook):
       below: toAmount(belowNano, currency),
     })),
     createdAt: createdAt.toISOString(),
+    version,
   }
 }
 

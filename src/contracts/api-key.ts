@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, versionSchema } from './api-page.ts'
 import { constraintsSchema } from './constraints.ts'
 import { KEY_SCOPES, OPERATOR_SCOPES, USUAL_OPERATOR_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
@@ -79,6 +79,7 @@ export const keySchema = z
       .nullable()
       .describe('The key it took over from: limits on that one bind this one too, in the same windows.'),
     runId: z.uuid().nullable().describe('The external run that it works for, and for nothing else.'),
+    version: versionSchema,
   })
   .meta({ id: 'Key' })
 

@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import { newKeySchema } from './api-key.ts'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, versionSchema } from './api-page.ts'
 import { storableText } from './storable-text.ts'
 
 export const organisationRequestSchema = z.strictObject({ name: storableText.trim().min(1).max(100) })
 
 export const organisationSchema = z
-  .object({ id: z.uuid(), name: z.string(), createdAt: z.iso.datetime() })
+  .object({ id: z.uuid(), name: z.string(), createdAt: z.iso.datetime(), version: versionSchema })
   .meta({ id: 'Organisation' })
 
 /** The secret of its first key is answered once. */

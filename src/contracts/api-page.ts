@@ -27,5 +27,8 @@ export interface Page {
   readonly after: string | undefined
 }
 
+/** Of what several people may change at the same time. */
+export const versionSchema = z.int().describe('Counts its changes; its ETag begins with it.')
+
 /** `null` when this was the last page. */
 export const nextCursorSchema = z.string().nullable()

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, versionSchema } from './api-page.ts'
 import { storableText } from './storable-text.ts'
 
 const name = storableText.trim().min(1).max(100)
@@ -19,7 +19,7 @@ export const projectChangeSchema = z.strictObject({
 })
 
 export const projectSchema = z
-  .object({ id: z.uuid(), name: z.string(), maxRunningRuns: z.int(), createdAt: moment })
+  .object({ id: z.uuid(), name: z.string(), maxRunningRuns: z.int(), createdAt: moment, version: versionSchema })
   .meta({ id: 'Project' })
 
 export const projectListSchema = z.object({ projects: z.array(projectSchema), nextCursor: nextCursorSchema })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
 export const WEBHOOK_TOPICS = ['state', 'threshold', 'exhaustion', 'fallback', 'question', 'low_balance'] as const
@@ -43,6 +43,7 @@ export const webhookSchema = z
     topics: z.array(z.enum(WEBHOOK_TOPICS)),
     lowBalance: z.array(z.object({ ...lowBalance, below: amountSchema })),
     createdAt: moment,
+    version: versionSchema,
   })
   .meta({ id: 'Webhook' })
 

@@ -9,6 +9,7 @@ export interface Organisation {
   readonly id: string
   readonly name: string
   readonly createdAt: Date
+  readonly version: number
 }
 
 export interface Bootstrap {
@@ -134,5 +135,5 @@ export async function getOrganisation(db: Kysely<Database>, id: string): Promise
 }
 
 function viewOf(row: Selectable<Database['organisation']>): Organisation {
-  return { id: row.id, name: row.name, createdAt: row.created_at }
+  return { id: row.id, name: row.name, createdAt: row.created_at, version: row.version }
 }

@@ -18,6 +18,7 @@ export interface OutsideTables {
     ended_at: Date | null
     seen_xid: Generated<string>
     seen_seq: Generated<bigint>
+    version: Generated<number>
   }
   webhook_delivery: {
     id: string

@@ -9,9 +9,10 @@ export interface Project {
   /** Root runs that may be at work at the same time. */
   readonly maxRunningRuns: number
   readonly createdAt: Date
+  readonly version: number
 }
 
-const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs'] as const)
+const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs', 'version'] as const)
 
 /** Undefined when the organisation has a project of this name. */
 export async function createProject(
@@ -80,5 +81,6 @@ export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxR
 }
 
 function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
-  return { id: row.id, name: row.name, maxRunningRuns: row.max_running_runs, createdAt: row.created_at }
+  const { id, name, max_running_runs: maxRunningRuns, created_at: createdAt, version } = row
+  return { id, name, maxRunningRuns, createdAt, version }
 }

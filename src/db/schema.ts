@@ -21,6 +21,7 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     /** Under which name it is configured; null for one that operators made. */
     configured_as: Generated<string | null>
     changed_at: Stamp
+    version: Generated<number>
   }
   project: {
     id: string
@@ -28,6 +29,7 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     name: string
     created_at: Stamp
     max_running_runs: Generated<number>
+    version: Generated<number>
   }
   api_key: {
     id: string
@@ -49,6 +51,7 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     run_id: Generated<string | null>
     /** The key it was made with; null for the installation itself. */
     made_by: Generated<string | null>
+    version: Generated<number>
   }
   audit_event: {
     id: Generated<string>

@@ -21,6 +21,7 @@ export interface Webhook {
   readonly topics: readonly WebhookTopic[]
   readonly lowBalance: readonly LowBalance[]
   readonly createdAt: Date
+  readonly version: number
 }
 
 /** From its commit on: what is under way then is told as well. */
@@ -137,5 +138,6 @@ export function webhookOf(row: Selectable<Database['webhook']>): Webhook {
     topics: row.topics,
     lowBalance: lowBalancesSchema.parse(row.low_balance),
     createdAt: row.created_at,
+    version: row.version,
   }
 }
