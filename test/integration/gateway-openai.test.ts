@@ -116,8 +116,9 @@ test('an Idempotency-Key makes one call of many requests, and belongs to its API
 })
 
 test('what a call says is left is what is left then, by the last of many at once too', async () => {
-  const { api, tenant, client, sandbox } = await useGateway()
-  const openai = client()
+  const gateway = await useGateway()
+  const { api, tenant, sandbox } = gateway
+  const openai = gateway.client()
   const ask = async () => {
     const messages = [{ role: 'user' as const, content: QUESTION }]
     const { response } = await openai.chat.completions
