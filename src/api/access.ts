@@ -6,6 +6,7 @@ import { callerOf, mayAskFrom } from '#db/key-holder.ts'
 import type { KeyUses } from '#db/key-use.ts'
 import type { Scope } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
+import { asTenant } from '#db/tenant-db.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
 import type { FastifyInstance, FastifyRequest } from 'fastify'
 import type { Kysely } from 'kysely'
@@ -68,7 +69,12 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: Key
     refuseScope(holder, request)
     uses.note(holder.keyId)
     request.caller = holder
-    request.tenantDb = db
+    const { organisationId, projectId } = holder
+    request.tenantDb = asTenant(db, {
+      organisationId,
+      projectId,
+      purpose: request.method === 'GET' ? 'read' : 'change',
+    })
   })
 }
 
