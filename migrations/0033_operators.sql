@@ -130,8 +130,43 @@ begin
 end
 $$;
 
+-- Makes an organisation and its first operator key, and writes that down in its own audit log.
+-- p_made: {organisationId, keyId, name, hint, hash}.
+create function make_organisation(p_by uuid, p_made jsonb) returns timestamptz
+language plpgsql security definer set search_path = public, pg_temp as $$
+declare
+  v_now timestamptz := clock_timestamp();
+  v_organisation uuid := (p_made->>'organisationId')::uuid;
+  v_key uuid := (p_made->>'keyId')::uuid;
+begin
+  insert into organisation (id, name, created_at) values (v_organisation, p_made->>'name', v_now);
+  insert into api_key (id, organisation_id, name, hint, hash, scopes, made_by, created_at)
+    values (v_key, v_organisation, 'operator', p_made->>'hint', decode(p_made->>'hash', 'hex'), '{admin,read}', p_by, v_now);
+  insert into audit_event (organisation_id, api_key_id, action, target, after)
+    values (v_organisation, p_by, 'key.create', v_key::text, jsonb_build_object('id', v_key, 'name', 'operator',
+      'hint', p_made->>'hint', 'scopes', array['admin', 'read']));
+  return v_now;
+end
+$$;
+
+-- Refuses, as a bug, what is not asked for with a key of the installation.
+create function tenant.check_installer(p_key uuid) returns void language plpgsql as $$
+begin
+  if not exists (
+    select from api_key k where k.id = p_key and k.organisation_id = tenant.organisation() and k.project_id is null
+      and 'installation' = any(k.scopes) and k.revoked_at is null
+  ) then
+    raise exception 'it is with no key of the installation who asks: %', p_key using errcode = 'insufficient_privilege';
+  end if;
+end
+$$;
+
 revoke execute on function key_ancestors, may_decide, keep_decision, tell_refusal_of_key, tell_fallback_of_key,
-  purge_key_events from public;
+  purge_key_events, make_organisation, tenant.check_installer from public;
 grant execute on function may_decide, purge_key_events to purser_app;
 grant select on key_event to purser_app;
-grant update (name, changed_at) on organisation to purser_app;
+grant update (name, changed_at) on organisation to purser_app, purser_tenant;
+
+call tenant.confine('key_event');
+call tenant.guard('may_decide(uuid, uuid, timestamptz)', 'check_operator(tenant.organisation())');
+call tenant.guard('make_organisation(uuid, jsonb)', 'check_installer($1)');

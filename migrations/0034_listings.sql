@@ -28,7 +28,7 @@ create trigger webhook_counts_changes before update of url, topics, low_balance,
   for each row execute function count_version();
 
 revoke execute on function count_version from public;
-grant update (name) on project to purser_app;
-grant update (url, topics, low_balance) on webhook to purser_app;
+grant update (name) on project to purser_app, purser_tenant;
+grant update (url, topics, low_balance) on webhook to purser_app, purser_tenant;
 -- Who locks a row must be allowed to change something of it; limits are changed by functions.
-grant update (version) on usage_limit to purser_app;
+grant update (version) on usage_limit to purser_app, purser_tenant;

@@ -108,6 +108,7 @@ const ROUTES = Object.freeze([
 
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
+  const { db, ...routeDeps } = deps
   const { trustedProxies = [] } = deps
   const app = Fastify({
     logger: loggerOf(deps.log),
@@ -130,15 +131,16 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   healthRoute(app.withTypeProvider(), deps)
   await app.register(
     async (scope) => {
-      const uses = keepKeyUses(deps.db, deps.nowMs)
+      const uses = keepKeyUses(db, deps.nowMs)
       scope.addHook('onClose', () => uses.stop())
       const most = deps.failuresOfAddress ?? USUAL_GATEWAY_LIMITS.failuresOfAddress
-      requireKey(scope, { db: deps.db, uses, failed: new FailedKeys(most, () => performance.now()) })
+      requireKey(scope, { db: db, uses, failed: new FailedKeys(most, () => performance.now()) })
       auditChanges(scope)
       tellVersions(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
-      for (const routes of ROUTES) routes(scope.withTypeProvider(), deps)
+      // Without the database: a route has it as its caller sees it.
+      for (const routes of ROUTES) routes(scope.withTypeProvider(), routeDeps)
     },
     { prefix: '/api/v1' },
   )

@@ -9,8 +9,8 @@ import { accountBalance, walletBalances } from '#db/balance.ts'
 import { readAccountLedger } from '#db/run-ledger.ts'
 import { toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { instantFor } from './instant.ts'
 import { isCount, pageAsked, pageFound } from './ordered-page.ts'
 
@@ -18,7 +18,7 @@ const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
 /** What there was at an instant. */
-export function balanceRoutes(app: Api, { db }: ApiDeps): void {
+export function balanceRoutes(app: Api): void {
   app.get(
     '/wallets/:id/balances',
     {
@@ -32,6 +32,7 @@ export function balanceRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id: walletId } = request.params
       const scope = await tenantFor(db, request, { noun: 'wallet', id: walletId })
       const { at, final } = await instantFor(db, request.query.asOf)
@@ -67,6 +68,7 @@ export function balanceRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id: accountId } = request.params
       const scope = await tenantFor(db, request, { noun: 'account', id: accountId })
       const { at, final } = await instantFor(db, request.query.asOf)
@@ -86,7 +88,7 @@ export function balanceRoutes(app: Api, { db }: ApiDeps): void {
 }
 
 /** What moved. */
-export function accountLedgerRoutes(app: Api, { db }: ApiDeps): void {
+export function accountLedgerRoutes(app: Api): void {
   app.get(
     '/accounts/:id/ledger',
     {
@@ -103,6 +105,7 @@ export function accountLedgerRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id: accountId } = request.params
       const { code, from, to } = request.query
       const page = pageAsked(request, isCount)

@@ -1,12 +1,12 @@
 import { callListSchema, callQuerySchema } from '#contracts/api-call.ts'
 import { listCalls } from '#db/call-list.ts'
-import { tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { tenantDb, tenantFor } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { isMomentAndId, pageAsked, pageFound } from './ordered-page.ts'
 import { projectToList } from './run-read-routes.ts'
 
 /** All calls of a project. */
-export function callListRoutes(app: Api, { db }: ApiDeps): void {
+export function callListRoutes(app: Api): void {
   app.get(
     '/calls',
     {
@@ -22,6 +22,7 @@ export function callListRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { projectId, limit: _limit, order: _order, cursor: _cursor, ...filter } = request.query
       const page = pageAsked(request, isMomentAndId)
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })

@@ -8,14 +8,14 @@ import { toAmount } from '#domain/money.ts'
 import type { Prices, TokenPrices } from '#domain/pricing.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { callerOfRequest, notFound } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 
 const tags = ['Models and agents']
 
 type RouteView = ModelList['models'][number]['routes'][number]
 
-export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
+export function catalogRoutes(app: Api, { agents }: RouteDeps): void {
   app.get(
     '/models',
     {
@@ -27,6 +27,7 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { organisationId } = callerOfRequest(request)
       const { version, catalog } = await newestCatalog(db)
       const models: ModelList['models'] = []
@@ -49,6 +50,7 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { organisationId } = callerOfRequest(request)
       const { catalog } = await newestCatalog(db)
       const model = catalog.models.find(({ name }) => name === request.params.name)

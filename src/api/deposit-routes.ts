@@ -17,8 +17,8 @@ import { findDeposit, getDeposit, listDeposits, type Deposit } from '#db/wallet.
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantDb, tenantFor } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { bookOrAsk, depositView, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
 import { isCount, pageAsked, pageFound } from './ordered-page.ts'
@@ -27,7 +27,7 @@ import { projectToList } from './run-read-routes.ts'
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
-export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): void {
+export function depositRoutes(app: Api, { nowMs, approvalAbove }: RouteDeps): void {
   app.post(
     '/deposits',
     {
@@ -51,7 +51,7 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: z.union([depositSchema, depositRequestedSchema]) }, async (trx) => {
+      answerPost({ request, reply, schema: z.union([depositSchema, depositRequestedSchema]) }, async (trx) => {
         const { walletId } = request.body
         const scope = await tenantFor(trx, request, { noun: 'wallet', id: walletId })
         const booking = await bookOrAsk(trx, scope, {
@@ -85,7 +85,7 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: reversalSchema }, async (trx) => {
+      answerPost({ request, reply, schema: reversalSchema }, async (trx) => {
         const depositId = request.params.id
         const scope = await tenantFor(trx, request, { noun: 'deposit', id: depositId })
         const shortfall = request.body?.shortfall ?? 'refuse'
@@ -96,7 +96,7 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
   )
 }
 
-export function depositReadRoutes(app: Api, { db }: ApiDeps): void {
+export function depositReadRoutes(app: Api): void {
   app.get(
     '/deposits',
     {
@@ -109,6 +109,7 @@ export function depositReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { projectId, balanceClass, from, to } = request.query
       const page = pageAsked(request, isCount)
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
@@ -125,6 +126,7 @@ export function depositReadRoutes(app: Api, { db }: ApiDeps): void {
       schema: { tags, summary: 'A deposit', params: idParams, response: { 200: depositSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const found = await findDeposit(db, await tenantFor(db, request, { noun: 'deposit', id }), id)
       if (!found) throw notFound('deposit', id)

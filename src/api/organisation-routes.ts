@@ -6,16 +6,14 @@ import {
   type OrganisationView,
 } from '#contracts/api-organisation.ts'
 import { pageQuerySchema } from '#contracts/api-page.ts'
-import { Problem } from '#contracts/codes.ts'
-import { USUAL_OPERATOR_SCOPES } from '#contracts/names.ts'
-import { createKey, type Caller } from '#db/api-key.ts'
-import { writeAudit } from '#db/audit.ts'
+import type { Caller } from '#db/api-key.ts'
+import { newId } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
-import { createOrganisation, getOrganisation, renameOrganisation, type Organisation } from '#db/organisation.ts'
+import { getOrganisation, makeOrganisation, renameOrganisation, type Organisation } from '#db/organisation.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { callerOfRequest, notFound } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { shownOnce } from './key-routes.ts'
 import { makeSecret } from './key-secret.ts'
@@ -25,9 +23,7 @@ const idParams = z.object({ id: z.string() })
 const tags = ['Organisations']
 
 /** Operators see and name their own organisation; the installation's make others. */
-export function organisationRoutes(app: Api, deps: ApiDeps): void {
-  const { db } = deps
-
+export function organisationRoutes(app: Api, deps: RouteDeps): void {
   app.get(
     '/organisations',
     {
@@ -43,7 +39,8 @@ export function organisationRoutes(app: Api, deps: ApiDeps): void {
       const { organisationId } = callerOfRequest(request)
       const { limit, cursor } = request.query
       // There is one, so nothing stands on a page after it.
-      const found = cursor === undefined ? [await theOrganisation(db, callerOfRequest(request), organisationId)] : []
+      const found =
+        cursor === undefined ? [await theOrganisation(tenantDb(request), callerOfRequest(request), organisationId)] : []
       const { items } = pageOf(found, limit)
       return { organisations: items.map(viewOf), nextCursor: null }
     },
@@ -55,13 +52,13 @@ export function organisationRoutes(app: Api, deps: ApiDeps): void {
       config: { access: 'operator', versioned: 'organisation' },
       schema: { tags, summary: 'An organisation', params: idParams, response: { 200: organisationSchema } },
     },
-    async (request) => viewOf(await theOrganisation(db, callerOfRequest(request), request.params.id)),
+    async (request) => viewOf(await theOrganisation(tenantDb(request), callerOfRequest(request), request.params.id)),
   )
 
   organisationChangeRoutes(app, deps)
 }
 
-function organisationChangeRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+function organisationChangeRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/organisations',
     {
@@ -69,7 +66,6 @@ function organisationChangeRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         access: 'operator',
         scope: 'installation',
         audit: 'organisation.create',
-        problems: ['already_exists'],
       },
       schema: {
         tags,
@@ -82,22 +78,13 @@ function organisationChangeRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: newOrganisationSchema }, async (trx) => {
+      answerPost({ request, reply, schema: newOrganisationSchema }, async (trx) => {
         const { keyId: madeBy } = callerOfRequest(request)
-        const organisation = await createOrganisation(trx, { name: request.body.name, nowMs: nowMs() })
-        if (!organisation) throw nameTaken(request.body.name)
-        const { id: organisationId } = organisation
         const secret = makeSecret('op')
-        const rights = { projectId: null, name: 'operator', scopes: USUAL_OPERATOR_SCOPES }
-        const key = shownOnce(
-          await createKey(trx, { ...rights, organisationId, secret, madeBy, nowMs: nowMs() }),
-          secret,
-        )
-        const { id: target } = key.body
-        // The new organisation reads it in a log of its own.
-        const made = { organisationId, projectId: null, keyId: madeBy, target, before: null, after: key.audit?.after }
-        await writeAudit(trx, { ...made, action: 'key.create' })
-        const view = viewOf(organisation)
+        const ids = { organisationId: newId(nowMs()), keyId: newId(nowMs()) }
+        const made = await makeOrganisation(trx, { ...ids, name: request.body.name, secret, madeBy })
+        const key = shownOnce(made.key, secret)
+        const view = viewOf(made.organisation)
         return {
           status: 201,
           body: { ...view, operatorKey: key.body },
@@ -114,7 +101,6 @@ function organisationChangeRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         access: 'operator',
         versioned: 'organisation',
         audit: 'organisation.change',
-        problems: ['already_exists'],
       },
       schema: {
         tags,
@@ -125,11 +111,9 @@ function organisationChangeRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const before = await theOrganisation(trx, callerOfRequest(request), request.params.id)
-        const { name } = request.body
-        const changed = await renameOrganisation(trx, { id: before.id, name })
-        if (!changed) throw nameTaken(name)
+        const changed = await renameOrganisation(trx, { id: before.id, name: request.body.name })
         return { status: 200, body: viewOf(changed), audit: { projectId: null, before: viewOf(before) } }
       }),
   )
@@ -140,12 +124,6 @@ async function theOrganisation(db: Kysely<Database>, caller: Caller, id: string)
   const found = id === caller.organisationId ? await getOrganisation(db, id) : undefined
   if (!found) throw notFound('organisation', id)
   return found
-}
-
-function nameTaken(name: string): Problem {
-  return new Problem('already_exists', `There is an organisation named ${name} already.`, {
-    remedy: 'Give it another name.',
-  })
 }
 
 function viewOf({ id, name, createdAt, version }: Organisation): OrganisationView {

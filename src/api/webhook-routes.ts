@@ -26,8 +26,8 @@ import { parseDecimal, toAmount } from '#domain/money.ts'
 import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
@@ -37,7 +37,7 @@ const SECRET_BYTES = 32
 const idParams = z.object({ id: z.string() })
 const tags = ['Webhooks']
 
-export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: ApiDeps): void {
+export function webhookRoutes(app: Api, { nowMs, allowsPrivateWebhooks }: RouteDeps): void {
   app.post(
     '/webhooks',
     {
@@ -53,7 +53,7 @@ export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: Ap
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: newWebhookSchema }, async (trx) => {
+      answerPost({ request, reply, schema: newWebhookSchema }, async (trx) => {
         const { projectId, url, topics, lowBalance } = request.body
         checkUrl(url, allowsPrivateWebhooks)
         const scope = await tenantFor(trx, request, { noun: 'project', id: projectToList(request, projectId) })
@@ -68,7 +68,7 @@ export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: Ap
   )
 }
 
-export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
+export function webhookListRoutes(app: Api): void {
   app.get(
     '/webhooks',
     {
@@ -81,6 +81,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
       const { items, nextCursor } = pageOf(await listWebhooks(db, scope, { limit, before: cursorId(cursor) }), limit)
@@ -95,6 +96,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
       schema: { tags, summary: 'A webhook, without its secret', params: idParams, response: { 200: webhookSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const webhook = await getWebhook(db, await tenantFor(db, request, { noun: 'webhook', id }), id)
       if (!webhook) throw notFound('webhook', id)
@@ -103,7 +105,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
   )
 }
 
-export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: ApiDeps): void {
+export function webhookChangeRoutes(app: Api, { allowsPrivateWebhooks }: RouteDeps): void {
   app.patch(
     '/webhooks/:id',
     {
@@ -118,7 +120,7 @@ export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: Api
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const { id } = request.params
         const { url, topics, lowBalance } = request.body
         if (url !== undefined) checkUrl(url, allowsPrivateWebhooks)
@@ -148,7 +150,7 @@ export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: Api
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const { id } = request.params
         const scope = await tenantFor(trx, request, { noun: 'webhook', id })
         const ended = await endWebhook(trx, scope, id)
@@ -158,7 +160,7 @@ export function webhookChangeRoutes(app: Api, { db, allowsPrivateWebhooks }: Api
   )
 }
 
-export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
+export function deliveryRoutes(app: Api): void {
   app.get(
     '/webhooks/:id/deliveries',
     {
@@ -173,6 +175,7 @@ export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { limit, cursor, state } = request.query
       const scope = await tenantFor(db, request, { noun: 'webhook', id })
@@ -194,7 +197,7 @@ export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: z.object({ id: z.uuid() }) }, async (trx) => {
+      answerPost({ request, reply, schema: z.object({ id: z.uuid() }) }, async (trx) => {
         const { id } = request.params
         const scope = await tenantFor(trx, request, { noun: 'delivery', id })
         if (!(await revive(trx, scope, id))) {

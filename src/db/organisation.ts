@@ -1,8 +1,9 @@
 import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
-import { hintOf, hashOf } from './api-key.ts'
-import { OPERATOR_SCOPES } from '#contracts/names.ts'
+import { hintOf, hashOf, type ApiKey } from './api-key.ts'
+import { OPERATOR_SCOPES, USUAL_OPERATOR_SCOPES } from '#contracts/names.ts'
 import { writeAudit } from './audit.ts'
 import { newId } from './ids.ts'
+import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
 export interface Organisation {
@@ -79,33 +80,48 @@ async function hasOperator(trx: Transaction<Database>, organisationId: string): 
   return row !== undefined
 }
 
-/** Who makes or names organisations takes turns, so that no two get one name. */
+/** Several processes may start at once. */
 async function inTurn(trx: Transaction<Database>): Promise<void> {
   await sql`select pg_advisory_xact_lock(hashtextextended('bootstrap', 0))`.execute(trx)
 }
 
-/** Undefined when there is one of this name. It has no key yet. */
-export async function createOrganisation(
+/**
+ * Makes another organisation and its first operator key, for a key of the installation: those who make it do not see it. Their
+ * key is in its audit log.
+ */
+export async function makeOrganisation(
   trx: Transaction<Database>,
-  { name, nowMs }: { readonly name: string; readonly nowMs: number },
-): Promise<Organisation | undefined> {
-  await inTurn(trx)
-  if (await isTaken(trx, { name, id: null })) return undefined
-  const row = await trx
-    .insertInto('organisation')
-    .values({ id: newId(nowMs), name })
-    .returningAll()
-    .executeTakeFirstOrThrow()
-  return viewOf(row)
+  made: {
+    readonly organisationId: string
+    readonly keyId: string
+    readonly name: string
+    readonly secret: string
+    /** A key with the scope `installation`. */
+    readonly madeBy: string
+  },
+): Promise<{ readonly organisation: Organisation; readonly key: ApiKey }> {
+  const { organisationId, keyId, name, secret, madeBy } = made
+  const asked = json({ organisationId, keyId, name, hint: hintOf(secret), hash: hashOf(secret).toString('hex') })
+  const { rows } = await sql<{ at: Date }>`select make_organisation(${madeBy}, ${asked}::jsonb) as at`.execute(trx)
+  const [row] = rows
+  if (!row) throw new Error('an organisation that was made has no row')
+  const organisation = { id: organisationId, name, createdAt: row.at, version: 1 }
+  const rights = {
+    scopes: [...USUAL_OPERATOR_SCOPES],
+    constraints: null,
+    allowedIps: null,
+    rotatedFrom: null,
+    runId: null,
+  }
+  const times = { createdAt: row.at, expiresAt: null, revokedAt: null, lastUsedAt: null }
+  const key = { id: keyId, projectId: null, name: 'operator', hint: hintOf(secret), ...rights, ...times, version: 1 }
+  return { organisation, key }
 }
 
-/** Undefined when another one has this name. */
 export async function renameOrganisation(
   trx: Transaction<Database>,
   { id, name }: { readonly id: string; readonly name: string },
-): Promise<Organisation | undefined> {
-  await inTurn(trx)
-  if (await isTaken(trx, { name, id })) return undefined
+): Promise<Organisation> {
   const row = await trx
     .updateTable('organisation')
     .set({ name, changed_at: sql<Date>`clock_timestamp()` })
@@ -113,20 +129,6 @@ export async function renameOrganisation(
     .returningAll()
     .executeTakeFirstOrThrow()
   return viewOf(row)
-}
-
-async function isTaken(
-  trx: Transaction<Database>,
-  { name, id }: { readonly name: string; readonly id: string | null },
-): Promise<boolean> {
-  const row = await trx
-    .selectFrom('organisation')
-    .select('id')
-    .where('name', '=', name)
-    .where(sql<boolean>`id is distinct from ${id}::uuid`)
-    .limit(1)
-    .executeTakeFirst()
-  return row !== undefined
 }
 
 export async function getOrganisation(db: Kysely<Database>, id: string): Promise<Organisation | undefined> {
