@@ -12,7 +12,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
 import { instantFor } from './instant.ts'
-import { isCount, pageAsked, pageFound } from './ordered-page.ts'
+import { isCount, pageAsked, pageFound } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']

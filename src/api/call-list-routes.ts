@@ -2,7 +2,7 @@ import { callListSchema, callQuerySchema } from '#contracts/api-call.ts'
 import { listCalls } from '#db/call-list.ts'
 import { tenantDb, tenantFor } from './access.ts'
 import type { Api } from './api-deps.ts'
-import { isMomentAndId, pageAsked, pageFound } from './ordered-page.ts'
+import { isMomentAndId, pageAsked, pageFound } from './page.ts'
 import { projectToList } from './run-read-routes.ts'
 
 /** All calls of a project. */

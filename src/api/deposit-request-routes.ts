@@ -11,7 +11,7 @@ import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { bookDeposit, depositOf, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
@@ -31,10 +31,10 @@ export function depositRequestRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, state } = request.query
+      const { projectId, state } = request.query
       const { organisationId } = callerOfRequest(request)
-      const found = await listRequests(db, organisationId, { limit, before: cursorId(cursor), state })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listRequests(db, organisationId, { ...pageAsked(request), projectId, state })
+      const { items, nextCursor } = pageOf(request, found)
       return { depositRequests: items.map(requestedView), nextCursor }
     },
   )

@@ -21,7 +21,7 @@ import { callerOfRequest, notFound, tenantDb, tenantFor } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { bookOrAsk, depositView, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
-import { isCount, pageAsked, pageFound } from './ordered-page.ts'
+import { isCount, pageAsked, pageFound } from './page.ts'
 import { projectToList } from './run-read-routes.ts'
 
 const idParams = z.object({ id: z.string() })

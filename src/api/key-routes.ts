@@ -1,5 +1,6 @@
 import {
   keyListSchema,
+  keyQuerySchema,
   keyRequestSchema,
   keySchema,
   newKeySchema,
@@ -7,7 +8,6 @@ import {
   rotationRequestSchema,
   type KeyView,
 } from '#contracts/api-key.ts'
-import { pageQuerySchema } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
 import type { KeyScope } from '#contracts/names.ts'
 import { createKey, getKey, listKeys, type ApiKey } from '#db/api-key.ts'
@@ -19,7 +19,7 @@ import type { Api, RouteDeps } from './api-deps.ts'
 import type { Change } from './audit.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { makeSecret } from './key-secret.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
@@ -59,17 +59,17 @@ export function keyRoutes(app: Api, deps: RouteDeps): void {
         tags,
         summary: 'Keys of a project, newest first',
         params: idParams,
-        querystring: pageQuerySchema,
+        querystring: keyQuerySchema,
         response: { 200: keyListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
       const { projectId } = await tenantFor(db, request, { noun: 'project', id: request.params.id })
-      const { limit, cursor } = request.query
+      const { state } = request.query
       const { organisationId } = callerOfRequest(request)
-      const keys = await listKeys(db, { organisationId, projectId }, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(keys, limit)
+      const keys = await listKeys(db, { organisationId, projectId }, { ...pageAsked(request), state })
+      const { items, nextCursor } = pageOf(request, keys)
       return { keys: items.map(keyView), nextCursor }
     },
   )
@@ -187,16 +187,16 @@ export function operatorKeyRoutes(app: Api, { nowMs }: RouteDeps): void {
       schema: {
         tags,
         summary: 'Operator keys of the organisation, newest first',
-        querystring: pageQuerySchema,
+        querystring: keyQuerySchema,
         response: { 200: keyListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor } = request.query
+      const { state } = request.query
       const { organisationId } = callerOfRequest(request)
-      const keys = await listKeys(db, { organisationId, projectId: null }, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(keys, limit)
+      const keys = await listKeys(db, { organisationId, projectId: null }, { ...pageAsked(request), state })
+      const { items, nextCursor } = pageOf(request, keys)
       return { keys: items.map(keyView), nextCursor }
     },
   )

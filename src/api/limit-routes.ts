@@ -20,7 +20,7 @@ import { z } from 'zod'
 import { callerOfRequest, isId, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Limits']
@@ -69,10 +69,10 @@ export function limitRoutes(app: Api, { nowMs }: RouteDeps): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId, subjectId } = request.query
+      const { projectId, subjectId, scope } = request.query
       if (projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: projectId })
-      const filter = { limit, before: cursorId(cursor), projectId, subjectId }
-      const { items, nextCursor } = pageOf(await listLimits(db, callerOfRequest(request), filter), limit)
+      const asked = { filter: { projectId, subjectId, scope }, page: pageAsked(request) }
+      const { items, nextCursor } = pageOf(request, await listLimits(db, callerOfRequest(request), asked))
       return { limits: items.map(limitView), nextCursor }
     },
   )

@@ -17,7 +17,7 @@ import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { shownOnce } from './key-routes.ts'
 import { makeSecret } from './key-secret.ts'
-import { pageOf } from './page.ts'
+import { pageAsked } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Organisations']
@@ -37,12 +37,11 @@ export function organisationRoutes(app: Api, deps: RouteDeps): void {
     },
     async (request) => {
       const { organisationId } = callerOfRequest(request)
-      const { limit, cursor } = request.query
+      const { after } = pageAsked(request)
       // There is one, so nothing stands on a page after it.
       const found =
-        cursor === undefined ? [await theOrganisation(tenantDb(request), callerOfRequest(request), organisationId)] : []
-      const { items } = pageOf(found, limit)
-      return { organisations: items.map(viewOf), nextCursor: null }
+        after === undefined ? [await theOrganisation(tenantDb(request), callerOfRequest(request), organisationId)] : []
+      return { organisations: found.map(viewOf), nextCursor: null }
     },
   )
 

@@ -12,7 +12,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
@@ -48,9 +48,8 @@ export function projectRoutes(app: Api, deps: RouteDeps): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor } = request.query
-      const found = await listProjects(db, callerOfRequest(request).organisationId, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listProjects(db, callerOfRequest(request).organisationId, pageAsked(request))
+      const { items, nextCursor } = pageOf(request, found)
       return { projects: items.map(projectView), nextCursor }
     },
   )

@@ -19,7 +19,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, projectOf, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 import { makeRunCheck } from './run-request.ts'
 import { projectToList } from './run-read-routes.ts'
 
@@ -152,9 +152,10 @@ export function scheduleReadRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId } = request.query
+      const { projectId, state } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
-      const { items, nextCursor } = pageOf(await listSchedules(db, scope, { limit, before: cursorId(cursor) }), limit)
+      const found = await listSchedules(db, scope, { ...pageAsked(request), state })
+      const { items, nextCursor } = pageOf(request, found)
       return { schedules: items, nextCursor }
     },
   )
@@ -188,10 +189,9 @@ export function scheduleReadRoutes(app: Api): void {
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { limit, cursor } = request.query
       const scope = await tenantFor(db, request, { noun: 'schedule', id })
-      const found = await listFirings(db, scope, { scheduleId: id, limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listFirings(db, scope, { ...pageAsked(request), scheduleId: id })
+      const { items, nextCursor } = pageOf(request, found)
       return { firings: items, nextCursor }
     },
   )

@@ -29,7 +29,7 @@ import { z } from 'zod'
 import { notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
 import { projectToList } from './run-read-routes.ts'
 
@@ -82,9 +82,9 @@ export function webhookListRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId } = request.query
+      const { projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
-      const { items, nextCursor } = pageOf(await listWebhooks(db, scope, { limit, before: cursorId(cursor) }), limit)
+      const { items, nextCursor } = pageOf(request, await listWebhooks(db, scope, pageAsked(request)))
       return { webhooks: items.map(viewOf), nextCursor }
     },
   )
@@ -177,10 +177,10 @@ export function deliveryRoutes(app: Api): void {
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { limit, cursor, state } = request.query
+      const { state } = request.query
       const scope = await tenantFor(db, request, { noun: 'webhook', id })
-      const found = await listDeliveries(db, scope, { webhookId: id, limit, before: cursorId(cursor), state })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listDeliveries(db, scope, { ...pageAsked(request), webhookId: id, state })
+      const { items, nextCursor } = pageOf(request, found)
       return { deliveries: items.map(deliveryOf), nextCursor }
     },
   )

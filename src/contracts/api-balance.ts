@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
-import { orderedQuerySchema } from './api-page.ts'
+import { pageQuerySchema } from './api-page.ts'
 import { BALANCE_CLASSES, TRANSFER_CODES } from './names.ts'
 
 /** A moment with its offset; the database counts in microseconds. */
@@ -84,7 +84,7 @@ export const walletBalancesSchema = z
   .meta({ id: 'WalletBalances' })
 
 /** Money that came, went, or is held. */
-export const accountLedgerQuerySchema = orderedQuerySchema.extend({
+export const accountLedgerQuerySchema = pageQuerySchema.extend({
   code: z.enum(TRANSFER_CODES).optional(),
   from: instantSchema.optional().describe('At or after.'),
   to: instantSchema.optional().describe('Before.'),

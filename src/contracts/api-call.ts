@@ -1,7 +1,7 @@
 import { OUTCOMES } from '#domain/policy.ts'
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
-import { nextCursorSchema, orderedQuerySchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { transferSchema } from './api-run.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { callReportSchema } from './report.ts'
@@ -46,7 +46,7 @@ export const keyCallListSchema = z.object({
   nextCursor: nextCursorSchema,
 })
 
-export const callQuerySchema = orderedQuerySchema.extend({
+export const callQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
   runId: z.uuid().optional(),
   keyId: z.uuid().optional().describe('Who asked.'),

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema } from './api-page.ts'
 import { capabilitiesSchema, catalogModelSchema, catalogShape } from './catalog.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
@@ -54,10 +54,6 @@ export const catalogVersionSchema = z.object({ ...versionFacts, catalog: catalog
 export const catalogVersionListSchema = z.object({
   versions: z.array(z.object({ ...versionFacts, models: z.int(), prices: z.int() })),
   nextCursor: nextCursorSchema,
-})
-
-export const catalogVersionQuerySchema = pageQuerySchema.extend({
-  cursor: z.coerce.number().int().min(1).max(2_147_483_647).optional().describe('`nextCursor` of the page before'),
 })
 
 export const catalogImportSchema = z

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { nextCursorSchema, versionSchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { constraintsSchema } from './constraints.ts'
 import { KEY_SCOPES, OPERATOR_SCOPES, USUAL_OPERATOR_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
@@ -82,6 +82,10 @@ export const keySchema = z
     version: versionSchema,
   })
   .meta({ id: 'Key' })
+
+export const keyQuerySchema = pageQuerySchema.extend({
+  state: z.enum(['in_force', 'ended']).optional().describe('`ended`: revoked or expired.'),
+})
 
 export const keyListSchema = z.object({ keys: z.array(keySchema), nextCursor: nextCursorSchema })
 

@@ -45,6 +45,7 @@ export const capRequestSchema = z.strictObject({ cap: z.union([amountOrZeroSchem
 
 export const limitQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Only limits within this project.'),
+  scope: z.enum(LIMIT_SCOPES).optional(),
   subjectId: z.uuid().optional().describe('Only limits on this project, key or run.'),
 })
 

@@ -4,19 +4,28 @@ import { z } from 'zod'
 const MAX_LIMIT = 200
 const DEFAULT_LIMIT = 50
 
-/** What every paged listing takes. */
-export const pageQuerySchema = z.strictObject({
-  limit: z.coerce.number().int().min(1).max(MAX_LIMIT).default(DEFAULT_LIMIT),
-  cursor: z.string().max(100).optional().describe('`nextCursor` of the page before'),
-})
-
 export const ORDERS = ['asc', 'desc'] as const
 export type Order = (typeof ORDERS)[number]
 
-/** The same for one that can be read from either end. A cursor goes on in the order and with the filters that it came from. */
-export const orderedQuerySchema = pageQuerySchema.extend({
-  cursor: z.string().max(200).optional().describe('`nextCursor` of the page before, with the same order and filters'),
+const limit = z.coerce.number().int().min(1).max(MAX_LIMIT).default(DEFAULT_LIMIT)
+const cursor = z
+  .string()
+  .max(200)
+  .optional()
+  .describe('`nextCursor` of the page before, with the same order and filters')
+
+/** What every paged listing takes. */
+export const pageQuerySchema = z.strictObject({
+  limit,
+  cursor,
   order: z.enum(ORDERS).default('desc').describe('`desc`: newest first.'),
+})
+
+/** The same for what is read from its beginning. */
+export const onwardQuerySchema = z.strictObject({
+  limit,
+  cursor,
+  order: z.enum(ORDERS).default('asc').describe('`asc`: from the beginning.'),
 })
 
 /** A page as it is asked for. */

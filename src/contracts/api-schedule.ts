@@ -92,6 +92,7 @@ export const scheduleSchema = z
   .meta({ id: 'Schedule' })
 
 export const scheduleQuerySchema = pageQuerySchema.extend({
+  state: z.enum(['active', 'paused']).optional(),
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
 })
 export const scheduleListSchema = z.object({ schedules: z.array(scheduleSchema), nextCursor: nextCursorSchema })

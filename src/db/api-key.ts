@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { Constraints } from '#contracts/constraints.ts'
 import type { KeyScope } from '#contracts/names.ts'
 import { keyConstraintsSchema, keyScopesSchema } from '#contracts/stored.ts'
@@ -7,6 +8,7 @@ import type { Scope } from './database.ts'
 import { newId, sha256 } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** Who asks. Without a project it is an operator of the organisation. */
 export interface Caller {
@@ -122,24 +124,20 @@ export async function lockKey(
   return getKey(trx, organisationId, keyId)
 }
 
-interface Page {
-  readonly limit: number
-  /** The id of the last one of the page before. */
-  readonly before: string | undefined
-}
-
-/** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included, newest first. */
+/** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included; a place is an id. */
 export async function listKeys(
   db: Kysely<Database>,
   owner: { readonly organisationId: string; readonly projectId: string | null },
-  { limit, before }: Page,
+  page: Page & { readonly state?: 'in_force' | 'ended' | undefined },
 ): Promise<readonly ApiKey[]> {
+  const { follows, order } = pageBy(sql`k.id`, page)
+  const isEnded = sql`(k.revoked_at is not null or coalesce(k.expires_at <= clock_timestamp(), false))`
   const { organisationId, projectId } = owner
   const { rows } = await sql<Row>`
     ${keys} where k.organisation_id = ${organisationId} and k.project_id is not distinct from ${projectId}::uuid
       and k.run_id is null
-      and (${before ?? null}::uuid is null or k.id < ${before ?? null})
-    order by k.id desc limit ${limit}`.execute(db)
+      and ${follows} and (${page.state ?? null}::text is null or ${isEnded} = (${page.state ?? null} = 'ended'))
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows.map(viewOf)
 }
 

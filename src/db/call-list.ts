@@ -9,6 +9,7 @@ import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
 import { instantText } from './instant.ts'
 import { chargedIn } from './key-call.ts'
+import { callsBy } from './page.ts'
 import type { Database } from './schema.ts'
 
 export interface CallFilter {
@@ -54,14 +55,12 @@ async function pageOf(
   scope: Scope,
   { filter, page }: { readonly filter: CallFilter; readonly page: Page },
 ): Promise<readonly PageRow[]> {
-  const [at, id] = page.after?.split('_') ?? []
-  const way = page.order === 'asc' ? sql`asc` : sql`desc`
-  const place = sql`(${at}::timestamptz, ${id}::uuid)`
+  const { follows, order } = callsBy(page)
   const { rows } = await sql<PageRow>`
     select c.id, ${instantText(sql`c.created_at`)} as at, c.run_id as "runId", c.api_key_id as "keyId" from call c
     where ${all([
       sql`c.project_id = ${scope.projectId}`,
-      at !== undefined && sql`(c.created_at, c.id) ${page.order === 'asc' ? sql`>` : sql`<`} ${place}`,
+      follows,
       filter.runId !== undefined && sql`c.run_id = ${filter.runId}`,
       filter.keyId !== undefined && sql`c.api_key_id = ${filter.keyId}`,
       filter.model !== undefined && sql`c.model = ${filter.model}`,
@@ -70,7 +69,7 @@ async function pageOf(
       filter.to !== undefined && sql`c.created_at < ${filter.to}::timestamptz`,
       attempted(filter),
     ])}
-    order by c.created_at ${way}, c.id ${way} limit ${page.limit}`.execute(db)
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }
 

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
@@ -5,6 +6,7 @@ import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { DepositRequest } from './ledger.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** A deposit that waits for another operator, or did. */
 export interface RequestedDeposit {
@@ -122,25 +124,25 @@ export async function mayDecide(
   return rows[0]?.may === true
 }
 
-/** Of an organisation, newest first. */
+/** Of an organisation; a place is an id. */
 export async function listRequests(
   db: Kysely<Database>,
   organisationId: string,
-  page: {
-    readonly limit: number
-    readonly before: string | undefined
+  page: Page & {
+    readonly projectId: string | undefined
     readonly state: RequestedDeposit['state'] | undefined
   },
 ): Promise<readonly RequestedDeposit[]> {
-  const { before, state } = page
+  const { projectId, state } = page
   const rows = await db
     .selectFrom('deposit_request')
     .innerJoin('project', 'project.id', 'deposit_request.project_id')
     .selectAll('deposit_request')
     .where('project.organisation_id', '=', organisationId)
-    .$if(before !== undefined, (query) => query.where('deposit_request.id', '<', before ?? ''))
+    .where(pageBy(sql.ref('deposit_request.id'), page).follows)
+    .$if(projectId !== undefined, (query) => query.where('project_id', '=', projectId ?? ''))
     .$if(state !== undefined, (query) => query.where('state', '=', state ?? 'waiting'))
-    .orderBy('deposit_request.id', 'desc')
+    .orderBy('deposit_request.id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map(requestedOf)

@@ -12,3 +12,18 @@ export function pageBy(
     order: isAscending ? sql`${column} asc` : sql`${column} desc`,
   }
 }
+
+/** The same of calls (`c`), which come in time: a place is `<moment to the microsecond>_<id>`. */
+export function callsBy({ after, order }: Pick<Page, 'after' | 'order'>): {
+  readonly follows: RawBuilder<boolean>
+  readonly order: RawBuilder<unknown>
+} {
+  const [at, id] = after?.split('_') ?? []
+  const isAscending = order === 'asc'
+  const way = isAscending ? sql`asc` : sql`desc`
+  const beyond = isAscending ? sql`>` : sql`<`
+  return {
+    follows: at === undefined ? sql`true` : sql`(c.created_at, c.id) ${beyond} (${at}::timestamptz, ${id}::uuid)`,
+    order: sql`c.created_at ${way}, c.id ${way}`,
+  }
+}

@@ -1,7 +1,9 @@
-import type { Kysely, Selectable } from 'kysely'
+import type { Page } from '#contracts/api-page.ts'
+import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 export interface Project {
   readonly id: string
@@ -32,14 +34,14 @@ export async function createProject(
 export async function listProjects(
   db: Kysely<Database>,
   organisationId: string,
-  page: { readonly limit: number; readonly before: string | undefined },
+  page: Page,
 ): Promise<readonly Project[]> {
   const rows = await db
     .selectFrom('project')
     .select(COLUMNS)
     .where('organisation_id', '=', organisationId)
-    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
-    .orderBy('id', 'desc')
+    .where(pageBy(sql.ref('id'), page).follows)
+    .orderBy('id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map(viewOf)

@@ -39,7 +39,8 @@ export interface MovementFilter {
   readonly to?: string | undefined
 }
 
-export interface AccountMovement {
+/** A movement with its place. */
+export interface Movement {
   readonly seq: string
   readonly transfer: TransferView
 }
@@ -51,15 +52,14 @@ export interface AccountMovement {
 export async function readLedger(
   db: Kysely<Database>,
   scope: Scope,
-  page: { readonly runId: string; readonly after: string | undefined; readonly limit: number },
-): Promise<{ readonly transfers: TransferView[]; readonly nextCursor: string | null }> {
+  { runId, page }: { readonly runId: string; readonly page: Page },
+): Promise<readonly Movement[]> {
+  const { follows, order } = pageBy(sql`t.seq`, page)
   const moved = sql`
     select t.* from transfer t
-    where t.envelope_id in (select e.id from envelope e where e.run_id = ${page.runId})
-      and t.project_id = ${scope.projectId} and t.seq > ${page.after ?? '0'}::text::bigint`
-  const rows = await readMovements(db, moved, { limit: page.limit })
-  const last = rows.length === page.limit ? rows.at(-1) : undefined
-  return { transfers: rows.map(viewOf), nextCursor: last ? last.seq.toString() : null }
+    where t.envelope_id in (select e.id from envelope e where e.run_id = ${runId})
+      and t.project_id = ${scope.projectId} and ${follows}`
+  return placed(await readMovements(db, moved, { limit: page.limit, order }))
 }
 
 /** The most that a call has: some for each of its attempts. */
@@ -86,7 +86,7 @@ export async function readAccountLedger(
   db: Kysely<Database>,
   scope: Scope,
   request: { readonly accountId: string; readonly filter: MovementFilter; readonly page: Page },
-): Promise<readonly AccountMovement[] | undefined> {
+): Promise<readonly Movement[] | undefined> {
   const { accountId, filter, page } = request
   const account = await db
     .selectFrom('account')
@@ -109,6 +109,10 @@ export async function readAccountLedger(
       : sql`select t.* from transfer t where t.envelope_id = ${account.envelope_id}
           and ${accountId} in (t.debit_account, t.credit_account) and ${chosen}`
   const rows = await readMovements(db, moved, { limit: page.limit, order, accountId })
+  return placed(rows)
+}
+
+function placed(rows: readonly Row[]): readonly Movement[] {
   return rows.map((row) => ({ seq: row.seq.toString(), transfer: viewOf(row) }))
 }
 

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { lowBalancesSchema } from '#contracts/stored.ts'
@@ -6,6 +7,7 @@ import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** Below how much of a wallet's money it is told, in nano. */
 export interface LowBalance {
@@ -47,18 +49,14 @@ export async function createWebhook(
 }
 
 /** Those that are told, newest first. */
-export async function listWebhooks(
-  db: Kysely<Database>,
-  scope: Scope,
-  page: { readonly limit: number; readonly before: string | undefined },
-): Promise<readonly Webhook[]> {
+export async function listWebhooks(db: Kysely<Database>, scope: Scope, page: Page): Promise<readonly Webhook[]> {
   const rows = await db
     .selectFrom('webhook')
     .selectAll()
     .where('project_id', '=', scope.projectId)
     .where('ended_at', 'is', null)
-    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
-    .orderBy('id', 'desc')
+    .where(pageBy(sql.ref('id'), page).follows)
+    .orderBy('id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map(webhookOf)

@@ -1,3 +1,4 @@
+import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { callListSchema } from '#contracts/api-call.ts'
 import { ledgerSchema } from '#contracts/api-run.ts'
 import { depositListSchema } from '#contracts/api-wallet.ts'
@@ -145,4 +146,36 @@ test('a webhook is shown and changed', async () => {
   expect((await api.ask('DELETE', path, { key: tenant.key })).status).toBe(204)
   expect((await change({ topics: ['state'] })).status).toBe(404)
   expect((await api.ask('GET', path, { key: tenant.key })).status).toBe(404)
+})
+
+const operationsSchema = z.object({
+  paths: z.record(
+    z.string(),
+    z.object({
+      get: z.looseObject({ parameters: z.array(z.looseObject({ name: z.string() })).default([]) }).optional(),
+    }),
+  ),
+})
+
+test('every listing that has pages has an order, and takes no cursor of another one', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const { paths } = operationsSchema.parse((await api.app.inject({ method: 'GET', url: DOCUMENT_PATH })).json())
+  const listings = Object.entries(paths).flatMap(([path, { get }]) => {
+    const names = get?.parameters.map(({ name }) => name) ?? []
+    return path.startsWith('/api/v1') && names.includes('cursor') ? [{ path, names }] : []
+  })
+  expect(listings.length).toBeGreaterThan(18)
+  for (const { path, names } of listings) {
+    expect([path, names]).toEqual([path, expect.arrayContaining(['limit', 'order', 'cursor'])])
+  }
+  const other = paged.parse((await api.ask('GET', '/api/v1/audit?limit=1', { key: api.operatorKey })).body).nextCursor
+  expect(other).not.toBeNull()
+  for (const { path, names } of listings.filter((each) => !each.path.includes('{'))) {
+    const project = names.includes('projectId') ? `&projectId=${tenant.projectId}` : ''
+    const ask = (query: string) => api.ask('GET', `${path}?limit=1${project}${query}`, { key: api.operatorKey })
+    const both = [await ask('&order=asc'), await ask('&order=desc')]
+    expect([path, ...both.map(({ status }) => status)]).toEqual([path, 200, 200])
+    expect([path, (await ask(`&cursor=${other}`)).status]).toEqual([path, 400])
+  }
 })
