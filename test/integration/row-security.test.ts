@@ -2,6 +2,7 @@ import { connectDatabase } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import { asTenant, type Sight } from '#db/tenant-db.ts'
 import { everyTable, leaveOnlyPolicies, newOwner, writeRow, type Owner, type Table } from '#test/support/every-table.ts'
+import { pollUntil } from '#test/support/poll.ts'
 import { createTestDatabase } from '#test/support/postgres.ts'
 import { sql, type Kysely } from 'kysely'
 import { randomUUID } from 'node:crypto'
@@ -248,6 +249,24 @@ describe('a connection', () => {
       await expect(failing).rejects.toThrow(/given up/)
       expect((await who.execute(db)).rows).toEqual(before)
     }
+  })
+
+  test('is begun once for what is read at once, and given back in between and in the end', async () => {
+    const { db, admin } = await useDatabase()
+    const reader = asTenant(db, { ...sightOf(newOwner(randomUUID())), purpose: 'read' })
+    const begunAt = async () => {
+      const { rows } = await sql<{ at: string }>`select now()::text as at`.execute(reader)
+      return rows[0]?.at
+    }
+    const first = await begunAt()
+    expect(await begunAt()).toBe(first)
+    // However long the reading goes on, no transaction does.
+    while ((await begunAt()) === first);
+    const inTransaction = sql`
+      select from pg_stat_activity where datname = current_database() and usename = 'purser_app' and xact_start is not null`
+    await pollUntil(async () => (await inTransaction.execute(admin)).rows.length === 0, {
+      what: 'the connection is given back',
+    })
   })
 
   test('changes nothing for one who reads, and keeps a change once it is answered', async () => {
