@@ -53,7 +53,15 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     at: Stamp
   }
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
-  instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
+  instance: {
+    id: string
+    kind: string
+    host: string
+    pid: number
+    started_at: Stamp
+    lease_until: Date
+    encrypts_with: string | null
+  }
   catalog: { version: Generated<number>; digest: Buffer; document: Json; created_at: Stamp }
   price: {
     id: string
@@ -67,17 +75,6 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     more: Json | null
     effective_at: Stamp
     made_in: Generated<string>
-  }
-  invoice: {
-    id: string
-    organisation_id: string
-    provider: string
-    digest: Buffer
-    document: string
-    period_from: Date
-    period_to: Date
-    api_key_id: string
-    recorded_at: Stamp
   }
   wallet: { id: string; project_id: string; created_at: Stamp }
   envelope: {
