@@ -99,6 +99,7 @@ const ROUTES = Object.freeze([
 
 /** The management API, ready to listen or to be asked by `inject`. */
 export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
+  const { db, ...routeDeps } = deps
   const { trustedProxies = [] } = deps
   const app = Fastify({
     logger: loggerOf(deps.log),
@@ -121,13 +122,14 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
   healthRoute(app.withTypeProvider(), deps)
   await app.register(
     async (scope) => {
-      const uses = keepKeyUses(deps.db, deps.nowMs)
+      const uses = keepKeyUses(db, deps.nowMs)
       scope.addHook('onClose', () => uses.stop())
-      requireKey(scope, deps.db, uses)
+      requireKey(scope, db, uses)
       auditChanges(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
-      for (const routes of ROUTES) routes(scope.withTypeProvider(), deps)
+      // Without the database: a route has it as its caller sees it.
+      for (const routes of ROUTES) routes(scope.withTypeProvider(), routeDeps)
     },
     { prefix: '/api/v1' },
   )

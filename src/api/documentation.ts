@@ -2,14 +2,16 @@ import { PROBLEM_TYPE, problemSchema } from '#contracts/api-problem.ts'
 import { PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
-import type { FastifyInstance, RouteOptions } from 'fastify'
-import { jsonSchemaTransform, jsonSchemaTransformObject } from 'fastify-type-provider-zod'
+import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify'
+import { documentOf, operationOf } from './document.ts'
 import { idempotencyHeaders } from './idempotency.ts'
 
 declare module 'fastify' {
   interface FastifyContextConfig {
     /** Problems of this route besides those that follow from its shape. */
     problems?: readonly ProblemCode[]
+    /** What the document says of a route that is not checked by schemas. */
+    documented?: FastifySchema
   }
 }
 
@@ -18,7 +20,7 @@ export const PAGE_PATH = '/api/docs'
 const LOGO = `<svg xmlns="http://www.w3.org/2000/svg" width="120" height="40"><text x="0" y="28" font-family="sans-serif"
   font-size="26" font-weight="600" fill="#fff">Purser</text></svg>`
 
-/** The OpenAPI document and its page, made of the schemas that check requests and answers. */
+/** The OpenAPI document and its page. Under `/api` it is made of the schemas that check requests and answers. */
 export async function serveDocumentation(app: FastifyInstance): Promise<void> {
   await app.register(swagger, {
     openapi: {
@@ -28,17 +30,19 @@ export async function serveDocumentation(app: FastifyInstance): Promise<void> {
         version: '1',
         description:
           'Runs long AI tasks that cannot overspend. Money is a decimal string in the major unit with its currency. ' +
-          'Failures are RFC 9457 problems; `code` says which, `remedy` what to do.',
+          'Failures under `/api` are RFC 9457 problems; `code` says which, `remedy` what to do. Under `/v1` clients of ' +
+          'OpenAI and Anthropic are answered, and refused, in their own words.',
       },
       components: {
         securitySchemes: {
           key: { type: 'http', scheme: 'bearer' },
+          apiKey: { type: 'apiKey', in: 'header', name: 'x-api-key' },
           signature: { type: 'apiKey', in: 'header', name: 'stripe-signature' },
         },
       },
     },
-    transform: jsonSchemaTransform,
-    transformObject: jsonSchemaTransformObject,
+    transform: operationOf,
+    transformObject: documentOf,
   })
   await app.register(swaggerUi, {
     routePrefix: PAGE_PATH,

@@ -4,6 +4,15 @@ import { isStoreUnavailable } from '#db/database.ts'
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
 import { SECURITY_HEADERS } from './security-headers.ts'
 
+declare module 'fastify' {
+  interface FastifyInstance {
+    /** Who answers for addresses under a path that lead nowhere, in place of a problem. */
+    addressAnswers: Map<string, AddressAnswer>
+  }
+}
+
+type AddressAnswer = (request: FastifyRequest, reply: FastifyReply, code: 'invalid_request' | 'not_found') => void
+
 /** Postgres' `numeric_value_out_of_range`. */
 const NUMBER_OUT_OF_RANGE = '22003'
 /** When the same request is worth sending again, in seconds. */
@@ -28,6 +37,7 @@ const OWN_REFUSALS: Readonly<
 
 /** Every failure is answered as a problem of the one table, and nothing of it leaks: no stack, no SQL. */
 export function answerProblems(app: FastifyInstance): void {
+  app.decorate('addressAnswers', new Map())
   app.setErrorHandler((error: FastifyError | Error, request, reply) => send(reply, request, problemOf(error, request)))
   app.setNotFoundHandler((request, reply) => {
     const path = request.url.split('?')[0]?.slice(0, MAX_ECHO)
@@ -44,6 +54,11 @@ export function answerProblems(app: FastifyInstance): void {
 /** An address that leads nowhere before routes are looked for: `%ff`, or an id as long as a letter. */
 export function answerBadAddress(error: FastifyError, request: FastifyRequest, reply: FastifyReply): void {
   const isTooLong = error.code === 'FST_ERR_MAX_PARAM_LENGTH'
+  // No hook runs for such an address.
+  void reply.headers(SECURITY_HEADERS)
+  for (const [path, answer] of request.server.addressAnswers) {
+    if (request.url.startsWith(path)) return answer(request, reply, isTooLong ? 'not_found' : 'invalid_request')
+  }
   const problem = isTooLong
     ? new Problem('not_found', 'There is nothing at this address: a part of it is too long.', {
         remedy: 'An id has 36 characters. The addresses are listed at /api/docs.',
@@ -51,8 +66,7 @@ export function answerBadAddress(error: FastifyError, request: FastifyRequest, r
     : new Problem('invalid_request', 'The address is not well-formed.', {
         remedy: 'Encode its parts as UTF-8 with %: encodeURIComponent does it.',
       })
-  // No hook runs for such an address.
-  void send(reply.headers(SECURITY_HEADERS), request, problem)
+  void send(reply, request, problem)
 }
 
 /** Most characters of an address that are repeated to the caller. */

@@ -24,8 +24,8 @@ import { secretCounts } from '#db/secret-turn.ts'
 import type { Transaction } from 'kysely'
 import type { Database } from '#db/schema.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound } from './access.ts'
-import type { Api, ApiDeps, FixedProvider } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantDb } from './access.ts'
+import type { Api, FixedProvider, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { secretBoxOf } from './secrets-key.ts'
 import type { Fault } from './validation.ts'
@@ -36,8 +36,8 @@ const nameParams = z.object({ name: z.string() })
 const MAX_NAMED = 50
 
 /** Providers serve the installation, as the catalog does: operators of any organisation see and change them. */
-export function providerRoutes(app: Api, deps: ApiDeps): void {
-  const { db, fixedProviders } = deps
+export function providerRoutes(app: Api, deps: RouteDeps): void {
+  const { fixedProviders } = deps
   const fixed = new Map(fixedProviders.map((provider) => [provider.name, provider]))
   readRoutes(app, deps, fixed)
 
@@ -54,7 +54,7 @@ export function providerRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: providerSchema }, async (trx) => {
+      answerPost({ request, reply, schema: providerSchema }, async (trx) => {
         const { name } = request.body
         const box = secretBoxOf(deps)
         const added = fixed.has(name) ? undefined : await addProvider(trx, box, request.body)
@@ -72,7 +72,7 @@ export function providerRoutes(app: Api, deps: ApiDeps): void {
 
 type Fixed = ReadonlyMap<string, FixedProvider>
 
-function readRoutes(app: Api, { db, secrets }: ApiDeps, fixed: Fixed): void {
+function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
   app.get(
     '/providers',
     {
@@ -83,8 +83,8 @@ function readRoutes(app: Api, { db, secrets }: ApiDeps, fixed: Fixed): void {
         response: { 200: providerListSchema },
       },
     },
-    async () => {
-      const stored = (await listProviders(db)).filter(({ name }) => !fixed.has(name)).map(storedView)
+    async (request) => {
+      const stored = (await listProviders(tenantDb(request))).filter(({ name }) => !fixed.has(name)).map(storedView)
       const all = [...[...fixed.values()].map(fixedView), ...stored]
       return { providers: all.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }
     },
@@ -100,7 +100,7 @@ function readRoutes(app: Api, { db, secrets }: ApiDeps, fixed: Fixed): void {
       const { name } = request.params
       const own = fixed.get(name)
       if (own) return fixedView(own)
-      const found = await findProvider(db, name)
+      const found = await findProvider(tenantDb(request), name)
       if (!found) throw notFound('provider', name)
       return storedView(found)
     },
@@ -117,12 +117,14 @@ function readRoutes(app: Api, { db, secrets }: ApiDeps, fixed: Fixed): void {
         response: { 200: secretListSchema },
       },
     },
-    async () => ({ encryptsWith: secrets?.keyId ?? null, secrets: [...(await secretCounts(db))] }),
+    async (request) => ({
+      encryptsWith: secrets?.keyId ?? null,
+      secrets: [...(await secretCounts(tenantDb(request)))],
+    }),
   )
 }
 
-function changeRoutes(app: Api, deps: ApiDeps, fixed: Fixed): void {
-  const { db } = deps
+function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
   app.patch(
     '/providers/:name',
     {
@@ -143,7 +145,7 @@ function changeRoutes(app: Api, deps: ApiDeps, fixed: Fixed): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const { name } = request.params
         const before = await changeable(trx, fixed, name)
         const { apiKey } = request.body
@@ -167,7 +169,7 @@ function changeRoutes(app: Api, deps: ApiDeps, fixed: Fixed): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const { name } = request.params
         const before = await changeable(trx, fixed, name)
         const routes = await routesTo(trx, name)

@@ -1,9 +1,9 @@
 import { Problem } from '#contracts/codes.ts'
 import type { SecretBox } from '#db/secret-box.ts'
-import type { ApiDeps } from './api-deps.ts'
+import type { RouteDeps } from './api-deps.ts'
 
 /** What encrypts a secret before it is stored. @throws Problem `no_secrets_key`: in clear nothing is stored */
-export function secretBoxOf({ secrets }: Pick<ApiDeps, 'secrets'>): SecretBox {
+export function secretBoxOf({ secrets }: Pick<RouteDeps, 'secrets'>): SecretBox {
   if (secrets) return secrets
   throw new Problem('no_secrets_key', 'This installation has no key that secrets are encrypted with.', {
     remedy:

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { OR_TEXT } from './documented.ts'
 import { storableText } from './storable-text.ts'
 
 /**
@@ -33,10 +34,12 @@ const imageBlock = z.object({
 
 /** A text alone stands for one block of it. */
 function blocksOf<Block extends z.ZodType>(block: Block) {
-  return z.preprocess(
-    (content) => (typeof content === 'string' ? [{ type: 'text', text: content }] : content),
-    z.array(block),
-  )
+  return z
+    .preprocess(
+      (content) => (typeof content === 'string' ? [{ type: 'text', text: content }] : content),
+      z.array(block),
+    )
+    .meta(OR_TEXT)
 }
 
 const texts = blocksOf(textBlock)
@@ -148,11 +151,25 @@ export const anthropicMessageRequestSchema = z
     temperature: z.number().min(0).max(1).nullish(),
     top_p: z.number().min(0).max(1).nullish(),
   })
-  .meta({ id: 'AnthropicMessageRequest' })
+  .meta({
+    id: 'AnthropicMessageRequest',
+    examples: [
+      { model: 'research', max_tokens: 500, messages: [{ role: 'user', content: 'When was the mill built?' }] },
+      {
+        model: 'research',
+        max_tokens: 500,
+        stream: true,
+        messages: [{ role: 'user', content: 'When was the mill built?' }],
+      },
+    ],
+  })
 
 export type AnthropicMessageRequest = z.infer<typeof anthropicMessageRequestSchema>
 
 /** What of a request is its prompt; whatever else it says does not change the count. */
-export const anthropicCountRequestSchema = z.object(prompt).meta({ id: 'AnthropicCountRequest' })
+export const anthropicCountRequestSchema = z.object(prompt).meta({
+  id: 'AnthropicCountRequest',
+  examples: [{ model: 'research', messages: [{ role: 'user', content: 'When was the mill built?' }] }],
+})
 
 export type AnthropicPrompt = z.infer<typeof anthropicCountRequestSchema>

@@ -111,6 +111,12 @@ export const openAiChatRequestSchema = z
     seed: z.int().nullish(),
     reasoning_effort: z.enum(REASONING_EFFORTS).nullish(),
   })
-  .meta({ id: 'OpenAiChatRequest' })
+  .meta({
+    id: 'OpenAiChatRequest',
+    examples: [
+      { model: 'research', messages: [{ role: 'user', content: 'When was the mill built?' }] },
+      { model: 'research', stream: true, messages: [{ role: 'user', content: 'When was the mill built?' }] },
+    ],
+  })
 
 export type OpenAiChatRequest = z.infer<typeof openAiChatRequestSchema>

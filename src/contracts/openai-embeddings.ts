@@ -20,4 +20,4 @@ export const openAiEmbeddingsRequestSchema = z
     /** Whose text it is: OpenAI looks at it when somebody abuses an account. It is not handed on. */
     user: storableText.nullish(),
   })
-  .meta({ id: 'OpenAiEmbeddingsRequest' })
+  .meta({ id: 'OpenAiEmbeddingsRequest', examples: [{ model: 'embed', input: 'When was the mill built?' }] })

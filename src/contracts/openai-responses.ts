@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { OR_TEXT, TYPE_OPTIONAL } from './documented.ts'
 import { REASONING_EFFORTS } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -24,29 +25,35 @@ const textOrImage = z.discriminatedUnion('type', [inputText, inputImage], TEXT_O
 
 /** A text alone stands for one part of it. */
 function partsOf<Part extends z.ZodType>(part: Part) {
-  return z.preprocess(
-    (content) => (typeof content === 'string' ? [{ type: 'input_text', text: content }] : content),
-    z.array(part),
-  )
+  return z
+    .preprocess(
+      (content) => (typeof content === 'string' ? [{ type: 'input_text', text: content }] : content),
+      z.array(part),
+    )
+    .meta(OR_TEXT)
 }
 
 const type = z.literal('message')
 const message = z.discriminatedUnion(
   'role',
   [
-    z.object({ type, role: z.literal('user'), content: partsOf(textOrImage) }),
-    z.object({
-      type,
-      role: z.enum(['system', 'developer']),
-      content: partsOf(z.discriminatedUnion('type', [inputText], 'is not input_text')),
-    }),
-    z.object({
-      type,
-      role: z.literal('assistant'),
-      content: partsOf(
-        z.discriminatedUnion('type', [inputText, outputText, refusal], 'is neither output_text nor refusal'),
-      ),
-    }),
+    z.object({ type, role: z.literal('user'), content: partsOf(textOrImage) }).meta(TYPE_OPTIONAL),
+    z
+      .object({
+        type,
+        role: z.enum(['system', 'developer']),
+        content: partsOf(z.discriminatedUnion('type', [inputText], 'is not input_text')),
+      })
+      .meta(TYPE_OPTIONAL),
+    z
+      .object({
+        type,
+        role: z.literal('assistant'),
+        content: partsOf(
+          z.discriminatedUnion('type', [inputText, outputText, refusal], 'is neither output_text nor refusal'),
+        ),
+      })
+      .meta(TYPE_OPTIONAL),
   ],
   'is not user, system, developer or assistant',
 )
@@ -127,10 +134,12 @@ const format = z.discriminatedUnion(
 export const openAiResponseRequestSchema = z
   .looseObject({
     model: text.min(1).max(100),
-    input: z.preprocess(
-      (input) => (typeof input === 'string' ? [{ role: 'user', content: input }] : input),
-      z.array(item, 'is neither a text nor a list of items').min(1).max(MOST_ITEMS),
-    ),
+    input: z
+      .preprocess(
+        (input) => (typeof input === 'string' ? [{ role: 'user', content: input }] : input),
+        z.array(item, 'is neither a text nor a list of items').min(1).max(MOST_ITEMS),
+      )
+      .meta(OR_TEXT),
     instructions: text.nullish(),
     max_output_tokens: z.int().min(1).max(10_000_000).nullish(),
     stream: z.boolean().nullish(),
@@ -144,6 +153,12 @@ export const openAiResponseRequestSchema = z
     top_p: z.number().min(0).max(1).nullish(),
     metadata: z.record(z.string().max(64), text.max(512)).nullish(),
   })
-  .meta({ id: 'OpenAiResponseRequest' })
+  .meta({
+    id: 'OpenAiResponseRequest',
+    examples: [
+      { model: 'research', input: 'When was the mill built?' },
+      { model: 'research', stream: true, input: [{ role: 'user', content: 'When was the mill built?' }] },
+    ],
+  })
 
 export type OpenAiResponseRequest = z.infer<typeof openAiResponseRequestSchema>

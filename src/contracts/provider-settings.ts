@@ -15,7 +15,7 @@ export interface ProviderSettings {
 export const baseUrlSchema = z
   .url({ protocol: /^https?$/ })
   .max(2_000)
-  .refine(isPlainAddress, 'an address without a password, a query or a fragment: the key is `apiKey`')
+  .refine(isPlainAddress, 'an address without a name, a password or a fragment: the key is `apiKey`')
 
 export const apiKeySchema = z
   .string()
@@ -52,7 +52,7 @@ export function misplacedOptions(
   return settings[field] === undefined ? [] : [{ field, message: `means nothing for kind ${kind}: leave it out` }]
 }
 
-/** What stands in an address and is no part of it would be shown and logged with it. */
+/** An address is shown and logged; what opens something is not part of it. */
 function isPlainAddress(address: string): boolean {
-  return !/^https?:\/\/[^/?#]*@/i.test(address) && !/[?#]/.test(address)
+  return !/^https?:\/\/[^/?#]*@/i.test(address) && !address.includes('#')
 }

@@ -1,5 +1,6 @@
 import { Problem } from '#contracts/codes.ts'
-import { Kysely, PostgresDialect } from 'kysely'
+import { invariant } from '#domain/invariant.ts'
+import { Kysely, PostgresDialect, type PostgresPool } from 'kysely'
 import pg from 'pg'
 import { openPool } from './pool.ts'
 import { preparing } from './preparing-pool.ts'
@@ -50,7 +51,19 @@ export function connectDatabase(options: ConnectOptions): Kysely<Database> {
       : { options: `-c transaction_timeout=${TRANSACTION_TIMEOUT_MS}`, query_timeout: QUERY_TIMEOUT_MS }),
     types,
   })
-  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: preparing(pool) }) })
+  const prepared = preparing(pool)
+  const db = new Kysely<Database>({ dialect: new PostgresDialect({ pool: prepared }) })
+  pools.set(db, prepared)
+  return db
+}
+
+const pools = new WeakMap<Kysely<Database>, PostgresPool>()
+
+/** The pool of what `connectDatabase` answered: another handle may share it. */
+export function poolOf(db: Kysely<Database>): PostgresPool {
+  const pool = pools.get(db)
+  invariant(pool, 'a transaction has no pool')
+  return pool
 }
 
 const UNAVAILABLE_CLASSES = new Set(['08', '57', '53'])

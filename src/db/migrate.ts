@@ -1,4 +1,4 @@
-import { Kysely, PostgresDialect, sql } from 'kysely'
+import { Kysely, PostgresDialect, sql, type RawBuilder } from 'kysely'
 import { Migrator } from 'kysely/migration'
 import { migrations } from '../../migrations/index.ts'
 import { openPool } from './pool.ts'
@@ -18,8 +18,10 @@ export interface MigratedUrls {
 
 const OWNER = 'purser_owner'
 const APP = 'purser_app'
+/** What the application becomes to ask for one tenant: rows of others do not exist for it (migrations/0032). */
+const TENANT = 'purser_tenant'
 
-/** Makes the two roles if they are missing, and brings the database up to the newest migration as its owner. */
+/** Makes the roles if they are missing, and brings the database up to the newest migration as its owner. */
 export async function migrate(options: MigrateOptions): Promise<MigratedUrls> {
   const ownerUrl = withUser(options.adminUrl, OWNER, options.ownerPassword)
   await prepareRoles(options)
@@ -36,29 +38,45 @@ export async function migrate(options: MigrateOptions): Promise<MigratedUrls> {
 async function prepareRoles(options: MigrateOptions): Promise<void> {
   const db = connect(options.adminUrl)
   try {
-    await ensureRole(db, OWNER, options.ownerPassword)
-    await ensureRole(db, APP, options.appPassword)
+    await ensureRole(db, OWNER, login(options.ownerPassword))
+    // It serves all tenants: calls, runs and chores are confined by their queries.
+    await ensureRole(db, APP, sql`${login(options.appPassword)} bypassrls`)
+    await ensureRole(db, TENANT, sql`nologin nobypassrls`)
+    await ensureMember(db)
     const database = decodeURIComponent(new URL(options.adminUrl).pathname.slice(1))
     await sql`grant all on database ${sql.id(database)} to ${sql.id(OWNER)}`.execute(db)
     await sql`grant connect on database ${sql.id(database)} to ${sql.id(APP)}`.execute(db)
     await sql`grant all on schema public to ${sql.id(OWNER)}`.execute(db)
-    await sql`grant usage on schema public to ${sql.id(APP)}`.execute(db)
+    await sql`grant usage on schema public to ${sql.id(APP)}, ${sql.id(TENANT)}`.execute(db)
   } finally {
     await db.destroy()
   }
 }
 
+function login(password: string): RawBuilder<unknown> {
+  return sql`login password ${sql.lit(password)}`
+}
+
 /** Roles belong to the cluster: two databases migrated at once may both try to make them. */
-async function ensureRole(db: Kysely<unknown>, role: string, password: string): Promise<void> {
+async function ensureRole(db: Kysely<unknown>, role: string, options: RawBuilder<unknown>): Promise<void> {
   const name = sql.id(role)
   await sql`select pg_advisory_lock(hashtext(${role}))`.execute(db)
   try {
     const known = await sql`select from pg_roles where rolname = ${role}`.execute(db)
     const verb = known.rows.length > 0 ? sql`alter role` : sql`create role`
-    await sql`${verb} ${name} login password ${sql.lit(password)}`.execute(db)
+    await sql`${verb} ${name} ${options}`.execute(db)
   } finally {
     await sql`select pg_advisory_unlock(hashtext(${role}))`.execute(db)
   }
+}
+
+/** The application has nothing of the other role unless it becomes it. */
+async function ensureMember(db: Kysely<unknown>): Promise<void> {
+  const known = await sql`
+    select from pg_auth_members
+    where roleid = ${TENANT}::regrole and member = ${APP}::regrole and set_option and not inherit_option`.execute(db)
+  if (known.rows.length > 0) return
+  await sql`grant ${sql.id(TENANT)} to ${sql.id(APP)} with inherit false, set true`.execute(db)
 }
 
 function connect(url: string): Kysely<unknown> {

@@ -31,14 +31,12 @@ export async function encryptAgain(db: Kysely<Database>, box: SecretBox): Promis
   }
 }
 
-/** How many secrets each key encrypts; null: in clear. The key that nothing is under may be taken out of the file. */
+/** How many secrets of all tenants each key encrypts; null: in clear. One that none is under may leave the file. */
 export async function secretCounts(
   db: Kysely<Database>,
 ): Promise<readonly { readonly encryptedBy: string | null; readonly count: number }[]> {
   const { rows } = await sql<{ encryptedBy: string | null; count: number }>`
-    select encrypted_by as "encryptedBy", count(*)::integer as count
-    from (select encrypted_by from webhook union all select encrypted_by from provider) s
-    group by encrypted_by order by encrypted_by nulls first`.execute(db)
+    select encrypted_by as "encryptedBy", secrets as count from secret_counts()`.execute(db)
   return rows
 }
 

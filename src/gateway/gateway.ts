@@ -11,17 +11,30 @@ import { drainOnClose } from './drain.ts'
 import type { GatewayDeps } from './gateway-deps.ts'
 import { createKeyDesk } from './key-desk.ts'
 import { toAnthropicError } from './anthropic/errors.ts'
-import { messageRoutes } from './anthropic/message-routes.ts'
-import { modelRoutes } from './model-routes.ts'
+import { countRoute, messageRoute } from './anthropic/message-routes.ts'
+import { addRoute } from './gateway-route.ts'
+import { modelRoute, modelsRoute } from './model-routes.ts'
 import { chatRoute } from './openai/chat-route.ts'
 import { embeddingsRoute } from './openai/embeddings-route.ts'
 import { toOpenAiError } from './openai/errors.ts'
-import { responsesRoute } from './openai/responses-route.ts'
+import { refuseKeptResponses, responsesRoute } from './openai/responses-route.ts'
 import { createPayers } from './payer.ts'
 import { Refusal, type RefusalCode } from './refusal.ts'
 import { nameRequests, requestIdOf, speaksAnthropic } from './surface.ts'
 
 const RETRY_AFTER_SECONDS = 1
+const PREFIX = '/v1'
+const NO_ADDRESS = 'The address leads nowhere: encode its parts as UTF-8 with %, and keep them short.'
+
+const ROUTES = Object.freeze([
+  chatRoute,
+  responsesRoute,
+  embeddingsRoute,
+  messageRoute,
+  countRoute,
+  modelsRoute,
+  modelRoute,
+])
 
 export interface GatewayOptions {
   readonly engine: Engine
@@ -48,6 +61,9 @@ export async function registerGateway(
     keys: createKeyDesk({ db: engine.db, uses, monotonicMs }),
     payers: createPayers(engine),
   }
+  app.addressAnswers.set(`${PREFIX}/`, (request, reply, code) => {
+    void refuse(request, reply, new Refusal(code, NO_ADDRESS))
+  })
   await app.register(
     async (scope) => {
       drainOnClose(scope, engine, drainTimeoutMs)
@@ -61,7 +77,6 @@ export async function registerGateway(
       })
       scope.addHook('onRoute', (route) => {
         route.bodyLimit ??= limits.bodyBytes
-        route.schema = { ...route.schema, hide: true }
       })
       scope.setErrorHandler((error: FastifyError | Error, request, reply) =>
         refuse(request, reply, refusalFor(error, request)),
@@ -70,14 +85,20 @@ export async function registerGateway(
         const path = request.url.split('?')[0]?.slice(0, 200)
         return refuse(request, reply, new Refusal('not_found', `There is nothing at ${request.method} ${path}.`))
       })
-      chatRoute(scope, deps)
-      embeddingsRoute(scope, deps)
-      responsesRoute(scope, deps)
-      messageRoutes(scope, deps)
-      modelRoutes(scope, deps)
+      for (const route of ROUTES) addRoute(scope, route, route.handlerOf(deps))
+      refuseKeptResponses(scope)
     },
-    { prefix: '/v1' },
+    { prefix: PREFIX },
   )
+}
+
+/** Registers what is documented of the gateway, and nothing that answers: for the document of an API without an engine. */
+export function documentGateway(app: FastifyInstance): void {
+  for (const route of ROUTES) {
+    addRoute(app, { ...route, url: `${PREFIX}${route.url}` }, () => {
+      throw new Refusal('unavailable', 'There is no engine here.')
+    })
+  }
 }
 
 /** In the words of the client. */
@@ -113,6 +134,14 @@ function refusalFor(error: FastifyError | Error, request: FastifyRequest): Refus
     request.log.warn({ err: error }, 'a request could not be taken on')
     return new Refusal('unavailable', 'Too much at once, or the database is away.', away)
   }
+  if ('statusCode' in error && isOfClient(error)) {
+    return new Refusal('invalid_request', 'The request is not well-formed HTTP.')
+  }
   request.log.error({ err: error }, 'a request failed')
   return new Refusal('internal', 'Something is wrong on our side.')
+}
+
+/** What Fastify refuses by itself. */
+function isOfClient({ code, statusCode = 500 }: FastifyError): boolean {
+  return code.startsWith('FST_') && statusCode < 500
 }

@@ -73,6 +73,10 @@ const REFUSALS = {
   unavailable: { status: 503, again: true },
 } as const satisfies Record<RefusalCode, Rule>
 
+export function statusOf(code: RefusalCode): number {
+  return REFUSALS[code].status
+}
+
 /** Why a request is not answered, in no client's own shape. */
 export class Refusal extends Error {
   override readonly name = 'Refusal'
@@ -105,7 +109,7 @@ export class Refusal extends Error {
   }
 
   get status(): number {
-    return REFUSALS[this.code].status
+    return statusOf(this.code)
   }
 
   /** By itself, before anybody looks: clients wait no longer than this, and repeat at once what they are told to. */

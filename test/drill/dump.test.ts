@@ -36,6 +36,7 @@ test(
     const restored = target.database('purser')
     await execute(target.adminUrl, 'create role purser_owner login')
     await execute(target.adminUrl, 'create role purser_app login')
+    await execute(target.adminUrl, 'create role purser_tenant')
     await execute(target.adminUrl, 'create database purser')
     await run(pgRestore, ['--exit-on-error', `--dbname=${restored.adminUrl}`, file])
     await migrate({ adminUrl: restored.adminUrl, ...PASSWORDS })

@@ -40,6 +40,22 @@ test('headers that are too large are refused with 431, and the connection ends',
   expect(text).toContain('x-content-type-options: nosniff')
 })
 
+test.for([
+  ['an id that is none', 'GET', `/v1/models/${'x'.repeat(300)}`, 404],
+  ['bytes that are no text', 'GET', '/v1/models/%ff', 400],
+  ['a method without its body', 'QUERY', '/v1/models', 400],
+] as const)('%s is refused in the words of the client', async ([, method, path, status]) => {
+  const { url, tenant } = await useGateway()
+  const authorization = `Bearer ${tenant.key}`
+  const refused = await fetch(`${url}${path}`, { method, headers: { authorization } })
+  expect(refused.status).toBe(status)
+  expect(await refused.json()).toMatchObject({ error: { type: 'invalid_request_error' } })
+  const headers = { authorization, 'anthropic-version': '2023-06-01' }
+  const inOther = await fetch(`${url}${path}`, { method, headers })
+  expect(inOther.status).toBe(status)
+  expect(await inOther.json()).toMatchObject({ type: 'error', error: { details: { error_code: expect.any(String) } } })
+})
+
 test(
   'whoever sends nothing, headers that do not end or a body that does not end, is cut off, and others are answered',
   { timeout: SLOW_MS },

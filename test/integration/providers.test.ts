@@ -91,7 +91,7 @@ test('it is for operators, and those of the environment are changed there', asyn
 
 test.each([
   [{ baseUrl: 'https://user:hush@lux.example/v1' }, 'baseUrl'],
-  [{ baseUrl: 'https://lux.example/v1?key=hush' }, 'baseUrl'],
+  [{ baseUrl: 'https://lux.example/v1#hush' }, 'baseUrl'],
   [{ baseUrl: 'ftp://lux.example/v1' }, 'baseUrl'],
   [{ apiKey: 'two words' }, 'apiKey'],
   [{ apiKey: '' }, 'apiKey'],

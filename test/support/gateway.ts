@@ -4,6 +4,7 @@ import { startEngine } from '#calls/start-engine.ts'
 import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
+import { DOCUMENT_PATH } from '#api/documentation.ts'
 import Anthropic from '@anthropic-ai/sdk'
 import type { CatalogDocument } from '#contracts/catalog.ts'
 import type { ProviderKind } from '#contracts/names.ts'
@@ -11,6 +12,7 @@ import { importCatalog } from '#db/catalog.ts'
 import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
 import { makeTenant, useApi, type Tenant, type TestApi } from './api.ts'
+import { checkedFetch } from './checked-fetch.ts'
 import { useSandbox, type TestSandbox } from './sandbox.ts'
 
 /** API and gateway on a port of their own, before a sandbox provider. */
@@ -21,9 +23,9 @@ export interface TestGateway {
   readonly tenant: Tenant
   /** Of the whole server, without `/v1`. */
   readonly url: string
-  /** Never retries. */
+  /** Never retries; its answers are checked against the OpenAPI document. */
   client(key?: string): OpenAI
-  /** Never retries. */
+  /** Never retries; its answers are checked against the OpenAPI document. */
   anthropic(key?: string): Anthropic
 }
 
@@ -59,9 +61,12 @@ export async function useGateway(
   const started = engine
   const url = await api.app.listen({ host: '127.0.0.1', port: 0 })
   const tenant = await makeTenant(api)
+  const document = await api.app.inject({ method: 'GET', url: DOCUMENT_PATH })
+  const checked = checkedFetch(document.json())
   onTestFinished(async () => {
     await api.app.close()
     await started.stop()
+    await checked.done()
   })
   return {
     api,
@@ -70,7 +75,15 @@ export async function useGateway(
     tenant,
     url,
     anthropic: (key = tenant.key) =>
-      new Anthropic({ baseURL: url, apiKey: key, authToken: null, maxRetries: 0, logLevel: 'off' }),
-    client: (key = tenant.key) => new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0 }),
+      new Anthropic({
+        baseURL: url,
+        apiKey: key,
+        authToken: null,
+        maxRetries: 0,
+        logLevel: 'off',
+        fetch: checked.fetch,
+      }),
+    client: (key = tenant.key) =>
+      new OpenAI({ baseURL: `${url}/v1`, apiKey: key, maxRetries: 0, fetch: checked.fetch }),
   }
 }

@@ -34,6 +34,7 @@ export type AnswerChecker = (answer: GivenAnswer) => void
 
 export function answerChecker(document: unknown): AnswerChecker {
   const { paths, components } = documentSchema.parse(document)
+  const schemaOf = schemaReader(components.schemas)
   const routes = Object.entries(paths).map(([path, operations]) => ({
     pattern: new RegExp(`^${path.replaceAll(/\{\w+\}/g, '[^/]+')}$`),
     operations,
@@ -53,9 +54,30 @@ export function answerChecker(document: unknown): AnswerChecker {
       if (response.content && type !== undefined) throw new Error(`${name}: the document does not know ${type}`)
       return
     }
-    const schema = z.fromJSONSchema(withDefinitions(content.schema, components.schemas))
-    const checked = schema.safeParse(body)
-    if (!checked.success) throw new Error(`${name}: ${z.prettifyError(checked.error)}\n${JSON.stringify(body)}`)
+    const { 'x-event': event, ...whole } = content.schema
+    const isStream = event !== undefined && typeof body === 'string'
+    for (const each of isStream ? eventsOf(body) : [body]) {
+      const checked = schemaOf(isStream ? event : whole).safeParse(each)
+      if (!checked.success) throw new Error(`${name}: ${z.prettifyError(checked.error)}\n${JSON.stringify(each)}`)
+    }
+  }
+}
+
+/** What the events of a stream say. OpenAI ends its own with a word that is no JSON. */
+function eventsOf(stream: string): readonly unknown[] {
+  return stream
+    .split('\n')
+    .flatMap((line) => (line.startsWith('data: ') && line !== 'data: [DONE]' ? [JSON.parse(line.slice(6))] : []))
+}
+
+/** Reads each schema once. */
+function schemaReader(definitions: object): (schema: unknown) => z.ZodType {
+  const known = new Map<string, z.ZodType>()
+  return (schema) => {
+    const text = JSON.stringify(schema)
+    const read = known.get(text) ?? z.fromJSONSchema(withDefinitions(JSON.parse(text), definitions))
+    known.set(text, read)
+    return read
   }
 }
 

@@ -32,7 +32,7 @@ export async function createEmptyDatabase(): Promise<TestDatabase> {
   const database = await createDatabase('template0')
   await runAll(database.adminUrl, [
     'grant all on schema public to purser_owner',
-    'grant usage on schema public to purser_app',
+    'grant usage on schema public to purser_app, purser_tenant',
   ])
   return database
 }

@@ -1,17 +1,33 @@
 import type { EmbedBody } from '#contracts/chat.ts'
+import { openAiEmbeddingsSchema } from '#contracts/openai-answers.ts'
 import { openAiEmbeddingsRequestSchema } from '#contracts/openai-embeddings.ts'
-import type { FastifyInstance } from 'fastify'
+import type { RouteHandlerMethod } from 'fastify'
 import { ask, type Reply } from '../ask.ts'
 import { askingOf } from '../asking.ts'
+import { documentedAs, REFUSED } from '../documented.ts'
 import { abortWithClient, tellPaid } from '../exchange.ts'
 import type { GatewayDeps } from '../gateway-deps.ts'
+import type { GatewayRoute } from '../gateway-route.ts'
 import { parseBody } from '../parse-body.ts'
 
 type Encoding = 'float' | 'base64'
 
-/** `POST /v1/embeddings`. */
-export function embeddingsRoute(app: FastifyInstance, deps: GatewayDeps): void {
-  app.post('/embeddings', async (request, reply) => {
+export const embeddingsRoute: GatewayRoute = {
+  method: 'POST',
+  url: '/embeddings',
+  documented: documentedAs({
+    surface: 'openai',
+    summary: 'Embed texts',
+    body: openAiEmbeddingsRequestSchema,
+    answer: openAiEmbeddingsSchema,
+    refused: REFUSED.call,
+    isCall: true,
+  }),
+  handlerOf: answerEmbeddings,
+}
+
+function answerEmbeddings(deps: GatewayDeps): RouteHandlerMethod {
+  return async (request, reply) => {
     const asked = parseBody(openAiEmbeddingsRequestSchema, request.body)
     const { model, input, dimensions } = asked
     const body: EmbedBody = {
@@ -23,7 +39,7 @@ export function embeddingsRoute(app: FastifyInstance, deps: GatewayDeps): void {
     const given = await ask(deps.engine, { ...question, signal })
     tellPaid(reply, given)
     return reply.send(toEmbeddings(model, given, asked.encoding_format ?? 'float'))
-  })
+  }
 }
 
 function toEmbeddings(model: string, { answer, receipt }: Reply, encoding: Encoding) {

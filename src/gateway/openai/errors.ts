@@ -18,6 +18,10 @@ const CODES: Readonly<Partial<Record<RefusalCode, string>>> = Object.freeze({
   context_too_long: 'context_length_exceeded',
 })
 
+export function openAiCode(code: RefusalCode): string {
+  return CODES[code] ?? code
+}
+
 /** An error in OpenAI's shape, with what else is known of it beside. */
 export function toOpenAiError(refusal: Refusal): object {
   const { code, message, remedy, param } = refusal
@@ -26,7 +30,7 @@ export function toOpenAiError(refusal: Refusal): object {
       message: remedy === undefined ? message : `${message} ${remedy}`,
       type: TYPES[code] ?? 'invalid_request_error',
       param: param ?? null,
-      code: CODES[code] ?? code,
+      code: openAiCode(code),
       ...moreOf(refusal),
     },
   }

@@ -1,20 +1,38 @@
+import { openAiResponseEventSchema, openAiResponseSchema } from '#contracts/openai-response-answers.ts'
 import { openAiResponseRequestSchema } from '#contracts/openai-responses.ts'
-import type { FastifyInstance, FastifyRequest } from 'fastify'
+import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
 import { streamAnswer } from '../answer-stream.ts'
 import { ask } from '../ask.ts'
 import { askingOf } from '../asking.ts'
+import { documentedAs, REFUSED } from '../documented.ts'
 import { abortWithClient, tellPaid } from '../exchange.ts'
 import type { GatewayDeps } from '../gateway-deps.ts'
+import type { GatewayRoute } from '../gateway-route.ts'
 import { parseBody } from '../parse-body.ts'
 import { Refusal } from '../refusal.ts'
 import { toOpenAiError } from './errors.ts'
 import { ResponseWriter, toResponse } from './responses-answer.ts'
 import { toResponseBody } from './responses-request.ts'
 
-/** `POST /v1/responses`. */
-export function responsesRoute(app: FastifyInstance, deps: GatewayDeps): void {
+export const responsesRoute: GatewayRoute = {
+  method: 'POST',
+  url: '/responses',
+  documented: documentedAs({
+    surface: 'openai',
+    summary: 'Answer with a response',
+    description: 'Nothing is kept for later: the whole conversation is sent as `input`.',
+    body: openAiResponseRequestSchema,
+    answer: openAiResponseSchema,
+    events: openAiResponseEventSchema,
+    refused: REFUSED.call,
+    isCall: true,
+  }),
+  handlerOf: answerResponse,
+}
+
+function answerResponse(deps: GatewayDeps): RouteHandlerMethod {
   const { engine } = deps
-  app.post('/responses', async (request, reply) => {
+  return async (request, reply) => {
     const asked = parseBody(openAiResponseRequestSchema, request.body)
     const { model } = asked
     const asking = await askingOf(deps, request, { model, body: toResponseBody(asked), kind: 'openai.responses' })
@@ -37,10 +55,14 @@ export function responsesRoute(app: FastifyInstance, deps: GatewayDeps): void {
         stream.send(event, 'error')
       },
     })
-  })
+  }
+}
 
+/** Clients that ask for a response by its id are told why there is none. */
+export function refuseKeptResponses(app: FastifyInstance): void {
   app.all<{ Params: { id: string } }>(
     '/responses/:id',
+    { schema: { hide: true } },
     async ({ params: { id } }: FastifyRequest<{ Params: { id: string } }>) => {
       throw new Refusal('not_found', `There is no response ${id.slice(0, 100)}: responses are not kept here.`)
     },

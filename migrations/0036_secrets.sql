@@ -34,3 +34,18 @@ grant usage on sequence provider_version to purser_app;
 grant select, insert, delete on provider to purser_app;
 grant update (kind, base_url, max_tokens_field, prompt_cache, api_key, encrypted_by, key_hint, key_changed_at, version,
   changed_at) on provider to purser_app;
+
+-- Operators of any organisation see and change them, projects do not.
+call tenant.confine('provider', '(select tenant.organisation()) is not null and (select tenant.project()) is null');
+grant usage on sequence provider_version to purser_tenant;
+
+-- Of all tenants: an operator is told how many secrets a key encrypts, and of none whose it is.
+create function secret_counts() returns table (encrypted_by text, secrets integer)
+language sql stable security definer set search_path = public, pg_temp as $$
+  select s.encrypted_by, count(*)::integer
+  from (select w.encrypted_by from webhook w union all select p.encrypted_by from provider p) s
+  group by s.encrypted_by order by s.encrypted_by nulls first
+$$;
+revoke execute on function secret_counts from public;
+grant execute on function secret_counts to purser_app;
+call tenant.guard('secret_counts()', 'check_operator(tenant.organisation())');

@@ -1,0 +1,106 @@
+import { invariant } from '#domain/invariant.ts'
+import { Kysely, PostgresDialect, type PostgresPool, type PostgresPoolClient } from 'kysely'
+import { poolOf } from './database.ts'
+import type { Database } from './schema.ts'
+
+/** Whose rows there are. */
+export interface Sight {
+  readonly organisationId: string
+  /** Null: an operator, who sees all projects of the organisation. */
+  readonly projectId: string | null
+}
+
+export interface Purpose extends Sight {
+  /** `read`: whatever changes something is refused, and nobody waits for the end of a transaction that changed nothing. */
+  readonly purpose: 'read' | 'change'
+}
+
+/**
+ * A handle whose statements see the rows of one caller and no others, whatever they ask for: each transaction, and each
+ * statement outside of one, begins as the role `purser_tenant` with the caller in its settings (migrations/0032). Both end
+ * with the transaction, so that a connection goes back to the pool as it came. It costs a round trip, and for a change outside
+ * of a transaction two. Not to be destroyed: the pool is somebody else's.
+ */
+export function asTenant(db: Kysely<Database>, purpose: Purpose): Kysely<Database> {
+  const pool = poolOf(db)
+  const prelude = preludeOf(purpose)
+  const own: PostgresPool = {
+    options: pool.options,
+    ...(pool.Client && { Client: pool.Client }),
+    connect: async () => confined(await pool.connect(), { prelude, isCommitted: purpose.purpose === 'change' }),
+    end: () => Promise.resolve(),
+  }
+  return new Kysely<Database>({ dialect: new PostgresDialect({ pool: own }) })
+}
+
+const UUID = /^[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}$/
+
+/** Sent in the same message as the `begin`: only a text without parameters may be several statements. */
+function preludeOf({ organisationId, projectId, purpose }: Purpose): string {
+  invariant(UUID.test(organisationId) && (projectId === null || UUID.test(projectId)), 'a tenant is a uuid')
+  const settings = {
+    role: 'purser_tenant',
+    search_path: 'tenant, public',
+    'purser.organisation': organisationId,
+    'purser.project': projectId ?? '',
+    ...(purpose === 'read' && { transaction_read_only: 'on' }),
+  }
+  const calls = Object.entries(settings).map(([name, value]) => `set_config('${name}', '${value}', true)`)
+  return `select ${calls.join(', ')}`
+}
+
+const BEGINS = /^(begin|start transaction)\b/
+const ENDS = /^(commit|rollback)$/
+
+/**
+ * Whose transaction a connection is in: none's, that of the code that asks, or one statement's own, which may have failed. What
+ * became of that one is told first, and it is ended when the connection is given back or used again.
+ */
+type Open = 'none' | 'theirs' | 'own' | 'failed'
+
+/** One connection, from the pool and back. `isCommitted`: what is answered is kept, whatever comes. */
+function confined(
+  client: PostgresPoolClient,
+  { prelude, isCommitted }: { readonly prelude: string; readonly isCommitted: boolean },
+): PostgresPoolClient {
+  let open: Open = 'none'
+  const send = (text: string, values: readonly unknown[] = []) => client.query(text, values)
+
+  async function alone(text: string, values: readonly unknown[]) {
+    if (open === 'failed') await send('rollback')
+    if (open !== 'own') await send(`begin; ${prelude}`)
+    open = 'failed'
+    const answer = await send(text, values)
+    if (isCommitted) await send('commit')
+    open = isCommitted ? 'none' : 'own'
+    return answer
+  }
+
+  async function query(text: string, values: readonly unknown[]) {
+    if (BEGINS.test(text)) {
+      const begun = await send(`${text}; ${prelude}`)
+      open = 'theirs'
+      return begun
+    }
+    if (ENDS.test(text)) open = 'none'
+    else if (open !== 'theirs') return alone(text, values)
+    return send(text, values)
+  }
+
+  function release(isBroken = false): void {
+    if (isBroken || open === 'none') return client.release(isBroken)
+    send(open === 'own' ? 'commit' : 'rollback').then(
+      () => client.release(),
+      () => client.release(true),
+    )
+  }
+
+  return new Proxy(client, {
+    get(target, property) {
+      if (property === 'query') return query
+      if (property === 'release') return release
+      const value: unknown = Reflect.get(target, property)
+      return typeof value === 'function' ? value.bind(target) : value
+    },
+  })
+}
