@@ -33,6 +33,7 @@ const files = [
   '0027_external_runs',
   '0028_webhooks',
   '0029_deposit_requests',
+  '0030_storage',
 ] as const
 
 function fromFile(name: string): Migration {
