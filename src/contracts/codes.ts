@@ -31,6 +31,7 @@ export const PROBLEMS = {
   key_ended: { status: 409, title: 'The key is not one that goes on' },
   key_rotated: { status: 409, title: 'Another key takes over from this one already' },
   limit_retired: { status: 409, title: 'The limit is retired' },
+  answer_not_stored: { status: 410, title: 'The answer is not stored any more' },
   payload_too_large: { status: 413, title: 'The request is too large' },
   unsupported_media_type: { status: 415, title: 'The body has a media type that is not taken here' },
   unknown_agent: { status: 422, title: 'No such agent' },
