@@ -34,6 +34,7 @@ const files = [
   '0028_webhooks',
   '0029_deposit_requests',
   '0030_storage',
+  '0035_money_within_reach',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -24,6 +24,8 @@ declare module 'fastify' {
     caller: KeyHolder | null
     /** The project of what the request names, once that is known. */
     tenant: Scope | null
+    /** The database as the caller sees it. */
+    tenantDb: Kysely<Database> | null
   }
 }
 
@@ -49,6 +51,7 @@ const NAMES = {
 export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: KeyUses): void {
   app.decorateRequest('caller', null)
   app.decorateRequest('tenant', null)
+  app.decorateRequest('tenantDb', null)
   app.addHook('onRequest', async (request) => {
     const holder = await holderFromHeader(db, request.headers.authorization)
     refuseAddress(holder, request.ip)
@@ -65,6 +68,7 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: Key
     refuseScope(holder, request)
     uses.note(holder.keyId)
     request.caller = holder
+    request.tenantDb = db
   })
 }
 
@@ -117,6 +121,12 @@ function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
 export function callerOfRequest(request: FastifyRequest): KeyHolder {
   if (!request.caller) throw new Error('a route without a key asked who calls')
   return request.caller
+}
+
+/** The database as who asks sees it: the only one that a route behind `requireKey` has. */
+export function tenantDb(request: FastifyRequest): Kysely<Database> {
+  if (!request.tenantDb) throw new Error('a route without a key asked for the database of who calls')
+  return request.tenantDb
 }
 
 /** The tenant of a request with a project's key. */

@@ -36,5 +36,8 @@ export interface ApiDeps {
   readonly log?: LogSettings
 }
 
+/** What a route is given: all but the database, which it has as its caller sees it (`tenantDb`). */
+export type RouteDeps = Omit<ApiDeps, 'db'>
+
 /** The server as routes see it: requests and answers typed by their schemas. */
 export type Api = FastifyInstance<RawServerDefault, IncomingMessage, ServerResponse, FastifyBaseLogger, ZodTypeProvider>

@@ -1,11 +1,11 @@
 import { auditListSchema, auditQuerySchema } from '#contracts/api-audit.ts'
 import { listAudit } from '#db/audit.ts'
-import { callerOfRequest, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { cursorId, pageOf } from './page.ts'
 
 /** Who changed what. Operators only. */
-export function auditRoutes(app: Api, { db }: ApiDeps): void {
+export function auditRoutes(app: Api): void {
   app.get(
     '/audit',
     {
@@ -21,6 +21,7 @@ export function auditRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, ...filter } = request.query
       if (filter.projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: filter.projectId })
       const { organisationId } = callerOfRequest(request)

@@ -2,15 +2,15 @@ import { accountBalanceSchema, asOfQuerySchema, walletBalancesSchema } from '#co
 import { accountBalance, walletBalances } from '#db/balance.ts'
 import { toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { instantFor } from './instant.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
 /** What there was at an instant. */
-export function balanceRoutes(app: Api, { db }: ApiDeps): void {
+export function balanceRoutes(app: Api): void {
   app.get(
     '/wallets/:id/balances',
     {
@@ -24,6 +24,7 @@ export function balanceRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id: walletId } = request.params
       const scope = await tenantFor(db, request, { noun: 'wallet', id: walletId })
       const { at, final } = await instantFor(db, request.query.asOf)
@@ -59,6 +60,7 @@ export function balanceRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id: accountId } = request.params
       const scope = await tenantFor(db, request, { noun: 'account', id: accountId })
       const { at, final } = await instantFor(db, request.query.asOf)

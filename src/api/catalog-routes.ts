@@ -7,14 +7,14 @@ import type { Database } from '#db/schema.ts'
 import { toAmount } from '#domain/money.ts'
 import type { Prices, TokenPrices } from '#domain/pricing.ts'
 import type { Kysely } from 'kysely'
-import { callerOfRequest } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 
 const tags = ['Models and agents']
 
 type RouteView = ModelList['models'][number]['routes'][number]
 
-export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
+export function catalogRoutes(app: Api, { agents }: RouteDeps): void {
   app.get(
     '/models',
     {
@@ -26,6 +26,7 @@ export function catalogRoutes(app: Api, { db, agents }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { organisationId } = callerOfRequest(request)
       const { version, catalog } = await newestCatalog(db)
       const models: ModelList['models'] = []

@@ -14,8 +14,8 @@ import { findCatalog, listCatalogVersions } from '#db/catalog-version.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { notFound } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { notFound, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange } from './idempotency.ts'
 
 const tags = ['Catalog']
@@ -29,7 +29,7 @@ const { $schema: _, ...documented } = z.toJSONSchema(catalogShape, { io: 'input'
 /** Described as it is, and read by `checkCatalog`, which names all problems at once. */
 const catalogBody = z.unknown().meta(documented)
 
-export function catalogVersionRoutes(app: Api, { db, providerNames }: ApiDeps): void {
+export function catalogVersionRoutes(app: Api, { providerNames }: RouteDeps): void {
   app.put(
     '/catalog',
     {
@@ -50,9 +50,10 @@ export function catalogVersionRoutes(app: Api, { db, providerNames }: ApiDeps): 
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const checked = checkCatalog(request.body)
       if (!checked.ok) throw invalidCatalog(checked.problems)
-      const { version } = await answerChange(db, { request, reply }, async (trx) => {
+      const { version } = await answerChange({ request, reply }, async (trx) => {
         const stored = await storeCatalog(trx, checked.catalog)
         const before = stored.before === undefined ? null : { version: stored.before }
         const body = { version: stored.version }
@@ -63,17 +64,17 @@ export function catalogVersionRoutes(app: Api, { db, providerNames }: ApiDeps): 
     },
   )
 
-  catalogReadRoutes(app, db)
+  catalogReadRoutes(app)
 }
 
-function catalogReadRoutes(app: Api, db: Kysely<Database>): void {
+function catalogReadRoutes(app: Api): void {
   app.get(
     '/catalog',
     {
       config: { access: 'operator', problems: ['not_found'] },
       schema: { tags, summary: 'The catalog in force', response: { 200: catalogVersionSchema } },
     },
-    () => theCatalog(db, undefined),
+    (request) => theCatalog(tenantDb(request), undefined),
   )
 
   app.get(
@@ -88,6 +89,7 @@ function catalogReadRoutes(app: Api, db: Kysely<Database>): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor } = request.query
       const found = await listCatalogVersions(db, { limit, before: cursor })
       return {
@@ -108,7 +110,7 @@ function catalogReadRoutes(app: Api, db: Kysely<Database>): void {
         response: { 200: catalogVersionSchema },
       },
     },
-    (request) => theCatalog(db, request.params.version),
+    (request) => theCatalog(tenantDb(request), request.params.version),
   )
 }
 

@@ -10,8 +10,8 @@ import { addDocuments, createCorpus, getCorpus, getPassage } from '#db/corpus.ts
 import { newId } from '#db/ids.ts'
 import { setImmediate } from 'node:timers/promises'
 import { z } from 'zod'
-import { isId, notFound, projectOf, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { isId, notFound, projectOf, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost, answerRepeatablePost } from './idempotency.ts'
 
 const idParams = z.object({ id: z.string() })
@@ -19,8 +19,8 @@ const passageParams = z.object({ id: z.string(), passageId: z.string() })
 const uploadedSchema = z.object({ passagesAdded: z.int() }).meta({ id: 'Uploaded' })
 const tags = ['Documents']
 
-export function corpusRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs, splitDocument } = deps
+export function corpusRoutes(app: Api, deps: RouteDeps): void {
+  const { nowMs, splitDocument } = deps
 
   app.post(
     '/corpora',
@@ -29,7 +29,7 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
       schema: { tags, summary: 'Make a corpus', body: corpusRequestSchema, response: { 201: corpusSchema } },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: corpusSchema }, async (trx) => {
+      answerPost({ request, reply, schema: corpusSchema }, async (trx) => {
         const corpus = { id: newId(nowMs()), name: request.body.name }
         return { status: 201, body: await createCorpus(trx, projectOf(request), corpus) }
       }),
@@ -42,6 +42,7 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
       schema: { tags, summary: 'A corpus', params: idParams, response: { 200: corpusSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const corpus = await getCorpus(db, await tenantFor(db, request, { noun: 'corpus', id }), id)
       if (!corpus) throw notFound('corpus', id)
@@ -64,8 +65,9 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const { id } = request.params
-      return answerRepeatablePost(db, { request, reply, schema: uploadedSchema }, async () => {
+      return answerRepeatablePost({ request, reply, schema: uploadedSchema }, async () => {
         const scope = await tenantFor(db, request, { noun: 'corpus', id })
         const documents: SplitDocument[] = []
         for (const document of request.body.documents) {
@@ -79,7 +81,7 @@ export function corpusRoutes(app: Api, deps: ApiDeps): void {
   )
 }
 
-export function passageRoutes(app: Api, { db }: ApiDeps): void {
+export function passageRoutes(app: Api): void {
   app.get(
     '/corpora/:id/passages/:passageId',
     {
@@ -92,6 +94,7 @@ export function passageRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id, passageId } = request.params
       const scope = await tenantFor(db, request, { noun: 'corpus', id })
       const passage = isId(passageId) ? await getPassage(db, scope, { corpusId: id, passageId }) : undefined

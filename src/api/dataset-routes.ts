@@ -12,8 +12,8 @@ import { Problem } from '#contracts/codes.ts'
 import { getDataset, listDatasets, readRows } from '#db/dataset.ts'
 import type { DatasetFormat } from '#domain/dataset-file.ts'
 import { z } from 'zod'
-import { notFound, projectOf, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { notFound, projectOf, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { storeDataset } from './dataset-upload.ts'
 import { answerRepeatablePost } from './idempotency.ts'
 import { cursorId, cursorSeq, pageOf } from './page.ts'
@@ -31,7 +31,7 @@ const FORMATS: Readonly<Record<string, DatasetFormat>> = Object.freeze({
 })
 
 /** In a scope of their own: other addresses take JSON only. */
-export function datasetUploadRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function datasetUploadRoutes(app: Api, { nowMs }: RouteDeps): void {
   let open = 0
   void app.register(async (own: Api) => {
     own.removeAllContentTypeParsers()
@@ -54,13 +54,14 @@ export function datasetUploadRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         },
       },
       async (request, reply) => {
+        const db = tenantDb(request)
         const { name, format = formatOf(request.headers['content-type']) } = request.query
         const content = request.body
         if (!Buffer.isBuffer(content)) throw new Problem('invalid_request', 'The body is missing: send the file.')
         if (open >= MAX_AT_ONCE) throw new Problem('overloaded', 'Too many files are being read.')
         open += 1
         try {
-          return await answerRepeatablePost(db, { request, reply, schema: datasetSchema }, async () => {
+          return await answerRepeatablePost({ request, reply, schema: datasetSchema }, async () => {
             const file = { name, format, content }
             return { status: 201, body: await storeDataset(db, projectOf(request), { file, nowMs: nowMs() }) }
           })
@@ -76,7 +77,7 @@ function formatOf(contentType: string | undefined): DatasetFormat {
   return FORMATS[contentType?.split(';')[0]?.trim().toLowerCase() ?? ''] ?? 'csv'
 }
 
-export function datasetReadRoutes(app: Api, { db }: ApiDeps): void {
+export function datasetReadRoutes(app: Api): void {
   app.get(
     '/datasets',
     {
@@ -89,6 +90,7 @@ export function datasetReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
       const { items, nextCursor } = pageOf(await listDatasets(db, scope, { limit, before: cursorId(cursor) }), limit)
@@ -103,6 +105,7 @@ export function datasetReadRoutes(app: Api, { db }: ApiDeps): void {
       schema: { tags, summary: 'A dataset', params: idParams, response: { 200: datasetSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const dataset = await getDataset(db, await tenantFor(db, request, { noun: 'dataset', id }), id)
       if (!dataset) throw notFound('dataset', id)
@@ -123,6 +126,7 @@ export function datasetReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { limit, cursor } = request.query
       const after = Number(cursorSeq(cursor) ?? 0)

@@ -7,8 +7,8 @@ import { Problem } from '#contracts/codes.ts'
 import { decideRequest, listRequests, lockRequest } from '#db/deposit-request.ts'
 import { newId } from '#db/ids.ts'
 import { z } from 'zod'
-import { callerOfRequest, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { bookDeposit, depositOf, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
@@ -17,7 +17,7 @@ const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
 /** Deposits that wait for another operator, and what becomes of them. */
-export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function depositRequestRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.get(
     '/deposit-requests',
     {
@@ -30,6 +30,7 @@ export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, state } = request.query
       const { organisationId } = callerOfRequest(request)
       const found = await listRequests(db, organisationId, { limit, before: cursorId(cursor), state })
@@ -56,7 +57,7 @@ export function depositRequestRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         },
       },
       (request, reply) =>
-        answerPost(db, { request, reply, schema: depositRequestedSchema }, async (trx) => {
+        answerPost({ request, reply, schema: depositRequestedSchema }, async (trx) => {
           const { id } = request.params
           const { keyId } = callerOfRequest(request)
           const scope = await tenantFor(trx, request, { noun: 'deposit_request', id })

@@ -16,14 +16,14 @@ import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { bookOrAsk, depositView, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
 
-export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): void {
+export function depositRoutes(app: Api, { nowMs, approvalAbove }: RouteDeps): void {
   app.post(
     '/deposits',
     {
@@ -47,7 +47,7 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: z.union([depositSchema, depositRequestedSchema]) }, async (trx) => {
+      answerPost({ request, reply, schema: z.union([depositSchema, depositRequestedSchema]) }, async (trx) => {
         const { walletId } = request.body
         const scope = await tenantFor(trx, request, { noun: 'wallet', id: walletId })
         const booking = await bookOrAsk(trx, scope, {
@@ -81,7 +81,7 @@ export function depositRoutes(app: Api, { db, nowMs, approvalAbove }: ApiDeps): 
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: reversalSchema }, async (trx) => {
+      answerPost({ request, reply, schema: reversalSchema }, async (trx) => {
         const depositId = request.params.id
         const scope = await tenantFor(trx, request, { noun: 'deposit', id: depositId })
         const shortfall = request.body?.shortfall ?? 'refuse'

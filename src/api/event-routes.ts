@@ -3,11 +3,13 @@ import { Problem } from '#contracts/codes.ts'
 import { isKeyValid } from '#db/key-holder.ts'
 import type { Scope } from '#db/database.ts'
 import { eventsAfter, runKindsUpTo, type EventPlace } from '#db/event.ts'
+import type { Database } from '#db/schema.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'
+import type { Kysely } from 'kysely'
 import { finished, Readable } from 'node:stream'
 import { z } from 'zod'
-import { callerOfRequest, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { EVENTS_PER_PAGE, eventView, streamEvents, type EventSource } from './event-stream.ts'
 import { problemOf } from './validation.ts'
 
@@ -20,27 +22,23 @@ const description =
   'Server-sent events, in the order (xid, seq): none is lost, however many write at once. Comes back where it stopped ' +
   "with `Last-Event-ID`, and ends after the run's last event. With `format=json` one page."
 
-export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function eventRoutes(app: Api, { nowMs }: RouteDeps): void {
   const closing = new AbortController()
   let streams = 0
   const streamsOf = new Map<string, number>()
   app.addHook('preClose', async () => closing.abort())
 
   function sourceOf(request: FastifyRequest, scope: Scope, runId: string): EventSource {
+    const db = tenantDb(request)
     const { keyId } = callerOfRequest(request)
     return {
       async read(after) {
         const events = await eventsAfter(db, scope, { runId, after: placeOf(after), limit: EVENTS_PER_PAGE })
         return events.map(eventView)
       },
-      isOverAt: async (id) => (await kindsUpTo(scope, runId, id)).some((kind) => isLastEvent({ kind })),
+      isOverAt: async (id) => (await kindsUpTo(db, scope, { runId, id })).some((kind) => isLastEvent({ kind })),
       mayGoOn: () => isKeyValid(db, keyId),
     }
-  }
-
-  async function kindsUpTo(scope: Scope, runId: string, id: string): Promise<readonly string[]> {
-    const place = placeOf(id)
-    return place ? runKindsUpTo(db, scope, { runId, place }) : []
   }
 
   app.get(
@@ -65,6 +63,7 @@ export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const scope = await tenantFor(db, request, { noun: 'run', id })
       const source = sourceOf(request, scope, id)
@@ -92,6 +91,15 @@ export function eventRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       return sendStream(reply, Readable.from(streamEvents(source, { after, signal, nowMs })))
     },
   )
+}
+
+async function kindsUpTo(
+  db: Kysely<Database>,
+  scope: Scope,
+  { runId, id }: { readonly runId: string; readonly id: string },
+): Promise<readonly string[]> {
+  const place = placeOf(id)
+  return place ? runKindsUpTo(db, scope, { runId, place }) : []
 }
 
 /** The schema of the answer describes what is in the stream, which is sent as it is. */

@@ -8,14 +8,14 @@ import type { Database } from '#db/schema.ts'
 import { ANY_MODEL } from '#contracts/names.ts'
 import type { Kysely } from 'kysely'
 import { callerOfRequest, projectOf } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { checkMoneyPath, routesFor, type AskedRun } from './money-path.ts'
 import { makeSecret } from './key-secret.ts'
 import { START_PROBLEMS } from './run-request.ts'
 
 /** Runs of programs outside: their calls come through the gateway. */
-export function externalRunRoutes(app: Api, { db, nowMs, poke }: ApiDeps): void {
+export function externalRunRoutes(app: Api, { nowMs, poke }: RouteDeps): void {
   app.post(
     '/runs/external',
     {
@@ -32,7 +32,7 @@ export function externalRunRoutes(app: Api, { db, nowMs, poke }: ApiDeps): void 
     async (request, reply) => {
       const scope = projectOf(request)
       const { keyId, organisationId } = callerOfRequest(request)
-      const opened = await answerPost(db, { request, reply, schema: externalRunSchema }, async (trx) => {
+      const opened = await answerPost({ request, reply, schema: externalRunSchema }, async (trx) => {
         const asked = request.body
         await checkPayable(trx, scope, { request: runRequestOf(asked), keyId })
         const secret = makeSecret('rk')

@@ -4,10 +4,10 @@ import { answerOnce, findAnswer, type Effect, type OnceRequest } from '#db/idemp
 import { sha256 } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
 import type { FastifyInstance, FastifyReply, FastifyRequest } from 'fastify'
-import type { Kysely, Transaction } from 'kysely'
+import type { Transaction } from 'kysely'
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
-import { callerOfRequest } from './access.ts'
+import { callerOfRequest, tenantDb } from './access.ts'
 import { auditChange, type Change } from './audit.ts'
 
 declare module 'fastify' {
@@ -68,12 +68,11 @@ function digestOf(what: string, body: unknown): Buffer {
 
 /** Answers a POST whose effect happens once for its Idempotency-Key. `schema` is that of its answer. */
 export async function answerPost<Schema extends z.ZodType>(
-  db: Kysely<Database>,
   exchange: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly schema: Schema },
   effect: (trx: Transaction<Database>) => Promise<Change<z.output<Schema>>>,
 ): Promise<z.output<Schema>> {
   const { request, reply, schema } = exchange
-  const answer = await answerOnce(db, request.once ?? undefined, async (trx) => {
+  const answer = await answerOnce(tenantDb(request), request.once ?? undefined, async (trx) => {
     const change = await effect(trx)
     await auditChange(trx, request, change)
     return change
@@ -88,15 +87,16 @@ export async function answerPost<Schema extends z.ZodType>(
 
 /** Answers a PUT, PATCH or DELETE, whose effect is one transaction. */
 export async function answerChange<Body>(
-  db: Kysely<Database>,
   { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
   effect: (trx: Transaction<Database>) => Promise<Change<Body>>,
 ): Promise<Body> {
-  const { status, body } = await db.transaction().execute(async (trx) => {
-    const change = await effect(trx)
-    await auditChange(trx, request, change)
-    return change
-  })
+  const { status, body } = await tenantDb(request)
+    .transaction()
+    .execute(async (trx) => {
+      const change = await effect(trx)
+      await auditChange(trx, request, change)
+      return change
+    })
   reply.code(status)
   return body
 }
@@ -106,11 +106,10 @@ export async function answerChange<Body>(
  * answered before, and its answer is stored afterwards.
  */
 export async function answerRepeatablePost<Schema extends z.ZodType>(
-  db: Kysely<Database>,
   exchange: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly schema: Schema },
   effect: () => Promise<Effect<z.output<Schema>>>,
 ): Promise<z.output<Schema>> {
   const { once } = exchange.request
-  const done = once && (await findAnswer(db, once)) ? undefined : await effect()
-  return answerPost(db, exchange, () => (done ? Promise.resolve(done) : effect()))
+  const done = once && (await findAnswer(tenantDb(exchange.request), once)) ? undefined : await effect()
+  return answerPost(exchange, () => (done ? Promise.resolve(done) : effect()))
 }

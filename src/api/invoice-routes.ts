@@ -4,14 +4,14 @@ import { attemptsOfProvider, storeInvoice, type StoredInvoice } from '#db/invoic
 import { parseInvoice, type InvoiceLine } from '#domain/invoice.ts'
 import { InvoiceComparison, type InvoiceDifference } from '#domain/invoice-comparison.ts'
 import { toAmount } from '#domain/money.ts'
-import { callerOfRequest } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { emptyPeriod } from './margin-routes.ts'
 
 const MAX_DIFFERENCES = 1_000
 
-export function invoiceRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function invoiceRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/invoices',
     {
@@ -28,6 +28,7 @@ export function invoiceRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const { provider, csv, ...period } = request.body
       const [from, to] = [new Date(period.from), new Date(period.to)]
       if (from >= to) throw emptyPeriod()
@@ -37,7 +38,7 @@ export function invoiceRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       // Before the transaction that keeps the invoice: it reads long, in short statements.
       for await (const page of attemptsOfProvider(db, bill)) for (const attempt of page) comparison.look(attempt)
       comparison.finish()
-      return answerPost(db, { request, reply, schema: invoiceSchema }, async (trx) => {
+      return answerPost({ request, reply, schema: invoiceSchema }, async (trx) => {
         const stored = await storeInvoice(trx, { ...bill, document: csv, apiKeyId, nowMs: nowMs() })
         const body = invoiceView(stored, comparison)
         const { differences: _, ...summary } = body

@@ -2,15 +2,15 @@ import { callLedgerSchema, keyCallListSchema, keyCallQuerySchema } from '#contra
 import { listKeyCalls } from '#db/key-call.ts'
 import { readCallLedger } from '#db/run-ledger.ts'
 import { z } from 'zod'
-import { tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { callPlace, cursorOfCall } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Calls']
 
 /** Calls that belong to no run: those of a key's own envelope. */
-export function keyCallRoutes(app: Api, { db }: ApiDeps): void {
+export function keyCallRoutes(app: Api): void {
   app.get(
     '/keys/:id/calls',
     {
@@ -27,6 +27,7 @@ export function keyCallRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const keyId = request.params.id
       const scope = await tenantFor(db, request, { noun: 'api_key', id: keyId })
       const { cursor, ...filter } = request.query
@@ -48,6 +49,7 @@ export function keyCallRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const transfers = await readCallLedger(db, await tenantFor(db, request, { noun: 'call', id }), id)
       return { transfers: [...transfers] }

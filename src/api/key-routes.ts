@@ -12,8 +12,8 @@ import { Problem } from '#contracts/codes.ts'
 import { createKey, getKey, listKeys, type ApiKey } from '#db/api-key.ts'
 import { revokeKey, rotateKey, type Rotated } from '#db/key-end.ts'
 import { z } from 'zod'
-import { callerOfRequest, isId, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, isId, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import type { Change } from './audit.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { makeSecret } from './key-secret.ts'
@@ -22,8 +22,8 @@ import { cursorId, pageOf } from './page.ts'
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
 
-export function keyRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs } = deps
+export function keyRoutes(app: Api, deps: RouteDeps): void {
+  const { nowMs } = deps
 
   app.post(
     '/projects/:id/keys',
@@ -39,7 +39,7 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
+      answerPost({ request, reply, schema: newKeySchema }, async (trx) => {
         const { projectId } = await tenantFor(trx, request, { noun: 'project', id: request.params.id })
         const { organisationId } = callerOfRequest(request)
         const { expiresAt, ...rights } = request.body
@@ -62,6 +62,7 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { projectId } = await tenantFor(db, request, { noun: 'project', id: request.params.id })
       const { limit, cursor } = request.query
       const { organisationId } = callerOfRequest(request)
@@ -78,6 +79,7 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
       schema: { tags, summary: 'A key, without its secret', params: idParams, response: { 200: keySchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const key = isId(id) ? await getKey(db, callerOfRequest(request).organisationId, id) : undefined
       if (!key) throw notFound('key', id)
@@ -88,7 +90,7 @@ export function keyRoutes(app: Api, deps: ApiDeps): void {
   keyEndRoutes(app, deps)
 }
 
-function keyEndRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+function keyEndRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/keys/:id/rotate',
     {
@@ -105,7 +107,7 @@ function keyEndRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
+      answerPost({ request, reply, schema: newKeySchema }, async (trx) => {
         const { id } = request.params
         const { overlapSeconds, expiresAt } = request.body
         const { organisationId } = callerOfRequest(request)
@@ -133,7 +135,7 @@ function keyEndRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const { id } = request.params
         const { organisationId } = callerOfRequest(request)
         const revoked = isId(id) ? await revokeKey(trx, organisationId, id) : undefined
@@ -151,7 +153,7 @@ function keyEndRoutes(app: Api, { db, nowMs }: ApiDeps): void {
 }
 
 /** Keys of the organisation's operators: of no project. */
-export function operatorKeyRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function operatorKeyRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/keys',
     {
@@ -165,7 +167,7 @@ export function operatorKeyRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: newKeySchema }, async (trx) => {
+      answerPost({ request, reply, schema: newKeySchema }, async (trx) => {
         const { organisationId } = callerOfRequest(request)
         const { expiresAt, ...rights } = request.body
         const secret = makeSecret('op')
@@ -186,6 +188,7 @@ export function operatorKeyRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor } = request.query
       const { organisationId } = callerOfRequest(request)
       const keys = await listKeys(db, { organisationId, projectId: null }, { limit, before: cursorId(cursor) })

@@ -17,8 +17,8 @@ import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { callerOfRequest, isId, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, isId, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
@@ -31,9 +31,7 @@ const tags = ['Limits']
  */
 const OF_PROJECTS: readonly string[] = ['run', 'step'] satisfies readonly Limit['scope'][]
 
-export function limitRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs } = deps
-
+export function limitRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/limits',
     {
@@ -49,7 +47,7 @@ export function limitRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: limitSchema }, async (trx) => {
+      answerPost({ request, reply, schema: limitSchema }, async (trx) => {
         const caller = callerOfRequest(request)
         const id = newId(nowMs())
         await set(trx, caller, { id, request: request.body })
@@ -70,6 +68,7 @@ export function limitRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, projectId, subjectId } = request.query
       if (projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: projectId })
       const filter = { limit, before: cursorId(cursor), projectId, subjectId }
@@ -84,13 +83,13 @@ export function limitRoutes(app: Api, deps: ApiDeps): void {
       config: { access: 'any' },
       schema: { tags, summary: 'A limit with its window of now', params: idParams, response: { 200: limitSchema } },
     },
-    async (request) => limitView(await theLimit(db, callerOfRequest(request), request.params.id)),
+    async (request) => limitView(await theLimit(tenantDb(request), callerOfRequest(request), request.params.id)),
   )
 
-  limitChangeRoutes(app, deps)
+  limitChangeRoutes(app)
 }
 
-function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
+function limitChangeRoutes(app: Api): void {
   app.patch(
     '/limits/:id',
     {
@@ -109,7 +108,7 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const caller = callerOfRequest(request)
         const limit = await changeableLimit(trx, caller, request.params.id)
         const verdict = await changeLimitCap(trx, caller, { limitId: limit.id, cap: capOf(limit, request.body.cap) })
@@ -134,7 +133,7 @@ function limitChangeRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const caller = callerOfRequest(request)
         const limit = await changeableLimit(trx, caller, request.params.id)
         await retireLimit(trx, caller, limit.id)

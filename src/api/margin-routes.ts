@@ -3,12 +3,12 @@ import { Problem } from '#contracts/codes.ts'
 import { readMargins } from '#db/margin-report.ts'
 import type { MarginSums } from '#domain/margin-sums.ts'
 import { toAmount } from '#domain/money.ts'
-import { callerOfRequest, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 
 const tags = ['Margins and invoices']
 
-export function marginRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function marginRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.get(
     '/margins',
     {
@@ -22,6 +22,7 @@ export function marginRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { project: projectId, by, ...asked } = request.query
       const { organisationId } = callerOfRequest(request)
       if (projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: projectId })

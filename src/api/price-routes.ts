@@ -9,14 +9,15 @@ import { comparePrices, importPrices, listPrices, type ListComparison, type List
 import { formatNano } from '#domain/money.ts'
 import { componentsOf } from '#domain/price-list.ts'
 import type { Prices } from '#domain/pricing.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
 const tags = ['Prices']
 
 /** The price book: what providers bill. Operators only; customers see what they are sold at, with the models. */
-export function priceRoutes(app: Api, { db }: ApiDeps): void {
+export function priceRoutes(app: Api): void {
   app.post(
     '/prices',
     {
@@ -32,7 +33,7 @@ export function priceRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: priceComparisonSchema }, async (trx) => ({
+      answerPost({ request, reply, schema: priceComparisonSchema }, async (trx) => ({
         status: 200,
         body: comparisonView(await importPrices(trx, request.body.prices)),
       })),
@@ -50,7 +51,7 @@ export function priceRoutes(app: Api, { db }: ApiDeps): void {
         response: { 200: priceComparisonSchema },
       },
     },
-    async (request) => comparisonView(await comparePrices(db, request.body.prices)),
+    async (request) => comparisonView(await comparePrices(tenantDb(request), request.body.prices)),
   )
 
   app.get(
@@ -65,6 +66,7 @@ export function priceRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, provider } = request.query
       const found = await listPrices(db, { limit, after: cursorId(cursor), provider })
       const { items, nextCursor } = pageOf(found, limit)

@@ -9,16 +9,16 @@ import {
 import { Problem } from '#contracts/codes.ts'
 import { createProject, getProject, listProjects, changeProject, type Project } from '#db/project.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
 
-export function projectRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs } = deps
+export function projectRoutes(app: Api, deps: RouteDeps): void {
+  const { nowMs } = deps
 
   app.post(
     '/projects',
@@ -27,7 +27,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
       schema: { tags, summary: 'Make a project', body: projectRequestSchema, response: { 201: projectSchema } },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: projectSchema }, async (trx) => {
+      answerPost({ request, reply, schema: projectSchema }, async (trx) => {
         const { name } = request.body
         const project = await createProject(trx, callerOfRequest(request).organisationId, { name, nowMs: nowMs() })
         if (!project) throw new Problem('already_exists', `There is a project named ${name} already.`)
@@ -47,6 +47,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor } = request.query
       const found = await listProjects(db, callerOfRequest(request).organisationId, { limit, before: cursorId(cursor) })
       const { items, nextCursor } = pageOf(found, limit)
@@ -61,6 +62,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
       schema: { tags, summary: 'A project', params: idParams, response: { 200: projectSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       await tenantFor(db, request, { noun: 'project', id })
       const project = await getProject(db, callerOfRequest(request).organisationId, id)
@@ -72,7 +74,7 @@ export function projectRoutes(app: Api, deps: ApiDeps): void {
   projectChangeRoutes(app, deps)
 }
 
-function projectChangeRoutes(app: Api, { db, poke }: ApiDeps): void {
+function projectChangeRoutes(app: Api, { poke }: RouteDeps): void {
   app.patch(
     '/projects/:id',
     {
@@ -88,7 +90,7 @@ function projectChangeRoutes(app: Api, { db, poke }: ApiDeps): void {
     },
     async (request, reply) => {
       const { id } = request.params
-      const project = await answerChange(db, { request, reply }, async (trx) => {
+      const project = await answerChange({ request, reply }, async (trx) => {
         const scope = await tenantFor(trx, request, { noun: 'project', id })
         const before = await getProject(trx, callerOfRequest(request).organisationId, id)
         const changed = await changeProject(trx, scope, request.body)

@@ -4,14 +4,14 @@ import { Problem } from '#contracts/codes.ts'
 import { createQuote, listQuotes, type Quote } from '#db/quote.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
-import { callerOfRequest } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
 const tags = ['Quotes']
 
-export function quoteRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function quoteRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/quotes',
     {
@@ -27,7 +27,7 @@ export function quoteRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: quoteSchema }, async (trx) => {
+      answerPost({ request, reply, schema: quoteSchema }, async (trx) => {
         const { sell, buy, source, effectiveAt, expiresAt } = request.body
         if (sell.currency === buy.currency) throw wrong('body.buy.currency', 'is the currency that is sold')
         const times = { effectiveAt: dateOf(effectiveAt), expiresAt: dateOf(expiresAt) }
@@ -59,6 +59,7 @@ export function quoteRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor } = request.query
       const found = await listQuotes(db, callerOfRequest(request).organisationId, { limit, before: cursorId(cursor) })
       const { items, nextCursor } = pageOf(found, limit)

@@ -3,14 +3,14 @@ import { reconciliationSchema, voidedSchema, voidRequestSchema } from '#contract
 import { Problem } from '#contracts/codes.ts'
 import { toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { auditChange } from './audit.ts'
 import { answerPost } from './idempotency.ts'
 
 const tags = ['Reconciliation']
 
-export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
+export function reconcileRoutes(app: Api, { lostCost }: RouteDeps): void {
   app.post(
     '/reconciliations',
     {
@@ -24,6 +24,7 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { organisationId, keyId } = callerOfRequest(request)
       // Many transactions: what each of them did names the key, and that it was asked for is written first.
       await auditChange(db, request, { status: 200, body: null })
@@ -57,7 +58,7 @@ export function reconcileRoutes(app: Api, { db, lostCost }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: voidedSchema }, async (trx) => {
+      answerPost({ request, reply, schema: voidedSchema }, async (trx) => {
         const { id, number } = request.params
         const scope = await tenantFor(trx, request, { noun: 'call', id })
         const { keyId } = callerOfRequest(request)

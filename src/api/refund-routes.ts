@@ -6,10 +6,10 @@ import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { z } from 'zod'
 import { notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 
-export function refundRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function refundRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/wallets/:id/refunds',
     {
@@ -37,7 +37,7 @@ export function refundRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: refundSchema }, async (trx) => {
+      answerPost({ request, reply, schema: refundSchema }, async (trx) => {
         const walletId = request.params.id
         const scope = await tenantFor(trx, request, { noun: 'wallet', id: walletId })
         const { balanceClass, amount, reference } = request.body

@@ -9,13 +9,13 @@ import { newestCatalog } from '#db/catalog.ts'
 import { newId } from '#db/ids.ts'
 import { healthOf, resetRoute, type RouteHealth } from '#db/route-health.ts'
 import type { RouteKey } from '#db/route-turn.ts'
-import { callerOfRequest, notFound } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 
 const tags = ['Routes']
 
-export function routeHealthRoutes(app: Api, { db, nowMs }: ApiDeps): void {
+export function routeHealthRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.get(
     '/routes',
     {
@@ -27,7 +27,8 @@ export function routeHealthRoutes(app: Api, { db, nowMs }: ApiDeps): void {
         response: { 200: routeListSchema },
       },
     },
-    async () => {
+    async (request) => {
+      const db = tenantDb(request)
       const { version, catalog } = await newestCatalog(db)
       const upstreams = upstreamsOf(catalog)
       const found = await healthOf(
@@ -51,7 +52,7 @@ export function routeHealthRoutes(app: Api, { db, nowMs }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: routeResetSchema }, async (trx) => {
+      answerPost({ request, reply, schema: routeResetSchema }, async (trx) => {
         const { provider, upstreamModel, what } = request.body
         const key = { provider, upstreamModel }
         const { catalog } = await newestCatalog(trx)

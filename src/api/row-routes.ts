@@ -8,8 +8,8 @@ import type { FastifyReply } from 'fastify'
 import type { Kysely } from 'kysely'
 import { finished, Readable } from 'node:stream'
 import { z } from 'zod'
-import { tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { rowsCsv, rowsJson, rowsJsonLines } from './row-results.ts'
 
 const idParams = z.object({ id: z.string() })
@@ -28,7 +28,7 @@ const WRITERS = {
 } as const
 
 /** What runs made of the rows of datasets. */
-export function rowResultRoutes(app: Api, { db }: ApiDeps): void {
+export function rowResultRoutes(app: Api): void {
   const open: string[] = []
 
   app.get(
@@ -56,6 +56,7 @@ export function rowResultRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { format, path } = request.query
       const scope = await tenantFor(db, request, { noun: 'run', id })
@@ -81,7 +82,7 @@ export function rowResultRoutes(app: Api, { db }: ApiDeps): void {
   )
 }
 
-export function rowCountRoutes(app: Api, { db }: ApiDeps): void {
+export function rowCountRoutes(app: Api): void {
   app.get(
     '/runs/:id/row-counts',
     {
@@ -95,6 +96,7 @@ export function rowCountRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const scope = await tenantFor(db, request, { noun: 'run', id })
       const map = await mapOf(db, scope, { runId: id, path: request.query.path })

@@ -13,14 +13,14 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Transaction } from 'kysely'
 import { z } from 'zod'
 import { callerOfRequest, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 
 const params = z.object({ id: z.string() })
 const common = { tags: ['Runs'], params, response: { 202: runSchema } }
 
 /** What people ask of a run that is there. Rows first: its workflow hears of it afterwards. */
-export function runActionRoutes(app: Api, deps: ApiDeps): void {
+export function runActionRoutes(app: Api, deps: RouteDeps): void {
   pauseAndResume(app, deps)
   waysToEnd(app, deps)
 
@@ -75,7 +75,7 @@ export function runActionRoutes(app: Api, deps: ApiDeps): void {
   )
 }
 
-function waysToEnd(app: Api, deps: ApiDeps): void {
+function waysToEnd(app: Api, deps: RouteDeps): void {
   app.post(
     '/runs/:id/cancel',
     {
@@ -110,7 +110,7 @@ function waysToEnd(app: Api, deps: ApiDeps): void {
   )
 }
 
-function pauseAndResume(app: Api, deps: ApiDeps): void {
+function pauseAndResume(app: Api, deps: RouteDeps): void {
   app.post(
     '/runs/:id/pause',
     {
@@ -144,12 +144,12 @@ function pauseAndResume(app: Api, deps: ApiDeps): void {
 
 /** Does one action in one transaction, once for its Idempotency-Key, and answers the run as it stands then. */
 async function act(
-  { db, nowMs, poke }: ApiDeps,
+  { nowMs, poke }: RouteDeps,
   exchange: { readonly request: FastifyRequest; readonly reply: FastifyReply; readonly runId: string },
   action: (trx: Transaction<Database>, scope: Scope, order: Order) => Promise<void>,
 ): Promise<z.output<typeof runSchema>> {
   const { request, reply, runId } = exchange
-  const run = await answerPost(db, { request, reply, schema: runSchema }, async (trx) => {
+  const run = await answerPost({ request, reply, schema: runSchema }, async (trx) => {
     const scope = await tenantFor(trx, request, { noun: 'run', id: runId })
     await action(trx, scope, { runId, nowMs: nowMs() })
     return { status: 202, body: await getRun(trx, scope, runId) }

@@ -17,7 +17,7 @@ import type { FastifyReply, FastifyRequest } from 'fastify'
 import type { Transaction } from 'kysely'
 import { z } from 'zod'
 import { callerOfRequest, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { makeRunCheck, START_PROBLEMS, type RunCheck } from './run-request.ts'
 import { problemOf } from './validation.ts'
@@ -26,7 +26,7 @@ const params = z.object({ id: z.string() })
 const common = { tags: ['Runs'], params, response: { 201: runSchema } }
 
 /** New runs of what was asked for before. */
-export function runAgainRoutes(app: Api, deps: ApiDeps): void {
+export function runAgainRoutes(app: Api, deps: RouteDeps): void {
   const check = makeRunCheck(deps.agents)
 
   app.post(
@@ -68,14 +68,14 @@ export function runAgainRoutes(app: Api, deps: ApiDeps): void {
 }
 
 async function again(
-  { deps, check }: { readonly deps: ApiDeps; readonly check: RunCheck },
+  { deps, check }: { readonly deps: RouteDeps; readonly check: RunCheck },
   { request, reply }: { readonly request: FastifyRequest<{ Params: { id: string } }>; readonly reply: FastifyReply },
   overrides: RunOverrides,
   sourceOf: (trx: Transaction<Database>, scope: Scope) => Promise<RunSource>,
 ): Promise<z.output<typeof runSchema>> {
-  const { db, nowMs, poke } = deps
+  const { nowMs, poke } = deps
   const { id } = request.params
-  const run = await answerPost(db, { request, reply, schema: runSchema }, async (trx) => {
+  const run = await answerPost({ request, reply, schema: runSchema }, async (trx) => {
     const scope = await tenantFor(trx, request, { noun: 'run', id })
     const { keyId } = callerOfRequest(request)
     const repeated = requestOf(await startedRun(trx, scope, id), overrides)

@@ -8,7 +8,7 @@ import type { Database } from '#db/schema.ts'
 import { toAmount } from '#domain/money.ts'
 import { costOfPlan, type CostedRoute, type CostRange } from '#domain/plan-cost.ts'
 import type { Kysely } from 'kysely'
-import type { ApiDeps } from './api-deps.ts'
+import type { RouteDeps } from './api-deps.ts'
 import { priceView } from './catalog-routes.ts'
 import { routesFor, type AskedRun, type ModelRoutes } from './money-path.ts'
 import { namedDataset } from './row-ask.ts'
@@ -23,12 +23,12 @@ const FEWEST_RUNS = 5
  * @throws Problem everything that would refuse the run
  */
 export async function planRun(
-  { db, agents, nowMs }: ApiDeps,
+  db: Kysely<Database>,
   scope: Scope,
-  asked: AskedRun & { readonly check: RunCheck },
+  { agents, nowMs, check, ...asked }: AskedRun & Pick<RouteDeps, 'agents' | 'nowMs'> & { readonly check: RunCheck },
 ): Promise<RunPlan> {
   const { request, keyId } = asked
-  const { input } = await asked.check(db, scope, asked)
+  const { input } = await check(db, scope, asked)
   const funded = await tryFunding(db, (trx) => startRun(trx, scope, { request, input, keyId, nowMs: nowMs() }), scope)
   const { agent, model } = request
   const dataset = await namedDataset(db, scope, input)

@@ -10,15 +10,15 @@ import { readLedger } from '#db/run-ledger.ts'
 import { getRun, listRuns } from '#db/run-read.ts'
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { badInstant } from './instant.ts'
 import { cursorId, cursorSeq, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Runs']
 
-export function runReadRoutes(app: Api, { db }: ApiDeps): void {
+export function runReadRoutes(app: Api): void {
   app.get(
     '/runs',
     {
@@ -31,6 +31,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, state, projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
       const found = await listRuns(db, scope, { limit, before: cursorId(cursor), state })
@@ -46,6 +47,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
       schema: { tags, summary: 'A run: state, envelope, output', params: idParams, response: { 200: runSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       return getRun(db, await tenantFor(db, request, { noun: 'run', id }), id)
     },
@@ -64,6 +66,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { limit, cursor } = request.query
       const scope = await tenantFor(db, request, { noun: 'run', id })
@@ -73,7 +76,7 @@ export function runReadRoutes(app: Api, { db }: ApiDeps): void {
 }
 
 /** What a run cost and why, from the journal. */
-export function reportRoutes(app: Api, { db }: ApiDeps): void {
+export function reportRoutes(app: Api): void {
   app.get(
     '/runs/:id/report',
     {
@@ -90,6 +93,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const scope = await tenantFor(db, request, { noun: 'run', id })
       const report = await readReportAt(db, scope, { runId: id, view: viewOf(request.query) })
@@ -110,6 +114,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const calls = await readRunCalls(db, await tenantFor(db, request, { noun: 'run', id }), id)
       if (!calls) throw notFound('run', id)
@@ -132,6 +137,7 @@ export function reportRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const story = await readCallStory(db, await tenantFor(db, request, { noun: 'call', id }), id)
       if (!story) throw notFound('call', id)

@@ -2,8 +2,8 @@ import { runPlanSchema } from '#contracts/api-plan.ts'
 import { startRequestSchema, runSchema } from '#contracts/api-run.ts'
 import { getRun } from '#db/run-read.ts'
 import { startRun } from '#db/run-start.ts'
-import { callerOfRequest, projectOf } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, projectOf, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { planRun } from './run-plan.ts'
 import { makeRunCheck, START_PROBLEMS } from './run-request.ts'
@@ -11,9 +11,8 @@ import { makeRunCheck, START_PROBLEMS } from './run-request.ts'
 const tags = ['Runs']
 
 /** Rows first: the workflow hears of it afterwards. */
-export function runStartRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs, poke } = deps
-  const checkRun = makeRunCheck(deps.agents)
+export function runStartRoutes(app: Api, { agents, nowMs, poke }: RouteDeps): void {
+  const checkRun = makeRunCheck(agents)
 
   app.post(
     '/runs',
@@ -31,8 +30,10 @@ export function runStartRoutes(app: Api, deps: ApiDeps): void {
     async (request, reply) => {
       const scope = projectOf(request)
       const { keyId } = callerOfRequest(request)
-      if (request.body.dryRun) return planRun(deps, scope, { request: request.body, keyId, check: checkRun })
-      const run = await answerPost(db, { request, reply, schema: runSchema }, async (trx) => {
+      if (request.body.dryRun) {
+        return planRun(tenantDb(request), scope, { agents, nowMs, request: request.body, keyId, check: checkRun })
+      }
+      const run = await answerPost({ request, reply, schema: runSchema }, async (trx) => {
         const { input } = await checkRun(trx, scope, { request: request.body, keyId })
         const runId = await startRun(trx, scope, { request: request.body, input, keyId, nowMs: nowMs() })
         return { status: 201, body: await getRun(trx, scope, runId) }

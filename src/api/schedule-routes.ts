@@ -16,8 +16,8 @@ import type { Database } from '#db/schema.ts'
 import { isZoneName } from '#db/time-zone.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { callerOfRequest, notFound, projectOf, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, projectOf, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 import { makeRunCheck } from './run-request.ts'
@@ -39,8 +39,8 @@ const RUN_PROBLEMS = [
 ] as const
 
 /** Rows first: Temporal hears of them afterwards. */
-export function scheduleRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs, poke } = deps
+export function scheduleRoutes(app: Api, deps: RouteDeps): void {
+  const { nowMs, poke } = deps
   const checkRun = makeRunCheck(deps.agents)
 
   app.post(
@@ -61,7 +61,7 @@ export function scheduleRoutes(app: Api, deps: ApiDeps): void {
     async (request, reply) => {
       const scope = projectOf(request)
       const { body } = request
-      const schedule = await answerPost(db, { request, reply, schema: scheduleSchema }, async (trx) => {
+      const schedule = await answerPost({ request, reply, schema: scheduleSchema }, async (trx) => {
         const { keyId } = callerOfRequest(request)
         await checkZone(trx, body.timeZone)
         const { input } = await checkRun(trx, scope, { request: body.run, keyId })
@@ -75,8 +75,8 @@ export function scheduleRoutes(app: Api, deps: ApiDeps): void {
   )
 }
 
-export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
-  const { db, poke } = deps
+export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
+  const { poke } = deps
   const checkRun = makeRunCheck(deps.agents)
 
   app.patch(
@@ -93,6 +93,7 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { body } = request
       const changed = await db.transaction().execute(async (trx) => {
@@ -126,6 +127,7 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const { id } = request.params
       await db.transaction().execute(async (trx) => {
         const scope = await tenantFor(trx, request, { noun: 'schedule', id })
@@ -138,7 +140,7 @@ export function scheduleChangeRoutes(app: Api, deps: ApiDeps): void {
   )
 }
 
-export function scheduleReadRoutes(app: Api, { db }: ApiDeps): void {
+export function scheduleReadRoutes(app: Api): void {
   app.get(
     '/schedules',
     {
@@ -151,6 +153,7 @@ export function scheduleReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
       const { items, nextCursor } = pageOf(await listSchedules(db, scope, { limit, before: cursorId(cursor) }), limit)
@@ -165,6 +168,7 @@ export function scheduleReadRoutes(app: Api, { db }: ApiDeps): void {
       schema: { tags, summary: 'A schedule', params: idParams, response: { 200: scheduleSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       return scheduleOf(db, await tenantFor(db, request, { noun: 'schedule', id }), id)
     },
@@ -184,6 +188,7 @@ export function scheduleReadRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { limit, cursor } = request.query
       const scope = await tenantFor(db, request, { noun: 'schedule', id })

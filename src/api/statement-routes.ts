@@ -6,8 +6,8 @@ import { readStatement } from '#db/statement.ts'
 import type { FastifyReply } from 'fastify'
 import { finished, Readable } from 'node:stream'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api } from './api-deps.ts'
 import { badInstant } from './instant.ts'
 import { statementCsv } from './statement-csv.ts'
 import { statementJson, type StatementHead } from './statement-json.ts'
@@ -20,7 +20,7 @@ const description =
   'what it got, gave and spent, by model, route and provider. Written while it is read: one without its end (`"end": ' +
   "true`, or the row `end`) was cut off. In CSV a text that a spreadsheet could take for a formula begins with `'`."
 
-export function statementRoutes(app: Api, { db }: ApiDeps): void {
+export function statementRoutes(app: Api): void {
   let open = 0
 
   app.get(
@@ -42,6 +42,7 @@ export function statementRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request, reply) => {
+      const db = tenantDb(request)
       const { id: walletId, month } = request.params
       const { format, timeZone } = request.query
       const scope = await tenantFor(db, request, { noun: 'wallet', id: walletId })

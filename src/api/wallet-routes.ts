@@ -8,8 +8,8 @@ import { balancesOf, createWallet, debtsOf, getWallet, type Wallet } from '#db/w
 import { toAmount } from '#domain/money.ts'
 import type { Kysely } from 'kysely'
 import { z } from 'zod'
-import { tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 
@@ -17,8 +17,8 @@ const idParams = z.object({ id: z.string() })
 const noBody = z.strictObject({}).nullish()
 const tags = ['Wallets']
 
-export function walletRoutes(app: Api, deps: ApiDeps): void {
-  const { db, nowMs } = deps
+export function walletRoutes(app: Api, deps: RouteDeps): void {
+  const { nowMs } = deps
 
   app.post(
     '/projects/:id/wallet',
@@ -33,7 +33,7 @@ export function walletRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: walletSchema }, async (trx) => {
+      answerPost({ request, reply, schema: walletSchema }, async (trx) => {
         const scope = await tenantFor(trx, request, { noun: 'project', id: request.params.id })
         const wallet = await createWallet(trx, scope, nowMs())
         if (!wallet) throw new Problem('already_exists', 'The project has a wallet already.')
@@ -48,6 +48,7 @@ export function walletRoutes(app: Api, deps: ApiDeps): void {
       schema: { tags, summary: "A project's money", params: idParams, response: { 200: walletSchema } },
     },
     async (request) => {
+      const db = tenantDb(request)
       const scope = await tenantFor(db, request, { noun: 'project', id: request.params.id })
       const wallet = await getWallet(db, scope)
       if (!wallet) throw new Problem('not_found', 'The project has no wallet.', { remedy: 'An operator can make one.' })
@@ -68,6 +69,7 @@ export function walletRoutes(app: Api, deps: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const scope = await tenantFor(db, request, { noun: 'wallet', id: request.params.id })
       const { limit, cursor } = request.query
       const { items, nextCursor } = pageOf(await listLots(db, scope, { limit, before: cursorId(cursor) }), limit)

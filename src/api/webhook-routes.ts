@@ -15,8 +15,8 @@ import { parseDecimal, toAmount } from '#domain/money.ts'
 import { randomBytes } from 'node:crypto'
 import { isIP } from 'node:net'
 import { z } from 'zod'
-import { notFound, tenantFor } from './access.ts'
-import type { Api, ApiDeps } from './api-deps.ts'
+import { notFound, tenantFor, tenantDb } from './access.ts'
+import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { cursorId, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
@@ -26,7 +26,7 @@ const SECRET_BYTES = 32
 const idParams = z.object({ id: z.string() })
 const tags = ['Webhooks']
 
-export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: ApiDeps): void {
+export function webhookRoutes(app: Api, { nowMs, allowsPrivateWebhooks }: RouteDeps): void {
   app.post(
     '/webhooks',
     {
@@ -42,7 +42,7 @@ export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: Ap
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: newWebhookSchema }, async (trx) => {
+      answerPost({ request, reply, schema: newWebhookSchema }, async (trx) => {
         const { projectId, url, topics, lowBalance } = request.body
         checkUrl(url, allowsPrivateWebhooks)
         const scope = await tenantFor(trx, request, { noun: 'project', id: projectToList(request, projectId) })
@@ -57,7 +57,7 @@ export function webhookRoutes(app: Api, { db, nowMs, allowsPrivateWebhooks }: Ap
   )
 }
 
-export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
+export function webhookListRoutes(app: Api): void {
   app.get(
     '/webhooks',
     {
@@ -70,6 +70,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { limit, cursor, projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
       const { items, nextCursor } = pageOf(await listWebhooks(db, scope, { limit, before: cursorId(cursor) }), limit)
@@ -90,7 +91,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerChange(db, { request, reply }, async (trx) => {
+      answerChange({ request, reply }, async (trx) => {
         const { id } = request.params
         const scope = await tenantFor(trx, request, { noun: 'webhook', id })
         if (!(await endWebhook(trx, scope, id))) throw notFound('webhook', id)
@@ -99,7 +100,7 @@ export function webhookListRoutes(app: Api, { db }: ApiDeps): void {
   )
 }
 
-export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
+export function deliveryRoutes(app: Api): void {
   app.get(
     '/webhooks/:id/deliveries',
     {
@@ -114,6 +115,7 @@ export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     async (request) => {
+      const db = tenantDb(request)
       const { id } = request.params
       const { limit, cursor, state } = request.query
       const scope = await tenantFor(db, request, { noun: 'webhook', id })
@@ -135,7 +137,7 @@ export function deliveryRoutes(app: Api, { db }: ApiDeps): void {
       },
     },
     (request, reply) =>
-      answerPost(db, { request, reply, schema: z.object({ id: z.uuid() }) }, async (trx) => {
+      answerPost({ request, reply, schema: z.object({ id: z.uuid() }) }, async (trx) => {
         const { id } = request.params
         const scope = await tenantFor(trx, request, { noun: 'delivery', id })
         if (!(await revive(trx, scope, id))) {

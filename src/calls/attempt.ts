@@ -8,7 +8,7 @@ import {
   type ReserveAnswer,
   type ReserveItem,
   type SettleItem,
-  type SettleVerdict,
+  type SettleAnswer,
 } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { ProviderResult } from '#providers/provider.ts'
@@ -47,16 +47,20 @@ export interface Performed {
   readonly usage: unknown
   /** The answer, as it was stored, when it is the call's. */
   readonly answer: { readonly id: string; readonly body: unknown } | undefined
+  /** What the pocket could pay after that commit, in nano, where that is known. */
+  readonly reach: bigint | undefined
 }
 
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
 export async function performAttempt(engine: Engine, request: CallRequest, granted: Ticketed): Promise<Performed> {
   const seen = await send(engine, request, granted)
   const result = afterDrain(seen, request.signal)
-  const item = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
+  const settlement = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
+  const item = { ...settlement, tellsReach: request.withReceipt }
   tellRoute(granted, seen, item)
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
-  const { verdict, settled } = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
+  const { answered, settled } = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
+  const { verdict, reach } = answered
   invariant(
     verdict !== 'mismatch' && verdict !== 'unknown_hold' && verdict !== 'invalid_amount',
     `settling ${item.holdId} answered ${verdict}`,
@@ -64,7 +68,7 @@ export async function performAttempt(engine: Engine, request: CallRequest, grant
   if (verdict === 'already_resolved') await patiently(engine, untilMs, () => bookLateTruth(engine, granted, item))
   const { answerId, answer, amount: charged, usage } = settled
   const isAnswer = verdict === 'settled' && answerId !== null
-  return { result, charged, usage, answer: isAnswer ? { id: answerId, body: answer } : undefined }
+  return { result, charged, usage, reach, answer: isAnswer ? { id: answerId, body: answer } : undefined }
 }
 
 /** As it was seen: that this process ends is no fault of the route. */
@@ -115,24 +119,24 @@ async function settleOrKeepWhole(
   engine: Engine,
   granted: GrantedAttempt,
   item: SettleItem,
-): Promise<{ readonly verdict: SettleVerdict; readonly settled: SettleItem }> {
+): Promise<{ readonly answered: SettleAnswer; readonly settled: SettleItem }> {
   try {
-    const verdict = await settleBySize(engine, granted.pocket, item)
-    if (verdict !== 'invalid_amount') return { verdict, settled: item }
+    const answered = await settleBySize(engine, granted.pocket, item)
+    if (answered.verdict !== 'invalid_amount') return { answered, settled: item }
     throw new Error('the ledger takes no such amount')
   } catch (error) {
     if (isStoreUnavailable(error)) throw error
     const message = error instanceof Error ? error.message : String(error)
     const { plan, held } = granted
     const whole = wholeSettlementOf(granted.key, item, { plan, held, why: message })
-    return { verdict: await settleBySize(engine, granted.pocket, whole), settled: whole }
+    return { answered: await settleBySize(engine, granted.pocket, whole), settled: whole }
   }
 }
 
 /** A large answer goes alone: a commit has many settlements and five seconds. */
-async function settleBySize({ db, queue }: Engine, pocket: PocketKey, item: SettleItem): Promise<SettleVerdict> {
+async function settleBySize({ db, queue }: Engine, pocket: PocketKey, item: SettleItem): Promise<SettleAnswer> {
   const isLarge = JSON.stringify(item.answer).length > LARGE_ANSWER
-  return (await (isLarge ? settle(db, pocket, { item, mode: 'owner' }) : queue.settle(pocket, item))).verdict
+  return isLarge ? settle(db, pocket, { item, mode: 'owner' }) : queue.settle(pocket, item)
 }
 
 /** Whoever waits for a turn is watched too: a gate that closes meanwhile must be seen before anything is sent. */

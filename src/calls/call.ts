@@ -108,6 +108,8 @@ export type CallResult =
       readonly answer: CallAnswer
       /** Of a call that its first attempt answered here and now: what would be read of it. */
       readonly receipt?: CallReceipt | undefined
+      /** Beside the receipt: what the pocket that paid could pay after it, in nano. */
+      readonly reach?: bigint | undefined
     }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly refusal: HoldRefusal }
   | { readonly kind: 'gate'; readonly callId: string; readonly gate: 'frozen' | 'closing' | 'closed' }

@@ -178,7 +178,7 @@ async function perform(execution: Execution, granted: GrantedAttempt, ticket: Ro
   if (charged !== null && charged > granted.held) await tellDistrust(execution, granted, charged)
   if (answer) {
     const receipt = request.withReceipt && receiptOf(engine, granted, performed)
-    return { kind: 'done', result: await answeredNow(execution, answer, receipt) }
+    return { kind: 'done', result: { ...(await answeredNow(execution, answer)), receipt, reach: performed.reach } }
   }
   if (!wasTold || result.outcome === 'answered' || result.outcome === 'aborted') return { kind: 'look' }
   // What was told cannot be taken back: another attempt would tell a second beginning.
@@ -212,11 +212,10 @@ async function tellDistrust(
 async function answeredNow(
   { engine, request, call }: Execution,
   { id: answerId, body }: NonNullable<Performed['answer']>,
-  receipt: CallReceipt | undefined,
-): Promise<CallResult> {
+): Promise<Extract<CallResult, { kind: 'answered' }>> {
   if (request.reuse) await offerAnswer(engine.db, request.scope, { callId: call.id, answerId, digest: call.digest })
   const answer: CallAnswer = answerSchema.parse(JSON.parse(json(body)))
-  return { kind: 'answered', callId: call.id, answerId, answer, receipt }
+  return { kind: 'answered', callId: call.id, answerId, answer }
 }
 
 /** What the ledger would tell: known without a look, unless there were other attempts, or not all of the charge fitted its hold. */

@@ -1,9 +1,13 @@
-import { sql, type Kysely } from 'kysely'
+import { sql, type Expression, type Kysely, type RawBuilder } from 'kysely'
 import type { Scope } from './database.ts'
 import type { Database } from './schema.ts'
 
-/** Deepest tree of runs that is looked up. */
-const MOST_HOPS = 16
+/** One step from a pocket to the root of its tree. `room`: what it may still be given, null for no cap. */
+interface Hop {
+  readonly free: bigint
+  readonly room: bigint | null
+  readonly wallet: bigint | null
+}
 
 /**
  * What a pocket could pay now, in nano: its free money and what it may still be given from above, by its parents within its
@@ -11,33 +15,43 @@ const MOST_HOPS = 16
  */
 export async function freeFor(db: Kysely<Database>, scope: Scope, accountId: string): Promise<bigint> {
   const { rows } = await sql<Hop>`
-    /* prepared: free_for */ with recursive up as (
-      select a.id, e.parent_id, e.kind, e.wallet_id, a.balance_class, a.currency,
-        a.posted_credit - a.posted_debit - a.pending_debit as free, a.cap - a.carved as room, 1 as hop
-      from account a join envelope e on e.id = a.envelope_id
-      where a.id = ${accountId} and a.project_id = ${scope.projectId}
-      union all
-      select p.id, e.parent_id, e.kind, e.wallet_id, p.balance_class, p.currency,
-        p.posted_credit - p.posted_debit - p.pending_debit, p.cap - p.carved, u.hop + 1
-      from up u join envelope e on e.id = u.parent_id
-        join account p on p.envelope_id = e.id and p.balance_class = u.balance_class and p.currency = u.currency
-      where u.hop < ${MOST_HOPS}
-    )
-    select free, room, (
-        select w.posted_credit - w.posted_debit - w.pending_debit from account w
-        where u.kind = 'standing' and w.kind = 'wallet' and w.wallet_id = u.wallet_id and w.project_id = ${scope.projectId}
-          and w.balance_class = u.balance_class and w.currency = u.currency
-      ) as wallet
-    from up u order by hop desc`.execute(db)
-  return rows.reduce((above, { free, room, wallet }) => {
+    /* prepared: free_for */ select free, room, wallet from money_within_reach(array[${accountId}]::uuid[])
+    where project_id = ${scope.projectId} order by hop`.execute(db)
+  return reachOf(rows)
+}
+
+/** What the first of these hops can pay, where each may be given what is behind it. */
+function reachOf(hops: readonly Hop[]): bigint {
+  return hops.reduceRight((above, { free, room, wallet }) => {
     const reachable = above + (wallet ?? 0n)
     return free + (room !== null && room < reachable ? room : reachable)
   }, 0n)
 }
 
-/** From the root down to the pocket itself. `room`: what it may still be given, null for no cap. */
-interface Hop {
-  readonly free: bigint
-  readonly room: bigint | null
-  readonly wallet: bigint | null
+/** A hop in JSON, whose numbers would not hold money. */
+export type HopRow = readonly [accountId: string, free: string, room: string | null, wallet: string | null]
+
+/**
+ * The hops of some pockets, for a statement that moves their money: `moved`, which it returns, makes them looked up behind it.
+ * Null for no pockets.
+ */
+export function reachAfter(
+  moved: Expression<unknown>,
+  accounts: readonly string[],
+): RawBuilder<readonly HopRow[] | null> {
+  return sql`case when ${accounts.length}::integer > 0 and ${moved} is not null then (
+    select json_agg(json_build_array(account_id, free::text, room::text, wallet::text) order by account_id, hop)
+    from money_within_reach(${accounts}::uuid[])) end`
+}
+
+/** What each of those pockets can pay, in nano, by its id. */
+export function reachByPocket(rows: readonly HopRow[]): ReadonlyMap<string, bigint> {
+  const nano = (text: string | null) => (text === null ? null : BigInt(text))
+  const hops = Map.groupBy(rows, ([accountId]) => accountId)
+  return new Map(
+    Array.from(hops, ([accountId, some]) => [
+      accountId,
+      reachOf(some.map(([, free, room, wallet]) => ({ free: BigInt(free), room: nano(room), wallet: nano(wallet) }))),
+    ]),
+  )
 }

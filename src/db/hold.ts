@@ -2,6 +2,7 @@ import type { Certainty, Gate } from '#contracts/names.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { Outcome } from '#domain/policy.ts'
 import { sql, type Kysely } from 'kysely'
+import { reachAfter, reachByPocket, type HopRow } from './free-money.ts'
 import { json } from './json.ts'
 import { callRow, type NewCall } from './opened-call.ts'
 import { refusable } from './refusable.ts'
@@ -82,6 +83,8 @@ export interface SettleItem {
   readonly answer: unknown
   /** What the provider bills, where that is not what is paid; left out for a void. */
   readonly margin?: Margin | undefined
+  /** Its answer says what the pocket can pay then. */
+  readonly tellsReach?: true | undefined
 }
 
 /** What an attempt cost the seller, and the ids of the rows that book it. */
@@ -113,6 +116,8 @@ export type SettleVerdict =
 export interface SettleAnswer {
   readonly holdId: string
   readonly verdict: SettleVerdict
+  /** What the pocket could pay after it (`freeFor`), in nano; where it was asked for, and known without a look. */
+  readonly reach?: bigint | undefined
 }
 
 /** An item with the pocket that it moves money of. */
@@ -143,9 +148,10 @@ export async function post(
   },
 ): Promise<Posted> {
   const { settles, reserves } = batch
-  const accounts = [...new Set([...settles, ...reserves].map((each) => each.pocket.accountId))]
+  const accounts = accountsOf([...settles, ...reserves])
+  const asking = accountsOf(settles.filter(({ item }) => item.tellsReach))
   const { rows } = await sql<PostedRow>`
-    /* prepared: post */ select settled, granted, to_json(odd) as odd
+    /* prepared: post */ select settled, granted, to_json(odd) as odd, ${reachAfter(sql.ref('settled'), asking)} as reach
     from post(${batch.instanceId}, ${accounts}, ${opensOf(reserves)}::jsonb, ${listOf(settles, plainRow)}::jsonb,
       ${listOf(reserves, reserveRow)}::jsonb, ${batch.again ?? false})`.execute(db)
   const [row] = rows
@@ -153,6 +159,7 @@ export async function post(
   const odd = row.odd ?? []
   if (row.settled + row.granted + odd.length !== settles.length + reserves.length)
     throw new Error('the ledger answered for other items')
+  const reach = reachByPocket(row.reach ?? [])
   const oddSettles = new Map<number, SettleAnswer | undefined>()
   const oddReserves = new Map<number, ReserveAnswer>()
   for (const { ord, hold_id: holdId, verdict, replayed } of odd) {
@@ -161,13 +168,17 @@ export async function post(
     else oddReserves.set(ord, { holdId, verdict, replayed })
   }
   return {
-    settles: settles.map(({ item: { holdId } }, ord) =>
-      oddSettles.has(ord) ? oddSettles.get(ord) : { holdId, verdict: 'settled' },
+    settles: settles.map(({ pocket, item: { holdId } }, ord) =>
+      oddSettles.has(ord) ? oddSettles.get(ord) : { holdId, verdict: 'settled', reach: reach.get(pocket.accountId) },
     ),
     reserves: reserves.map(
       ({ item: { holdId } }, ord) => oddReserves.get(ord) ?? { holdId, verdict: 'granted', replayed: false },
     ),
   }
+}
+
+function accountsOf(entries: readonly { readonly pocket: PocketKey }[]): readonly string[] {
+  return [...new Set(entries.map(({ pocket }) => pocket.accountId))]
 }
 
 interface OddVerdict {
@@ -182,6 +193,7 @@ interface PostedRow {
   readonly granted: number
   /** Those that were not settled or granted, or not only now. */
   readonly odd: readonly OddVerdict[] | null
+  readonly reach: readonly HopRow[] | null
 }
 
 function listOf<Item>(

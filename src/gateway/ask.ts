@@ -72,9 +72,9 @@ function ending(callId: string): Refusal {
 async function replyOf(
   { db, shelf }: Engine,
   { scope }: Payer,
-  { callId, answer, receipt: known }: Extract<CallResult, { kind: 'answered' }>,
+  { callId, answer, receipt: known, reach }: Extract<CallResult, { kind: 'answered' }>,
 ): Promise<Reply> {
   const receipt = known ?? (await callReceipt(db, scope, callId))
-  const remaining = receipt && (await shelf.free(scope, receipt.accountId))
+  const remaining = known && reach !== undefined ? reach : receipt && (await shelf.free(scope, receipt.accountId))
   return { callId, answer, receipt, remaining }
 }

@@ -1,16 +1,13 @@
-import { CLIENT_REQUEST_ID_HEADER } from '#contracts/names.ts'
-import Anthropic, { APIConnectionError, APIError, APIUserAbortError } from '@anthropic-ai/sdk'
-import { Stream } from '@anthropic-ai/sdk/streaming'
 import { AnswerCollector } from './answer-collector.ts'
 import { MessageReader, problemOf } from './anthropic-answer.ts'
 import { toMessageRequest, type AnthropicFeatures } from './anthropic-request.ts'
-import { following } from './attempt-clock.ts'
-import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
+import { readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
-import type { Problem } from './problem.ts'
+import { UpstreamError } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderResult } from './provider.ts'
+import { askUpstream, jsonIn, parseJson, type Upstream, type UpstreamAnswer } from './upstream.ts'
 
 export interface AnthropicOptions extends AnthropicFeatures {
   readonly name: string
@@ -20,55 +17,45 @@ export interface AnthropicOptions extends AnthropicFeatures {
   readonly nowMs: () => number
 }
 
+/** Of its API: as its own client (`@anthropic-ai/sdk`) sends it. */
+const VERSION = '2026-10-21'
+
 /** Anthropic's Messages API, and what speaks it. */
 export function createAnthropic(options: AnthropicOptions): Provider {
-  const client = new Anthropic({
-    baseURL: options.baseUrl.replace(/\/v1\/?$/, ''),
-    apiKey: options.apiKey,
-    maxRetries: 0,
-    // Silent, as with the other dialect.
-    logLevel: 'off',
-    fetch: boundedFetch,
-  })
-  return { name: options.name, extras: EXTRAS, chat: (request) => chat(client, options, request) }
+  const upstream: Upstream = {
+    baseUrl: options.baseUrl.replace(/\/v1\/?$/, ''),
+    headers: { authorization: `Bearer ${options.apiKey}`, 'anthropic-version': VERSION },
+    problemOf,
+  }
+  return { name: options.name, extras: EXTRAS, chat: (request) => chat(upstream, options, request) }
 }
 
 /** Under OpenAI's names too: `user` and `metadata.user_id` are one. */
 const EXTRAS: Extras = Object.freeze({ choices: false, parameters: ['metadata', 'user'] })
 
-function chat(client: Anthropic, options: AnthropicOptions, request: ProviderChatRequest): Promise<ProviderResult> {
+function chat(upstream: Upstream, options: AnthropicOptions, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), request)
   const reader = new MessageReader(answer)
   const body = toMessageRequest(request, options)
+  const { clientRequestId } = request
   return exchange({
     ...request,
     ...options,
     answer,
     judge: (received) => judgeChat(received, request),
     dialect: {
-      // Not `messages.create`, which prints warnings about models to our log at each call.
-      send: (signal) =>
-        client
-          .post('/v1/messages', {
-            body,
-            stream: request.streaming !== false,
-            signal,
-            headers: { [CLIENT_REQUEST_ID_HEADER]: request.clientRequestId },
-          })
-          .asResponse(),
-      ...(request.streaming !== false && {
-        // With the client, whose silence is wanted here too.
-        events: (response, signal) => Stream.fromSSEResponse(response, following(signal), client),
-      }),
+      send: (signal) => askUpstream(upstream, { path: '/v1/messages', body, clientRequestId, signal }),
+      ...(request.streaming !== false && { events: eventsOf }),
       addEvent: (event) => reader.addEvent(event),
       addWhole: (whole) => reader.addWhole(whole),
-      problemOf: problemOfClient,
     },
   })
 }
 
-function problemOfClient(error: unknown): Problem | null {
-  if (!(error instanceof APIError) || error instanceof APIConnectionError || error instanceof APIUserAbortError)
-    return null
-  return { ...problemOf(error.error), status: error.status ?? null, message: error.message, headers: error.headers }
+/** What is named an error is one, whatever its data is; events without a name are none of this API. */
+async function* eventsOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
+  for await (const { name, data } of readEvents(answer.pieces())) {
+    if (name === 'error') throw new UpstreamError(problemOf(jsonIn(data) ?? data))
+    if (name !== undefined && name !== 'ping' && data !== '') yield parseJson(data)
+  }
 }

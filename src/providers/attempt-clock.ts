@@ -50,14 +50,3 @@ export function startClock({ signal, timeoutMs, firstByteTimeoutMs }: AttemptTim
     },
   }
 }
-
-/**
- * A controller that is aborted with `signal`, and not the other way round: the clients' streams abort theirs when they have
- * heard an answer's end, which must not cut the connection that it came over.
- */
-export function following(signal: AbortSignal): AbortController {
-  const controller = new AbortController()
-  if (signal.aborted) controller.abort()
-  else signal.addEventListener('abort', () => controller.abort(), { once: true })
-  return controller
-}

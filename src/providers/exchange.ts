@@ -6,19 +6,18 @@ import { outcomeOf, UpstreamError, type Problem } from './problem.ts'
 import type { ProviderResult, Received } from './provider.ts'
 import { retryAfterMs } from './retry-after.ts'
 import { watchSending, type SendingWatch } from './sending.ts'
+import type { UpstreamAnswer } from './upstream.ts'
 
 /** How one upstream is spoken to. Errors are thrown here, and become outcomes in `exchange`. */
 export interface Dialect {
   /** Sends the request: once, whatever happens. */
-  send(signal: AbortSignal): Promise<Response>
+  send(signal: AbortSignal): Promise<UpstreamAnswer>
   /** The events of a streamed answer; left out where there are none. */
-  events?(response: Response, signal: AbortSignal): AsyncIterable<unknown>
+  events?(answer: UpstreamAnswer): AsyncIterable<unknown>
   /** Takes one event of a stream; false when it is none of this dialect. */
   addEvent?(event: unknown): boolean
   /** Takes an answer that came in one piece; false when it is none of this dialect. */
   addWhole(body: unknown): boolean
-  /** What the upstream said was wrong, where a client's error carries it. */
-  problemOf(error: unknown): Problem | null
 }
 
 export interface Exchange extends AttemptTimes {
@@ -52,7 +51,7 @@ export async function exchange(settings: Exchange): Promise<ProviderResult> {
     const received = settings.answer.received()
     // What the model has ended is whole, however its connection ended: sending it again would pay for it twice.
     if (settings.answer.isWhole) return settings.judge(received)
-    return { ...failureOf(settings, { ending, clock, watch }), received: withRequestId(received, ending, settings) }
+    return { ...failureOf(settings, { ending, clock, watch }), received: withRequestId(received, ending) }
   } finally {
     watch.release()
     clock.stop()
@@ -69,7 +68,7 @@ async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<End
       clock.noteFirstByte()
       return { isResponding, isOfDialect: dialect.addWhole(await response.json()) }
     }
-    for await (const event of dialect.events(response, clock.controller.signal)) {
+    for await (const event of dialect.events(response)) {
       clock.noteFirstByte()
       if (dialect.addEvent?.(event)) isOfDialect = true
     }
@@ -80,7 +79,7 @@ async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<End
 }
 
 /** Some upstreams answer in one piece whatever was asked for, an error above all. */
-function isWhole(response: Response): boolean {
+function isWhole(response: UpstreamAnswer): boolean {
   return /^application\/([\w.]+\+)?json\b/i.test(response.headers.get('content-type') ?? '')
 }
 
@@ -94,7 +93,7 @@ function failureOf(settings: Exchange, { ending, clock, watch }: Course): Failur
   const ended = clock.ending()
   const sent = ending.isResponding || watch.mayHaveBeenSent()
   if (ended?.kind === 'aborted') return failure('aborted', 'aborted while the request was open', { sent })
-  const problem = problemIn(settings, ending)
+  const problem = problemIn(ending)
   if (problem) return refusalOf(settings, ending, problem)
   const late = ended && `no ${ended.of} within ${ended.afterMs} ms`
   if (!sent) return failure('network_before_send', late ?? errorText(settings, ending.error), { sent })
@@ -105,8 +104,8 @@ function failureOf(settings: Exchange, { ending, clock, watch }: Course): Failur
     : failure('malformed_answer', 'what came is no answer of this API')
 }
 
-function problemIn({ dialect }: Exchange, { error }: Ending): Problem | null {
-  return error instanceof UpstreamError ? error.problem : dialect.problemOf(error)
+function problemIn({ error }: Ending): Problem | null {
+  return error instanceof UpstreamError ? error.problem : null
 }
 
 /**
@@ -130,7 +129,7 @@ function outcomeOfError(ending: Ending): Failure['outcome'] {
   return ending.isResponding ? 'cut_stream' : 'network_after_send'
 }
 
-/** As deep as the clients and undici wrap an error. */
+/** As deep as an error is wrapped. */
 const MAX_CAUSES = 6
 
 function causesOf(error: unknown): readonly Error[] {
@@ -156,9 +155,9 @@ function withoutKey({ apiKey }: Exchange, text: string): string {
 }
 
 /** A refusal's own id is what a provider's support asks for. */
-function withRequestId(received: Received, ending: Ending, settings: Exchange): Received {
+function withRequestId(received: Received, ending: Ending): Received {
   if (received.providerRequestId !== null) return received
-  const headers = problemIn(settings, ending)?.headers
+  const headers = problemIn(ending)?.headers
   const id = headers?.get('request-id') ?? headers?.get('x-request-id')
   return id ? { ...received, providerRequestId: id.slice(0, 200) } : received
 }

@@ -1,7 +1,5 @@
-import { CLIENT_REQUEST_ID_HEADER, type MaxTokensField } from '#contracts/names.ts'
-import OpenAI, { APIConnectionError, APIError, APIUserAbortError } from 'openai'
+import type { MaxTokensField } from '#contracts/names.ts'
 import { AnswerCollector } from './answer-collector.ts'
-import { boundedFetch } from './bounded-fetch.ts'
 import { judgeChat } from './chat-verdict.ts'
 import { readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
@@ -9,10 +7,10 @@ import { addCompletion, problemOf } from './openai-answer.ts'
 import { addEmbeddings, judgeVectors, toEmbedding } from './openai-embedding.ts'
 import { toChatCompletion } from './openai-request.ts'
 import { lookUpGeneration } from './openrouter-generation.ts'
-import type { Problem } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderEmbedRequest, ProviderResult } from './provider.ts'
 import { recordOf } from './untrusted.ts'
+import { askUpstream, parseJson, type Upstream, type UpstreamAnswer } from './upstream.ts'
 
 export interface OpenAiCompatibleOptions {
   readonly name: string
@@ -29,41 +27,35 @@ interface ChatSettings extends OpenAiCompatibleOptions {
 
 /** OpenAI, and everything that speaks its chat completions. Streams, so that an abort knows what it received. */
 export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provider {
-  const client = clientOf(options)
+  const upstream = upstreamOf(options)
   const settings = { ...options, maxTokensField: options.maxTokensField ?? usualMaxTokensField(options.baseUrl) }
   return {
     name: options.name,
     extras: usualExtras(options.baseUrl),
-    chat: (request) => chat(client, settings, request),
-    embed: (request) => embed(client, options, request),
+    chat: (request) => chat(upstream, settings, request),
+    embed: (request) => embed(upstream, options, request),
   }
 }
 
 /** The same with OpenRouter's memory of what it generated. */
 export function createOpenRouter(options: OpenAiCompatibleOptions): Provider {
-  const client = clientOf(options)
+  const upstream = upstreamOf(options)
   return {
     ...createOpenAiCompatible(options),
     extras: OPENROUTER_EXTRAS,
-    lookUp: (providerRequestId, signal) => lookUpGeneration(client, providerRequestId, signal),
+    lookUp: (providerRequestId, signal) => lookUpGeneration(upstream, providerRequestId, signal),
   }
 }
 
-function clientOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): OpenAI {
-  return new OpenAI({
-    baseURL: baseUrl,
-    apiKey,
-    // The environment is read in one place only.
-    organization: null,
-    project: null,
-    maxRetries: 0,
-    // Silent: the client would print what a provider sent, and with it parts of answers, to our log.
-    logLevel: 'off',
-    fetch: boundedFetch,
-  })
+function upstreamOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): Upstream {
+  return {
+    baseUrl,
+    headers: { authorization: `Bearer ${apiKey}` },
+    problemOf: (body) => problemOf(recordOf(body)?.['error'] ?? body),
+  }
 }
 
-function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatRequest): Promise<ProviderResult> {
+function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), { ...request, choices: request.body.choices })
   const body = toChatCompletion(request, settings.maxTokensField)
   return exchange({
@@ -73,7 +65,8 @@ function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatReque
     judge: (received) => judgeChat(received, request),
     dialect: {
       async send(signal) {
-        const response = await client.chat.completions.create(body, sendingOptions(request, signal)).asResponse()
+        const { clientRequestId } = request
+        const response = await askUpstream(upstream, { path: '/chat/completions', body, clientRequestId, signal })
         // OpenRouter's id of the generation, before its first token.
         answer.noteRequestId(response.headers.get('x-generation-id'))
         return response
@@ -83,37 +76,27 @@ function chat(client: OpenAI, settings: ChatSettings, request: ProviderChatReque
       }),
       addEvent: (event) => addCompletion(event, answer),
       addWhole: (whole) => addCompletion(whole, answer),
-      problemOf: problemOfClient,
     },
   })
 }
 
 /** What an upstream says is wrong becomes a chunk that says so, however it was named. */
-async function* chunksOf({ body }: Response): AsyncGenerator<unknown> {
-  if (!body) return
-  for await (const { name, data } of readEvents(body)) {
+async function* chunksOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
+  for await (const { name, data } of readEvents(answer.pieces())) {
     if (data === '[DONE]') return
     const chunk = parseJson(data)
     yield name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
   }
 }
 
-function parseJson(text: string): unknown {
-  try {
-    const parsed: unknown = JSON.parse(text)
-    return parsed
-  } catch {
-    // Its own message would quote the answer.
-    throw new SyntaxError('an event of the stream is not JSON')
-  }
-}
-
 function embed(
-  client: OpenAI,
+  upstream: Upstream,
   options: OpenAiCompatibleOptions,
   request: ProviderEmbedRequest,
 ): Promise<ProviderResult> {
+  const { clientRequestId } = request
   const { input } = request.body
+  const body = toEmbedding(request)
   const answer = new AnswerCollector({ characters: input.join('').length, images: 0 })
   return exchange({
     ...request,
@@ -121,15 +104,10 @@ function embed(
     answer,
     judge: (received) => judgeVectors(received, request),
     dialect: {
-      send: (signal) => client.embeddings.create(toEmbedding(request), sendingOptions(request, signal)).asResponse(),
+      send: (signal) => askUpstream(upstream, { path: '/embeddings', body, clientRequestId, signal }),
       addWhole: (whole) => addEmbeddings(whole, answer),
-      problemOf: problemOfClient,
     },
   })
-}
-
-function sendingOptions({ clientRequestId }: Pick<ProviderChatRequest, 'clientRequestId'>, signal: AbortSignal) {
-  return { signal, headers: { [CLIENT_REQUEST_ID_HEADER]: clientRequestId } }
 }
 
 /** OpenAI's reasoning models refuse `max_tokens`; hardly anybody else knows its new name. */
@@ -161,16 +139,4 @@ function usualExtras(baseUrl: string): Extras {
 function isOpenAi(baseUrl: string): boolean {
   const { hostname } = new URL(baseUrl)
   return hostname === 'api.openai.com' || hostname.endsWith('.openai.azure.com')
-}
-
-function problemOfClient(error: unknown): Problem | null {
-  if (!(error instanceof APIError) || error instanceof APIConnectionError || error instanceof APIUserAbortError)
-    return null
-  const named = problemOf(error.error)
-  return {
-    ...named,
-    status: error.status ?? named.status,
-    message: error.message,
-    headers: error.headers,
-  }
 }

@@ -1,10 +1,10 @@
 import { NO_USAGE } from '#domain/pricing.ts'
-import type OpenAI from 'openai'
-import { APIError } from 'openai'
 import { z } from 'zod'
 import { startClock } from './attempt-clock.ts'
 import { believableUsage, MAX_REPORTED_TOKENS } from './believable-usage.ts'
+import { UpstreamError } from './problem.ts'
 import type { LookedUp } from './provider.ts'
+import { askUpstream, type Upstream } from './upstream.ts'
 
 /** Whoever asks has other things to do. */
 const TIMEOUT_MS = 10_000
@@ -23,11 +23,12 @@ const generationSchema = z.object({
 })
 
 /** Asks OpenRouter what became of a generation: `GET /generation?id=…`, which knows of aborted ones too. */
-export async function lookUpGeneration(client: OpenAI, id: string, signal: AbortSignal): Promise<LookedUp> {
+export async function lookUpGeneration(upstream: Upstream, id: string, signal: AbortSignal): Promise<LookedUp> {
   const clock = startClock({ signal, timeoutMs: TIMEOUT_MS })
   try {
-    const body: unknown = await client.get('/generation', { query: { id }, signal: clock.controller.signal })
-    return usageOf(body)
+    const { signal: ended } = clock.controller
+    const answer = await askUpstream(upstream, { path: '/generation', query: { id }, signal: ended })
+    return usageOf(await answer.json())
   } catch (error) {
     return { kind: isRefused(error) ? 'unknown' : 'not_yet' }
   } finally {
@@ -60,5 +61,5 @@ function usageOf(body: unknown): LookedUp {
 const REFUSALS: ReadonlySet<number> = new Set([400, 401, 402, 403, 405, 422])
 
 function isRefused(error: unknown): boolean {
-  return error instanceof APIError && typeof error.status === 'number' && REFUSALS.has(error.status)
+  return error instanceof UpstreamError && error.problem.status !== null && REFUSALS.has(error.problem.status)
 }

@@ -7,7 +7,12 @@ export interface Problem {
   /** Its codes and types, the most exact first. */
   readonly codes: readonly string[]
   readonly message: string
-  readonly headers?: { get(name: string): string | null } | undefined
+  readonly headers?: ProblemHeaders | undefined
+}
+
+/** Headers of an answer; null for those that did not come. Names in lower case. */
+export interface ProblemHeaders {
+  get(name: string): string | null
 }
 
 /** An error that an upstream put in the place of its answer. */

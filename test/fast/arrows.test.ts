@@ -40,7 +40,7 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
   migrations: { folders: [], packages: ['kysely', 'node'], why: 'a migration must mean the same for ever' },
   'src/providers': {
     folders: ['src/domain', 'src/contracts'],
-    packages: ['@anthropic-ai/sdk', 'openai', 'zod', 'node'],
+    packages: ['@anthropic-ai/sdk', 'openai', 'undici', 'zod', 'node'],
     why: 'a provider makes one request: holds, retries and stored answers belong to src/calls',
   },
   'src/tools': {

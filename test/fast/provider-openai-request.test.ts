@@ -142,3 +142,15 @@ test('a schema and a tool are as strict as they are asked to be', async () => {
     tools: [{ function: { name: 'look', strict: true } }],
   })
 })
+
+test('a base URL keeps its query, and needs no slash at its end', async () => {
+  const upstream = await useUpstream((response) => sendEvents(response, [chunkOf({ content: 'x' }, 'stop'), DONE]))
+  for (const baseUrl of [`${upstream.url}/deployments/m?api-version=1`, `${upstream.url}/`]) {
+    const provider = createProvider({ name: 'p', kind: 'openai', baseUrl, apiKey: 'secret' }, { nowMs: () => 0 })
+    expect(await provider.chat(chatOf())).toMatchObject({ outcome: 'answered' })
+  }
+  expect(upstream.requests.map(({ path }) => path)).toEqual([
+    '/v1/deployments/m/chat/completions?api-version=1',
+    '/v1/chat/completions',
+  ])
+})

@@ -6,6 +6,7 @@ import { admitRuns } from '#db/command.ts'
 import { newId } from '#db/ids.ts'
 import { finishRun } from '#db/run-end.ts'
 import { endIfIdle } from '#db/run-idle.ts'
+import { parseDecimal } from '#domain/money.ts'
 import type OpenAI from 'openai'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
@@ -48,6 +49,13 @@ async function finish({ api, tenant }: TestGateway, runId: string): Promise<void
   await finishRun(api.db, { projectId: tenant.projectId }, { runId, end, output: null })
 }
 
+/** Of an answer's headers, in dollars. */
+function nanoOf(response: Response, what: 'cost' | 'remaining'): bigint {
+  const parsed = parseDecimal(response.headers.get(`x-purser-${what}`)?.replace(' USD', '') ?? '')
+  if (!parsed.ok) throw new Error(`${what} is no amount`)
+  return parsed.nano
+}
+
 async function get({ api, tenant }: TestGateway, path: string) {
   return (await api.ask('GET', `/api/v1/runs/${path}`, { key: tenant.key })).body
 }
@@ -66,7 +74,8 @@ test('a run is opened with a key, its calls are paid from its envelope, and endi
   })
   const { data, response } = await ask(client)
   expect(data.choices[0]?.message.content).toContain('1711')
-  expect(response.headers.get('x-purser-remaining')).toMatch(/^0\.99\d+ USD$/)
+  const cost = nanoOf(response, 'cost')
+  expect(nanoOf(response, 'remaining')).toBe(1_000_000_000n - cost)
   const again = { headers: { 'Idempotency-Key': 'once' } }
   const body = { model: 'steady', messages: [{ role: 'user' as const, content: QUESTION }], max_tokens: 100 }
   const first = await client.chat.completions.create(body, again)

@@ -1,3 +1,5 @@
+import { freeFor } from '#db/free-money.ts'
+import { formatNano } from '#domain/money.ts'
 import OpenAI from 'openai'
 import { expect, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
@@ -111,4 +113,28 @@ test('an Idempotency-Key makes one call of many requests, and belongs to its API
   expect(await ask(QUESTION, 'twice')).toMatchObject({ choices: first.choices })
   expect(await gateway.sandbox.readLog()).toHaveLength(2)
   await expectVerified(gateway.api)
+})
+
+test('what a call says is left is what is left then, by the last of many at once too', async () => {
+  const gateway = await useGateway()
+  const { api, tenant, sandbox } = gateway
+  const openai = gateway.client()
+  const ask = async () => {
+    const messages = [{ role: 'user' as const, content: QUESTION }]
+    const { response } = await openai.chat.completions
+      .create({ model: 'steady', messages, max_tokens: 50 })
+      .withResponse()
+    return response.headers.get('x-purser-remaining')
+  }
+  const left = async () => {
+    const scope = { projectId: tenant.projectId }
+    const { account_id: pocket } = await api.db.selectFrom('attempt').select('account_id').executeTakeFirstOrThrow()
+    return `${formatNano(await freeFor(api.db, scope, pocket))} USD`
+  }
+  const first = await ask()
+  expect(first).toBe(await left())
+  const told = await Promise.all(Array.from({ length: 12 }, ask))
+  expect(told).toContain(await left())
+  expect(await ask()).toBe(await left())
+  expect(await sandbox.readLog()).toHaveLength(14)
 })
