@@ -252,6 +252,11 @@ test('the walk above knows every address that has an id in it', async () => {
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
   const unwalked = known.filter((route) => route.includes('{') && !walked.has(route))
-  // Versions of the catalog belong to the installation, and are for operators.
-  expect(unwalked).toEqual(['GET /api/v1/catalog/versions/{version}'])
+  // Versions of the catalog and providers belong to the installation, and are for operators.
+  expect(unwalked.toSorted()).toEqual([
+    'DELETE /api/v1/providers/{name}',
+    'GET /api/v1/catalog/versions/{version}',
+    'GET /api/v1/providers/{name}',
+    'PATCH /api/v1/providers/{name}',
+  ])
 })

@@ -53,6 +53,9 @@ async function changeEverything(api: TestApi, tenant: Tenant): Promise<void> {
   const webhookId = text(await make('/webhooks', webhook), 'id')
   await make(`/webhook-deliveries/${await deadLetter(api, tenant, webhookId)}/retry`)
   await change('DELETE', `/webhooks/${webhookId}`)
+  await make('/providers', { name: 'lux', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'lux-0123456789abcdef' })
+  await change('PATCH', '/providers/lux', { apiKey: 'lux-fedcba9876543210' })
+  await change('DELETE', '/providers/lux')
   await make(`/keys/${tenant.keyId}/rotate`, { overlapSeconds: 60 })
   await change('DELETE', `/keys/${tenant.keyId}`)
 }
