@@ -33,6 +33,7 @@ const files = [
   '0027_external_runs',
   '0028_webhooks',
   '0029_deposit_requests',
+  '0030_storage',
   '0032_row_security',
   '0035_money_within_reach',
   '0036_secrets',

@@ -1,4 +1,5 @@
 import { closeRevokedStanding, emptyIdleStanding } from '#db/envelope.ts'
+import { eraseDue } from '#db/erasure.ts'
 import { expireKeys } from '#db/key-end.ts'
 import { foldLeases, recallLeases } from '#db/lease.ts'
 import { resumeLimitedRuns } from '#db/limited-run.ts'
@@ -26,6 +27,7 @@ const chores: readonly Chore[] = [
   { everyMs: 5_000, run: async ({ db }) => void (await closeRevokedStanding(db)) },
   { everyMs: 10_000, run: async ({ db, secrets }) => void (secrets && (await encryptAgain(db, secrets))) },
   { everyMs: 30_000, run: async ({ db }) => void (await emptyIdleStanding(db)) },
+  { everyMs: 60_000, run: async ({ db }) => void (await eraseDue(db)) },
   { everyMs: 60_000, run: async ({ db, retention }) => void (await purgeExpired(db, retention)) },
 ]
 

@@ -34,6 +34,7 @@ export const PROBLEMS = {
   provider_fixed: { status: 409, title: 'The provider is configured in the environment' },
   no_secrets_key: { status: 409, title: 'The installation has no key for secrets' },
   limit_retired: { status: 409, title: 'The limit is retired' },
+  answer_not_stored: { status: 410, title: 'The answer is not stored any more' },
   payload_too_large: { status: 413, title: 'The request is too large' },
   unsupported_media_type: { status: 415, title: 'The body has a media type that is not taken here' },
   unknown_agent: { status: 422, title: 'No such agent' },

@@ -1,3 +1,4 @@
+import type { Storage } from '#contracts/names.ts'
 import type { Kysely, Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
@@ -8,10 +9,14 @@ export interface Project {
   readonly name: string
   /** Root runs that may be at work at the same time. */
   readonly maxRunningRuns: number
+  /** How its prompts and answers are kept. */
+  readonly storage: Storage
+  /** For so long after what they are of; null: for ever. */
+  readonly keepDays: number | null
   readonly createdAt: Date
 }
 
-const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs'] as const)
+const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs', 'storage', 'keep_days'] as const)
 
 /** Undefined when the organisation has a project of this name. */
 export async function createProject(
@@ -58,11 +63,24 @@ export async function getProject(
   return row && viewOf(row)
 }
 
-/** How many of a project's runs may be at work at the same time. Those that are stay, if there are more. */
-export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxRunningRuns: number): Promise<Project> {
+/** What of a project may change; what is left out stays. */
+export interface ProjectChange {
+  /** Those runs that are at work stay, if there are more. */
+  readonly maxRunningRuns?: number | undefined
+  /** Holds for what is stored already, too. */
+  readonly storage?: Storage | undefined
+  readonly keepDays?: number | null | undefined
+}
+
+export async function changeProject(db: Kysely<Database>, scope: Scope, change: ProjectChange): Promise<Project> {
+  const { maxRunningRuns, storage, keepDays } = change
   const row = await db
     .updateTable('project')
-    .set({ max_running_runs: maxRunningRuns })
+    .set({
+      ...(maxRunningRuns !== undefined && { max_running_runs: maxRunningRuns }),
+      ...(storage !== undefined && { storage }),
+      ...(keepDays !== undefined && { keep_days: keepDays }),
+    })
     .where('id', '=', scope.projectId)
     .returning(COLUMNS)
     .executeTakeFirstOrThrow()
@@ -70,5 +88,13 @@ export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxR
 }
 
 function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
-  return { id: row.id, name: row.name, maxRunningRuns: row.max_running_runs, createdAt: row.created_at }
+  const { id, name, storage } = row
+  return {
+    id,
+    name,
+    maxRunningRuns: row.max_running_runs,
+    storage,
+    keepDays: row.keep_days,
+    createdAt: row.created_at,
+  }
 }

@@ -8,20 +8,24 @@ import type { LimitTables } from './limit-tables.ts'
 import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
 import type { OutsideTables } from './outside-tables.ts'
+import type { PayloadTables } from './payload-tables.ts'
+import type { ProjectTables } from './project-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-export interface Database extends CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables, OutsideTables {
+export interface Database
+  extends
+    CorpusTables,
+    DatasetTables,
+    LimitTables,
+    RouteTables,
+    ScheduleTables,
+    OutsideTables,
+    PayloadTables,
+    ProjectTables {
   organisation: { id: string; name: string; created_at: Stamp }
-  project: {
-    id: string
-    organisation_id: string
-    name: string
-    created_at: Stamp
-    max_running_runs: Generated<number>
-  }
   api_key: {
     id: string
     organisation_id: string
@@ -211,6 +215,9 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     wrapping_up_at: Generated<Date | null>
     admitted_at: Generated<Date | null>
     schedule_id: Generated<string | null>
+    erasing_at: Generated<Date | null>
+    erased_at: Generated<Date | null>
+    output_digest: Generated<Buffer | null>
   }
   run_question: {
     run_id: string
@@ -240,14 +247,6 @@ export interface Database extends CorpusTables, DatasetTables, LimitTables, Rout
     kind: string
     data: Json
     recorded_at: Stamp
-  }
-  payload: {
-    id: string
-    project_id: string
-    run_id: string | null
-    kind: 'request' | 'answer' | 'tool' | 'output'
-    body: Json
-    created_at: Stamp
   }
   call: {
     id: string
