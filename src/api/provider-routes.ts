@@ -7,6 +7,7 @@ import {
   type ProviderChange,
   type ProviderView,
 } from '#contracts/api-provider.ts'
+import { pageQuerySchema } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
 import { misplacedOptions, type ProviderSettings } from '#contracts/provider-settings.ts'
 import { routesTo } from '#db/catalog-version.ts'
@@ -80,13 +81,19 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
       schema: {
         tags,
         summary: 'Providers by name, without their keys',
+        querystring: pageQuerySchema,
         response: { 200: providerListSchema },
       },
     },
     async (request) => {
       const stored = (await listProviders(tenantDb(request))).filter(({ name }) => !fixed.has(name)).map(storedView)
       const all = [...[...fixed.values()].map(fixedView), ...stored]
-      return { providers: all.toSorted((a, b) => (a.name < b.name ? -1 : 1)) }
+      const { limit, cursor = '' } = request.query
+      const providers = all
+        .filter(({ name }) => name > cursor)
+        .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+        .slice(0, limit)
+      return { providers, nextCursor: providers.length === limit ? (providers.at(-1)?.name ?? null) : null }
     },
   )
 

@@ -58,7 +58,7 @@ function readProviderArguments(args: readonly string[]) {
 
 async function list({ out }: Outputs, isJson: boolean): Promise<number> {
   const api = await connectToApi(process.env)
-  const found = await api.get('/providers', providerListSchema)
+  const found = await api.get('/providers?limit=200', providerListSchema)
   if (isJson) {
     out.line(JSON.stringify(found, undefined, 2))
     return 0

@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { nextCursorSchema } from './api-page.ts'
 import {
   apiKeySchema,
   baseUrlSchema,
@@ -64,7 +65,7 @@ export const providerSchema = z
   })
   .meta({ id: 'Provider' })
 
-export const providerListSchema = z.object({ providers: z.array(providerSchema) })
+export const providerListSchema = z.object({ providers: z.array(providerSchema), nextCursor: nextCursorSchema })
 
 export const secretListSchema = z.object({
   encryptsWith: z.string().nullable().describe('The key that the API process which answers encrypts with.'),

@@ -1,3 +1,5 @@
+import { makeSecretsKey, secretBox } from '#db/secret-box.ts'
+import { secretCounts } from '#db/secret-turn.ts'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { testSecretsKey } from '../support/api-deps.ts'
@@ -25,8 +27,8 @@ async function change(
 }
 
 /** An API process whose environment names no provider. */
-async function startOne(stage: GatewayStage): Promise<GatewayProcess> {
-  const keyFile = await useSecretsKeyFile(testSecretsKey)
+async function startOne(stage: GatewayStage, keys: readonly string[] = [testSecretsKey]): Promise<GatewayProcess> {
+  const keyFile = await useSecretsKeyFile(...keys)
   return stage.start({ PURSER_PROVIDERS: '[]', PURSER_SECRETS_KEY_FILE: keyFile })
 }
 
@@ -91,3 +93,34 @@ test('a request that is on ends with the key that it began with', async () => {
   expect((await open).status).toBe(200)
   expect((await keysSeen(stage))[0]).toBe('yesterday')
 })
+
+test('the key for secrets is changed process by process, one of which is killed, and every process answers all the time', async () => {
+  const stage = await useGatewayStage({ sandbox: { keys: { today: NEW } } })
+  const [before, after] = [testSecretsKey, makeSecretsKey()]
+  const both = await startOne(stage, [before, after])
+  const killed = await startOne(stage, [before])
+  await change(stage, killed, ['POST', '/providers', { name: 'sandbox', baseUrl: stage.sandbox.url, apiKey: NEW }])
+  await pollUntil(async () => (await statusOf(stage, both)) === 200, { what: 'it is known', ...SOON })
+
+  const ahead = await startOne(stage, [after, before])
+  expect(await statusOf(stage, ahead)).toBe(200)
+  both.kill('SIGTERM')
+  await both.exited
+  killed.kill('SIGKILL')
+  // Its lease has to run out: until then it may live, and need the old key.
+  const isUnderTheNewOne = async () =>
+    (await secretCounts(stage.api.db)).every(({ encryptedBy }) => encryptedBy === secretBox(after).keyId)
+  await pollUntil(
+    async () => {
+      expect(await statusOf(stage, ahead)).toBe(200)
+      return isUnderTheNewOne()
+    },
+    { what: 'the new key has taken over', deadlineMs: 60_000 },
+  )
+  const last = await startOne(stage, [after])
+  expect(await statusOf(stage, last)).toBe(200)
+  const behind = await startOne(stage, [before])
+  expect(await statusOf(stage, behind)).not.toBe(200)
+  expect(await behind.readLog()).toContain(`no key ${secretBox(after).keyId} is in PURSER_SECRETS_KEY_FILE`)
+  expect(await behind.readLog()).not.toContain(NEW)
+}, 180_000)

@@ -43,6 +43,10 @@ test('a provider is added, shown, changed and deleted, and its key is never answ
     ['lux', 'stored'],
     ['sandbox', 'environment'],
   ])
+  const page = providerListSchema.parse((await ask('GET', '/providers?limit=1')).body)
+  expect(page).toMatchObject({ providers: [{ name: 'lux' }], nextCursor: 'lux' })
+  const next = providerListSchema.parse((await ask('GET', '/providers?limit=2&cursor=lux')).body)
+  expect(next).toMatchObject({ providers: [{ name: 'sandbox' }], nextCursor: null })
   expect((await ask('DELETE', '/providers/lux')).status).toBe(204)
   expect((await ask('GET', '/providers/lux')).status).toBe(404)
   expect((await ask('DELETE', '/providers/lux')).status).toBe(404)
