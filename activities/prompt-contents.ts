@@ -1,4 +1,5 @@
 import type { KitMessage } from '#contracts/activities.ts'
+import { Problem } from '#contracts/codes.ts'
 import { passagesSchema } from '#contracts/passages.ts'
 import { answerSchema } from '#contracts/stored.ts'
 import type { Scope } from '#db/database.ts'
@@ -18,6 +19,9 @@ export async function loadContents(
   for (const ref of refsOf(messages)) {
     const payload = await getPayload(db, scope, ref)
     invariant(payload, `a prompt refers to payload ${ref}, which does not exist`)
+    if (payload.isErased) {
+      throw new Problem('answer_not_stored', `A prompt refers to payload ${ref}, which is not stored any more.`)
+    }
     contents.set(ref, toContent(payload.body))
   }
   return (ref) => {

@@ -42,14 +42,16 @@ async function useTool(deps: ToolDependencies, request: ToolRequest, signal: Abo
   const digest = sha256(canonical(input)).toString('hex')
   const ref = deriveId(runId, 'tool', path, tool.name, digest)
   const stored = await getPayload(deps.db, scope, ref)
+  if (stored?.isErased) return notStored()
   if (stored) return { kind: 'done', ref, value: valueOf(stored.body) }
   const ofSource = await forkedPayload(deps.db, scope, {
     runId,
     idIn: (sourceRunId) => deriveId(sourceRunId, 'tool', path, tool.name, digest),
   })
-  if (ofSource !== undefined) {
-    await putPayload(deps.db, scope, { id: ref, runId, kind: 'tool', body: ofSource })
-    return { kind: 'done', ref, value: valueOf(ofSource) }
+  if (ofSource?.isErased) return notStored()
+  if (ofSource) {
+    await putPayload(deps.db, scope, { id: ref, runId, kind: 'tool', body: ofSource.body })
+    return { kind: 'done', ref, value: valueOf(ofSource.body) }
   }
   try {
     const { value, payload } = await tool.run(input, { store: deps.storeOf(scope), signal })
@@ -72,6 +74,10 @@ function bodyOf(payload: unknown, value: unknown): unknown {
 
 function valueOf(body: unknown): unknown {
   return typeof body === 'object' && body !== null && 'value' in body ? body.value : null
+}
+
+function notStored(): ToolResult {
+  return failed('answer_not_stored', 'what the tool gave is not stored any more')
 }
 
 function failed(reason: string, detail: string): ToolResult {

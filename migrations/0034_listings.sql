@@ -18,7 +18,7 @@ end
 $$;
 create trigger organisation_counts_changes before update of name on organisation
   for each row execute function count_version();
-create trigger project_counts_changes before update of max_running_runs, name on project
+create trigger project_counts_changes before update of name, max_running_runs, storage, keep_days on project
   for each row execute function count_version();
 create trigger api_key_counts_changes before update of revoked_at, expires_at on api_key
   for each row execute function count_version();

@@ -33,10 +33,12 @@ const files = [
   '0027_external_runs',
   '0028_webhooks',
   '0029_deposit_requests',
+  '0030_storage',
   '0032_row_security',
   '0033_operators',
   '0034_listings',
   '0035_money_within_reach',
+  '0036_secrets',
 ] as const
 
 function fromFile(name: string): Migration {

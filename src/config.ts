@@ -1,6 +1,6 @@
 import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
-import type { ProviderSettings } from '#contracts/provider-settings.ts'
-import { MAX_TOKENS_FIELDS, PROVIDER_KINDS, TASK_QUEUE } from '#contracts/names.ts'
+import { providerSettingsSchema, type ProviderSettings } from '#contracts/provider-settings.ts'
+import { TASK_QUEUE } from '#contracts/names.ts'
 import { parseDecimal } from '#domain/money.ts'
 import { z } from 'zod'
 
@@ -9,26 +9,7 @@ const days = z.coerce.number().int().min(0).max(36_500)
 const count = (least: number, most: number) => z.coerce.number().int().min(least).max(most)
 const port = z.coerce.number().int().min(0).max(65_535)
 
-const providerSchema = z
-  .strictObject({
-    name: z.string().min(1),
-    kind: z.enum(PROVIDER_KINDS).default('openai'),
-    baseUrl: z.url({ protocol: /^https?$/ }),
-    apiKey: z.string().regex(/^[\x21-\x7e]+$/, 'printable ASCII without spaces: it goes into a header'),
-    /** Of OpenAI-compatible providers; left out: `max_completion_tokens` at OpenAI and Azure, `max_tokens` elsewhere. */
-    maxTokensField: z.enum(MAX_TOKENS_FIELDS).optional(),
-    /** Of Anthropic: whether prompts are written to its cache. */
-    promptCache: z.boolean().optional(),
-  })
-  .superRefine(({ kind, maxTokensField, promptCache }, context) => {
-    const misplaced = kind === 'anthropic' ? { maxTokensField } : { promptCache }
-    for (const [field, value] of Object.entries(misplaced)) {
-      if (value !== undefined)
-        context.addIssue({ code: 'custom', path: [field], message: `means nothing for kind ${kind}: leave it out` })
-    }
-  })
-
-const providersSchema = z.array(providerSchema).superRefine((providers, context) => {
+const providersSchema = z.array(providerSettingsSchema).superRefine((providers, context) => {
   for (const [index, { name }] of providers.entries()) {
     if (providers.findIndex((each) => each.name === name) < index)
       context.addIssue({
@@ -95,6 +76,7 @@ const environment = z.object({
   TEMPORAL_NAMESPACE: z.string().min(1).default('default'),
   PURSER_SEAL_KEY_FILE: z.string().min(1).optional(),
   PURSER_SEAL_ANCHOR_FILE: z.string().min(1).optional(),
+  PURSER_SECRETS_KEY_FILE: z.string().min(1).optional(),
 })
 
 const verifyEnvironment = z.object({
@@ -141,6 +123,8 @@ export interface Config {
   readonly worker: { readonly drainTimeoutMs: number }
   readonly gateway: GatewayLimits
   readonly seals: SealConfig
+  /** The keys that encrypt what is stored and has to be read again; without them no secret is stored. */
+  readonly secretsKeyFile: string | undefined
 }
 
 /** Both lie outside the database: whoever can write every table can write neither. */
@@ -206,6 +190,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
       failuresOfAddress: values.PURSER_GATEWAY_FAILURES_OF_ADDRESS,
     },
     seals: { keyFile: values.PURSER_SEAL_KEY_FILE, anchorFile: values.PURSER_SEAL_ANCHOR_FILE },
+    secretsKeyFile: values.PURSER_SECRETS_KEY_FILE,
   })
 }
 

@@ -12,8 +12,10 @@ import { temporalCensus } from '#api/workflow-census.ts'
 import { importCatalog } from '#db/catalog.ts'
 import { connectDatabase } from '#db/database.ts'
 import { bootstrapOrganisation } from '#db/organisation.ts'
+import { keyHintOf } from '#db/provider.ts'
 import type { Database } from '#db/schema.ts'
 import { startSealer } from '#calls/sealer.ts'
+import { readSecretBox } from '#calls/secrets-key-file.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from './gateway/gateway.ts'
@@ -47,28 +49,25 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   const client = new Client({ connection, namespace })
   const orchestrator = temporalOrchestrator({ client, taskQueue })
   const nowMs = () => Date.now()
+  const secrets = await readSecretBox(config.secretsKeyFile)
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
   const app = await buildApi({
+    ...configured(config),
     db,
     agents: options.agents ?? manifests,
     poke: () => dispatcher.poke(),
     isTemporalUp: () => orchestrator.isUp(),
     splitDocument,
     nowMs,
-    trustedProxies: config.api.trustedProxies,
-    failuresOfAddress: config.gateway.failuresOfAddress,
-    lostCost: config.lostCost,
-    approvalAbove: config.approvalAbove,
-    stripeSecret: config.stripeSecret,
-    allowsPrivateWebhooks: config.allowsPrivateWebhooks,
-    providerNames: config.providers.map(({ name }) => name),
-    log: { level: 'warn', stream: process.stderr },
+    secrets,
   })
+  const complain = (sentence: string) => app.log.error(sentence)
   const engine = await startEngine({
     db,
     databaseUrl: config.database.url,
     kind: 'api',
     providers: config.providers.map((provider) => createProvider(provider, { nowMs })),
+    stored: { secrets, complain },
     lostCost: config.lostCost,
     retention: config.retention,
   })
@@ -81,10 +80,10 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     log: app.log,
     nowMs,
     allowsPrivate: config.allowsPrivateWebhooks,
+    secrets,
   })
   const census = temporalCensus({ client, taskQueue })
   const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
-  const complain = (sentence: string) => app.log.error(sentence)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })
   // Last, because a key that is made is shown once, in the line that says that all is well.
@@ -108,6 +107,20 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
       await db.destroy()
     },
   }
+}
+
+/** What of the configuration the API is given as it is. Of providers it learns no key. */
+function configured(config: Config) {
+  return {
+    trustedProxies: config.api.trustedProxies,
+    failuresOfAddress: config.gateway.failuresOfAddress,
+    lostCost: config.lostCost,
+    approvalAbove: config.approvalAbove,
+    stripeSecret: config.stripeSecret,
+    allowsPrivateWebhooks: config.allowsPrivateWebhooks,
+    fixedProviders: config.providers.map(({ apiKey, ...shown }) => ({ ...shown, keyHint: keyHintOf(apiKey) })),
+    log: { level: 'warn', stream: process.stderr },
+  } as const
 }
 
 async function importCatalogFile(db: Kysely<Database>, file: string): Promise<void> {

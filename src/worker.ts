@@ -4,6 +4,7 @@ import { createRunActivities } from '#activities/run.ts'
 import { createScheduleActivities } from '#activities/schedule.ts'
 import { createToolActivities } from '#activities/tool.ts'
 import { startSealer } from '#calls/sealer.ts'
+import { readSecretBox } from '#calls/secrets-key-file.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -48,15 +49,17 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const db = connectDatabase(config.database)
   const nowMs = () => Date.now()
   const providers = config.providers.map((provider) => createProvider(provider, { nowMs }))
+  const complain = (sentence: string) => void process.stderr.write(`${sentence}\n`)
+  const secrets = await readSecretBox(config.secretsKeyFile)
   const engine = await startEngine({
     db,
     databaseUrl: config.database.url,
     kind: 'worker',
     providers,
+    stored: { secrets, complain },
     lostCost: config.lostCost,
     retention: config.retention,
   })
-  const complain = (sentence: string) => void process.stderr.write(`${sentence}\n`)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const connection = await NativeConnection.connect({ address })
   const worker: Worker = await Worker.create({

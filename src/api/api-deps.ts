@@ -2,12 +2,19 @@ import type { LostCostPolicy } from '#calls/lost-cost.ts'
 import type { ApprovalAbove } from './deposit-booking.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import type { SourceDocument, SplitDocument } from '#contracts/corpus.ts'
+import type { ProviderSettings } from '#contracts/provider-settings.ts'
 import type { Database } from '#db/schema.ts'
+import type { SecretBox } from '#db/secret-box.ts'
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { IncomingMessage, ServerResponse } from 'node:http'
 import type { Kysely } from 'kysely'
 import type { LogSettings } from './log.ts'
+
+/** A provider of the environment, as it may be shown. */
+export interface FixedProvider extends Omit<ProviderSettings, 'apiKey'> {
+  readonly keyHint: string
+}
 
 /** What the API is given: it constructs nothing. */
 export interface ApiDeps {
@@ -24,8 +31,10 @@ export interface ApiDeps {
   readonly trustedProxies?: readonly string[]
   /** Keys that open nothing, from one address in a minute. Left out: as many as usual. */
   readonly failuresOfAddress?: number
-  /** Providers that are configured here; none when that is known to the workers only. */
-  readonly providerNames: readonly string[]
+  /** Providers of the environment here, without their keys; none when those are known to the workers only. */
+  readonly fixedProviders: readonly FixedProvider[]
+  /** Encrypts secrets that are stored; without it none is. */
+  readonly secrets: SecretBox | undefined
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
   /** Above how much a deposit waits for another operator. */

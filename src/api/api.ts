@@ -30,6 +30,7 @@ import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
 import { keyCallRoutes } from './key-call-routes.ts'
+import { providerRoutes } from './provider-routes.ts'
 import { projectRoutes } from './project-routes.ts'
 import { quoteRoutes } from './quote-routes.ts'
 import { reconcileRoutes } from './reconcile-routes.ts'
@@ -80,6 +81,7 @@ const ROUTES = Object.freeze([
   catalogRoutes,
   catalogVersionRoutes,
   routeHealthRoutes,
+  providerRoutes,
   priceRoutes,
   marginRoutes,
   invoiceRoutes,

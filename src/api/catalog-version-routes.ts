@@ -10,6 +10,7 @@ import { catalogShape, type Catalog } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
 import { storeCatalog } from '#db/catalog.ts'
 import { priceInForce } from '#db/price.ts'
+import { listProviders } from '#db/provider.ts'
 import { findCatalog, listCatalogVersions } from '#db/catalog-version.ts'
 import type { Database } from '#db/schema.ts'
 import type { Kysely } from 'kysely'
@@ -30,7 +31,7 @@ const { $schema: _, ...documented } = z.toJSONSchema(catalogShape, { io: 'input'
 /** Described as it is, and read by `checkCatalog`, which names all problems at once. */
 const catalogBody = z.unknown().meta(documented)
 
-export function catalogVersionRoutes(app: Api, { providerNames }: RouteDeps): void {
+export function catalogVersionRoutes(app: Api, { fixedProviders }: RouteDeps): void {
   app.put(
     '/catalog',
     {
@@ -61,7 +62,8 @@ export function catalogVersionRoutes(app: Api, { providerNames }: RouteDeps): vo
         const body = { version: stored.version }
         return { status: 200, body, audit: { target: String(stored.version), before } }
       })
-      const warnings = [...checked.warnings, ...(await absences(db, checked.catalog, providerNames))]
+      const known = [...fixedProviders, ...(await listProviders(db))].map(({ name }) => name)
+      const warnings = [...checked.warnings, ...(await absences(db, checked.catalog, known))]
       return { version, warnings: warnings.slice(0, MAX_FAULTS) }
     },
   )

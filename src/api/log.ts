@@ -12,9 +12,10 @@ const SECRETS: readonly (readonly [RegExp, string])[] = [
   [/\bsk-[\w-]{8,}/g, 'sk-…'],
   [/\bwhsec_[\w+/=-]{8,}/g, 'whsec_…'],
   [
-    /("(?:authorization|proxy-authorization|x-api-key|api-key|cookie|set-cookie|password|secret)\\?":\s*\\?")(?:[^"\\]|\\.)*/gi,
+    /("(?:authorization|proxy-authorization|(?:x-)?api[-_]?key|cookie|set-cookie|password|secret)\\?":\s*\\?")(?:[^"\\]|\\.)*/gi,
     '$1…',
   ],
+  [/([?&](?:key|api[-_]?key|(?:access_)?token|secret|password|signature)=)[^&"\\\s]+/gi, '$1…'],
   [/\b(postgres(?:ql)?:\/\/[^:/@\s"]+):[^@\s"]+@/g, '$1:…@'],
 ]
 

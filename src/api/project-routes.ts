@@ -7,7 +7,7 @@ import {
   type ProjectView,
 } from '#contracts/api-project.ts'
 import { Problem } from '#contracts/codes.ts'
-import { createProject, getProject, listProjects, setMaxRunningRuns, type Project } from '#db/project.ts'
+import { createProject, getProject, listProjects, changeProject, type Project } from '#db/project.ts'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
@@ -80,7 +80,8 @@ function projectChangeRoutes(app: Api, { poke }: RouteDeps): void {
       config: { access: 'operator', versioned: 'project', audit: 'project.change' },
       schema: {
         tags,
-        summary: 'Change how many runs of a project may be at work at the same time',
+        summary:
+          'Change how many runs of a project may be at work at the same time, or how its prompts and answers are kept',
         params: idParams,
         body: projectChangeSchema,
         response: { 200: projectSchema },
@@ -91,7 +92,7 @@ function projectChangeRoutes(app: Api, { poke }: RouteDeps): void {
       const project = await answerChange({ request, reply }, async (trx) => {
         const scope = await tenantFor(trx, request, { noun: 'project', id })
         const before = await getProject(trx, callerOfRequest(request).organisationId, id)
-        const changed = await setMaxRunningRuns(trx, scope, request.body.maxRunningRuns)
+        const changed = await changeProject(trx, scope, request.body)
         return { status: 200, body: projectView(changed), audit: { before: before && projectView(before) } }
       })
       poke()

@@ -53,15 +53,21 @@ function lineOf(map: RowMap, row: RowResult, fields: readonly string[] | undefin
 }
 
 function viewOf(map: RowMap, row: RowResult): RowResultView {
-  const { number, input, state, text, reason, detail, cost } = row
+  const { number, input, state, text, cost } = row
   return {
     row: number,
     input: { ...input },
     state,
     answer: state === 'answered' && text !== null ? answerOf(map, text) : null,
-    error: reason === null ? null : { reason, detail },
+    error: errorOf(row),
     cost: cost.map(({ currency, amount }) => toAmount(amount, currency)),
   }
+}
+
+function errorOf({ state, reason, detail, isErased }: RowResult): RowResultView['error'] {
+  if (reason !== null) return { reason, detail }
+  if (state !== 'answered' || !isErased) return null
+  return { reason: 'answer_not_stored', detail: 'The row was answered, and its answer is not stored any more.' }
 }
 
 function answerOf({ ask }: RowMap, text: string): unknown {

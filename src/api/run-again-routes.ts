@@ -10,7 +10,7 @@ import {
 import { Problem } from '#contracts/codes.ts'
 import type { Scope } from '#db/database.ts'
 import { getRun } from '#db/run-read.ts'
-import { forkPoint, startedRun, type StartedRun } from '#db/run-source.ts'
+import { forkPoint, holdSource, startedRun, type StartedRun } from '#db/run-source.ts'
 import { startRun, type RunSource } from '#db/run-start.ts'
 import type { Database } from '#db/schema.ts'
 import type { FastifyReply, FastifyRequest } from 'fastify'
@@ -49,7 +49,7 @@ export function runAgainRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/runs/:id/fork',
     {
-      config: { access: 'project', problems: [...START_PROBLEMS, 'unknown_step', 'is_external'] },
+      config: { access: 'project', problems: [...START_PROBLEMS, 'unknown_step', 'is_external', 'answer_not_stored'] },
       schema: {
         ...common,
         summary: 'Start a run of the same request that uses stored answers again',
@@ -82,6 +82,7 @@ async function again(
     const { input } = await check(trx, scope, { request: repeated, keyId })
     const source = await sourceOf(trx, scope)
     const runId = await startRun(trx, scope, { request: repeated, input, keyId, nowMs: nowMs(), source })
+    if (source.reuseBefore !== null) await holdSource(trx, scope, id)
     return { status: 201, body: await getRun(trx, scope, runId) }
   })
   poke()

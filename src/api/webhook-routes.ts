@@ -32,16 +32,23 @@ import { answerChange, answerPost } from './idempotency.ts'
 import { pageAsked, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
 import { projectToList } from './run-read-routes.ts'
+import { secretBoxOf } from './secrets-key.ts'
 
 const SECRET_BYTES = 32
 const idParams = z.object({ id: z.string() })
 const tags = ['Webhooks']
 
-export function webhookRoutes(app: Api, { nowMs, allowsPrivateWebhooks }: RouteDeps): void {
+export function webhookRoutes(app: Api, deps: RouteDeps): void {
+  const { nowMs, allowsPrivateWebhooks } = deps
   app.post(
     '/webhooks',
     {
-      config: { access: 'any', versioned: 'webhook', audit: 'webhook.create', problems: ['not_found'] },
+      config: {
+        access: 'any',
+        versioned: 'webhook',
+        audit: 'webhook.create',
+        problems: ['not_found', 'no_secrets_key'],
+      },
       schema: {
         tags,
         summary: 'Have an address told what happens in a project',
@@ -57,10 +64,11 @@ export function webhookRoutes(app: Api, { nowMs, allowsPrivateWebhooks }: RouteD
         const { projectId, url, topics, lowBalance } = request.body
         checkUrl(url, allowsPrivateWebhooks)
         const scope = await tenantFor(trx, request, { noun: 'project', id: projectToList(request, projectId) })
+        const box = secretBoxOf(deps)
         const secret = randomBytes(SECRET_BYTES)
         const marks = lowBalance.map(markOf)
         const asked = { url, topics: [...new Set(topics)], lowBalance: marks }
-        const body = viewOf(await createWebhook(trx, scope, { ...asked, secret, nowMs: nowMs() }))
+        const body = viewOf(await createWebhook(trx, scope, { ...asked, secret, box, nowMs: nowMs() }))
         const remedy = 'The secret was answered once. If it is lost, delete this webhook and make another.'
         const told = { ...body, secret: `whsec_${secret.toString('base64')}` }
         return { status: 201, body: told, kept: { ...body, remedy } }

@@ -1,7 +1,8 @@
 import type { DeliveryOutcome, DueDelivery } from '#db/webhook-delivery.ts'
-import { noteOutcome, takeDue } from '#db/webhook-delivery.ts'
+import { noteOutcome, takeDue, webhookSecretOf } from '#db/webhook-delivery.ts'
 import { fanOut } from '#db/webhook-fan-out.ts'
 import type { Database } from '#db/schema.ts'
+import type { SecretBox } from '#db/secret-box.ts'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Kysely } from 'kysely'
 import { createHmac } from 'node:crypto'
@@ -27,6 +28,8 @@ export interface SenderOptions {
   readonly nowMs: () => number
   /** Whether addresses of private networks may be told. */
   readonly allowsPrivate: boolean
+  /** Reads what deliveries are signed with. */
+  readonly secrets: SecretBox | undefined
 }
 
 /** Tells webhooks what happened, until they hear it. Any number of processes may do so at once. */
@@ -49,13 +52,25 @@ async function deliver(delivery: DueDelivery, options: SenderOptions): Promise<D
   const { id, tries } = delivery
   const retryInMs = WAITS_MS[tries - 1]
   const again = retryInMs === undefined ? {} : { retryInMs }
+  const secret = secretOf(delivery, options)
+  if (!secret) return { id, wasHeard: false, status: null, error: 'its secret cannot be read here', ...again }
   try {
-    const { status, text } = await post(delivery, options)
+    const { status, text } = await post(delivery, { ...options, secret })
     const wasHeard = status >= 200 && status < 300
     return { id, wasHeard, status, error: wasHeard ? null : text, ...(!wasHeard && again) }
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error)
     return { id, wasHeard: false, status: null, error: message.slice(0, MOST_ERROR), ...again }
+  }
+}
+
+/** Why it cannot be read is for operators: a project is told that it cannot. */
+function secretOf(delivery: DueDelivery, { secrets, log }: SenderOptions): Buffer | undefined {
+  try {
+    return webhookSecretOf(secrets, delivery)
+  } catch (error) {
+    log.warn({ err: error, webhookId: delivery.webhookId }, 'the secret of a webhook cannot be read')
+    return undefined
   }
 }
 
@@ -72,7 +87,10 @@ interface Heard {
 }
 
 /** Redirects are not followed: they would lead past the check of the address. */
-function post({ id, url, secret, body }: DueDelivery, { nowMs, allowsPrivate }: SenderOptions): Promise<Heard> {
+function post(
+  { id, url, body }: DueDelivery,
+  { nowMs, allowsPrivate, secret }: SenderOptions & { readonly secret: Buffer },
+): Promise<Heard> {
   const target = new URL(url)
   const host = target.hostname.replace(/^\[|\]$/g, '')
   if (!allowsPrivate && isIP(host) !== 0 && !isPublicAddress(host)) {

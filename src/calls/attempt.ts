@@ -11,7 +11,7 @@ import {
   type SettleAnswer,
 } from '#db/hold.ts'
 import { invariant } from '#domain/invariant.ts'
-import type { ProviderResult } from '#providers/provider.ts'
+import type { Provider, ProviderResult } from '#providers/provider.ts'
 import { NOTHING_RECEIVED } from '#providers/provider.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallRequest } from './call.ts'
@@ -53,11 +53,12 @@ export interface Performed {
 
 /** Sends one granted attempt and settles it. Whatever happens, the attempt is resolved, or its process is dead. */
 export async function performAttempt(engine: Engine, request: CallRequest, granted: Ticketed): Promise<Performed> {
+  const provider = engine.providers.get(granted.plan.provider)
   const seen = await send(engine, request, granted)
   const result = afterDrain(seen, request.signal)
   const settlement = settlementOf(granted.key, result, { plan: granted.plan, held: granted.held })
   const item = { ...settlement, tellsReach: request.withReceipt }
-  tellRoute(granted, seen, item)
+  tellRoute(granted, (await wasReplaced(engine, granted.plan, { provider, seen })) ? REPLACED : seen, item)
   const untilMs = Math.max(engine.nowMs() + STORE_PATIENCE_MS, request.deadlineMs)
   const { answered, settled } = await patiently(engine, untilMs, () => settleOrKeepWhole(engine, granted, item))
   const { verdict, reach } = answered
@@ -69,6 +70,20 @@ export async function performAttempt(engine: Engine, request: CallRequest, grant
   const { answerId, answer, amount: charged, usage } = settled
   const isAnswer = verdict === 'settled' && answerId !== null
   return { result, charged, usage, reach, answer: isAnswer ? { id: answerId, body: answer } : undefined }
+}
+
+/** What a key's refusal says of a route when another key is in force by now: nothing. */
+const REPLACED = notSent('its provider was changed meanwhile')
+
+/** A key that was refused may have been changed a moment ago: its refusal must not close the route to the new one. */
+async function wasReplaced(
+  { providers }: Engine,
+  plan: Plan,
+  { provider, seen }: { readonly provider: Provider | undefined; readonly seen: ProviderResult },
+): Promise<boolean> {
+  if (seen.outcome !== 'authentication') return false
+  await providers.look()
+  return providers.get(plan.provider) !== provider
 }
 
 /** As it was seen: that this process ends is no fault of the route. */

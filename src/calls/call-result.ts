@@ -23,8 +23,14 @@ export function exhausted(callId: string, refused: Step): CallResult {
 
 export function answered(callId: string, story: CallStory): CallResult {
   invariant(story.answerId !== null, 'an answered call has an answer')
+  if (story.isErased) return notStored(callId)
   const answer: CallAnswer = answerSchema.parse(story.answer)
   return { kind: 'answered', callId, answerId: story.answerId, answer }
+}
+
+/** Nothing is sent in place of an answer that was paid for: whoever repeats the call is told that it is gone. */
+export function notStored(callId: string): CallResult {
+  return failed(callId, 'answer_not_stored', 'the call was answered, and its answer is not stored any more')
 }
 
 export function failed(callId: string, reason: string, detail: string): Extract<CallResult, { kind: 'failed' }> {

@@ -1,11 +1,12 @@
 import type { Database } from '#db/schema.ts'
 import type { LedgerQueue } from '#db/ledger-queue.ts'
 import type { Retention } from '#db/retention.ts'
-import type { Provider } from '#providers/provider.ts'
+import type { SecretBox } from '#db/secret-box.ts'
 import type { Kysely } from 'kysely'
 import type { GateWatch } from './gate-watch.ts'
 import type { InstanceLease } from './instance-lease.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
+import type { ProviderDesk } from './provider-desk.ts'
 import type { RouteDesk } from './route-desk.ts'
 import type { Shelf } from './shelf.ts'
 import type { TokenCounter } from './token-counter.ts'
@@ -16,7 +17,9 @@ export interface Engine {
   readonly queue: LedgerQueue
   readonly instance: InstanceLease
   readonly gates: GateWatch
-  readonly providers: ReadonlyMap<string, Provider>
+  readonly providers: ProviderDesk
+  /** Encrypts what has to be stored and read again. */
+  readonly secrets: SecretBox | undefined
   readonly shelf: Shelf
   readonly tokens: TokenCounter
   readonly routes: RouteDesk

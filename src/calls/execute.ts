@@ -12,7 +12,7 @@ import {
 } from '#db/opened-call.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { CallRequest, CallResult } from './call.ts'
-import { answered, failed } from './call-result.ts'
+import { answered, failed, notStored } from './call-result.ts'
 import type { Engine } from './engine.ts'
 import { payAll, chooseRoutes, type RouteChoice } from './plan.ts'
 import { promptBounds } from './prompt-size.ts'
@@ -137,7 +137,11 @@ async function reuse(engine: Engine, request: CallRequest, call: NewCall): Promi
   if (known) return known.state === 'answered' ? answered(call.id, known) : undefined
   const answer = await storedAnswer(engine, request, call)
   if (!answer) return undefined
-  await openAnswered(engine.db, scope, { call, answer })
+  const copyId = deriveId(anchorOf(request), 'copy', call.id)
+  if (!(await openAnswered(engine.db, scope, { call, answer, copyId }))) {
+    // Of the run that this one was forked from, it was to cost nothing; of any other it is as if there were none.
+    return answer.isOfSource ? notStored(call.id) : undefined
+  }
   const story = await loadCall(engine.db, scope, call.id)
   invariant(story, `call ${call.id} is gone`)
   return story.state === 'answered' ? answered(call.id, story) : undefined
@@ -147,13 +151,14 @@ async function storedAnswer(
   { db }: Engine,
   { scope, runId, fork, reuse: choice }: CallRequest,
   { path, digest }: NewCall,
-): Promise<ReusableAnswer | undefined> {
+): Promise<(ReusableAnswer & { readonly isOfSource: boolean }) | undefined> {
   if (fork && runId !== null) {
     const callId = deriveId(fork.sourceRunId, 'call', path, digest.toString('hex'))
     const answer = await forkedAnswer(db, scope, { runId, callId })
-    if (answer) return answer
+    if (answer) return { ...answer, isOfSource: true }
   }
-  return choice && reusableAnswer(db, scope, { digest, maxAgeMs: choice.maxAgeMs })
+  const reusable = choice && (await reusableAnswer(db, scope, { digest, maxAgeMs: choice.maxAgeMs }))
+  return reusable && { ...reusable, isOfSource: false }
 }
 
 function modelOf(catalog: { readonly models: readonly CatalogModel[] }, name: string): CatalogModel | undefined {

@@ -1,9 +1,11 @@
 import { closeRevokedStanding, emptyIdleStanding } from '#db/envelope.ts'
+import { eraseDue } from '#db/erasure.ts'
 import { expireKeys } from '#db/key-end.ts'
 import { foldLeases, recallLeases } from '#db/lease.ts'
 import { resumeLimitedRuns } from '#db/limited-run.ts'
 import { expireLots } from '#db/lot.ts'
 import { purgeExpired } from '#db/retention.ts'
+import { encryptAgain } from '#db/secret-turn.ts'
 import type { Engine } from './engine.ts'
 import { lookUpAttempts } from './look-up.ts'
 import { sweepOrphans } from './lost.ts'
@@ -23,7 +25,9 @@ const chores: readonly Chore[] = [
   { everyMs: 5_000, run: async ({ db, nowMs }) => void (await resumeLimitedRuns(db, nowMs())) },
   { everyMs: 5_000, run: async ({ db }) => void (await expireKeys(db)) },
   { everyMs: 5_000, run: async ({ db }) => void (await closeRevokedStanding(db)) },
+  { everyMs: 10_000, run: async ({ db, secrets }) => void (secrets && (await encryptAgain(db, secrets))) },
   { everyMs: 30_000, run: async ({ db }) => void (await emptyIdleStanding(db)) },
+  { everyMs: 60_000, run: async ({ db }) => void (await eraseDue(db)) },
   { everyMs: 60_000, run: async ({ db, retention }) => void (await purgeExpired(db, retention)) },
 ]
 

@@ -29,13 +29,15 @@ export async function startInstanceLease(options: {
   readonly db: Kysely<Database>
   readonly kind: 'api' | 'worker' | 'test'
   readonly clocks: Clocks
+  /** The id of the key that this process encrypts secrets with. */
+  readonly encryptsWith?: string | undefined
 }): Promise<InstanceLease> {
-  const { db, kind, clocks } = options
+  const { db, kind, clocks, encryptsWith } = options
   const id = newId(clocks.nowMs())
   let renewed = readClocks(clocks)
   let stopped = false
   let renewing: Promise<void> | undefined
-  await registerInstance(db, { id, kind, host: hostname(), pid: process.pid })
+  await registerInstance(db, { id, kind, host: hostname(), pid: process.pid, encryptsWith })
 
   async function renew(): Promise<void> {
     const started = readClocks(clocks)

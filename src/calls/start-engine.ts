@@ -8,6 +8,7 @@ import { startGateWatch } from './gate-watch.ts'
 import { startHousekeeping } from './housekeeping.ts'
 import { startInstanceLease, type Clocks } from './instance-lease.ts'
 import type { LostCostPolicy } from './lost-cost.ts'
+import { startProviderDesk, type StoredProviders } from './provider-desk.ts'
 import { startRouteDesk } from './route-desk.ts'
 import { createShelf } from './shelf.ts'
 import { createTokenCounter } from './token-counter.ts'
@@ -22,7 +23,10 @@ export async function startEngine(options: {
   readonly db: Kysely<Database>
   readonly databaseUrl: string
   readonly kind: 'api' | 'worker' | 'test'
+  /** Those of the environment. */
   readonly providers: readonly Provider[]
+  /** Left out: there are no others. */
+  readonly stored?: StoredProviders
   readonly lostCost?: LostCostPolicy
   /** Left out: for ever. */
   readonly retention?: Retention
@@ -32,8 +36,15 @@ export async function startEngine(options: {
     db: options.db,
     kind: options.kind,
     clocks,
+    encryptsWith: options.stored?.secrets?.keyId,
   })
   const routes = await startRouteDesk({ db: options.db, instanceId: instance.id, clocks })
+  const providers = await startProviderDesk({
+    db: options.db,
+    fixed: options.providers,
+    stored: options.stored,
+    nowMs: clocks.nowMs,
+  })
   const gates = await startGateWatch({ db: options.db, databaseUrl: options.databaseUrl })
   const engine: Engine = {
     db: options.db,
@@ -42,7 +53,8 @@ export async function startEngine(options: {
     gates,
     lostCost: options.lostCost ?? 'maximum',
     retention: options.retention ?? { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
-    providers: new Map(options.providers.map((provider) => [provider.name, provider])),
+    providers,
+    secrets: options.stored?.secrets,
     shelf: createShelf(options.db, () => performance.now()),
     tokens: createTokenCounter(),
     routes,
@@ -55,6 +67,7 @@ export async function startEngine(options: {
     async stop() {
       await housekeeping.stop()
       await gates.stop()
+      await providers.stop()
       await engine.tokens.stop()
       await routes.stop()
       await instance.stop()

@@ -64,6 +64,14 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
     summary: 'show the health of the routes, close a circuit, trust a route again',
     load: async () => (await import('./routes.ts')).routes,
   },
+  providers: {
+    summary: 'list, add, change or remove where models are asked',
+    load: async () => (await import('./providers.ts')).providers,
+  },
+  secrets: {
+    summary: 'print a new key for secrets, or show what each key encrypts',
+    load: async () => (await import('./secrets.ts')).secrets,
+  },
   schedules: {
     summary: 'start runs by the clock: list, add, pause, resume or remove schedules',
     load: async () => (await import('./schedules.ts')).schedules,

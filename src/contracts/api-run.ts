@@ -190,6 +190,12 @@ export const runSchema = runSummarySchema
       .nullable()
       .describe('The limit that stopped it, when money did.'),
     output: z.unknown(),
+    erasedAt: moment
+      .nullable()
+      .describe(
+        'Since when its output and what its calls asked and were answered is not stored any more: it cannot be forked.',
+      ),
+    outputSha256: z.string().nullable().describe('Of an output that was erased, as the database writes it, in hex.'),
   })
   .meta({ id: 'Run' })
 

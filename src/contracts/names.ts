@@ -42,6 +42,10 @@ export const ON_EXHAUSTED = ['pause', 'downgrade', 'cancel'] as const
 /** What a run does when its money ends. There is no default: the owner chooses. */
 export type OnExhausted = (typeof ON_EXHAUSTED)[number]
 
+export const STORAGES = ['full', 'hash_only'] as const
+/** How prompts and answers of a project are kept. `hash_only`: their digests alone, once what they are of is over. */
+export type Storage = (typeof STORAGES)[number]
+
 /** What the audit log calls each administrative change. */
 export const AUDIT_ACTIONS = [
   'attempt.void',
@@ -64,6 +68,9 @@ export const AUDIT_ACTIONS = [
   'price.import',
   'project.change',
   'project.create',
+  'provider.change',
+  'provider.create',
+  'provider.delete',
   'quote.store',
   'reconciliation.run',
   'refund.make',

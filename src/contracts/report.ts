@@ -205,6 +205,14 @@ export const reportSchema = z
   })
   .meta({ id: 'Report' })
 
+/** A prompt or an answer. */
+const storedTextSchema = z
+  .object({
+    erasedAt: moment.nullable().describe('Null: it is stored.'),
+    sha256: z.string().nullable().describe('Of what was erased, as the database writes it (jsonb), in hex.'),
+  })
+  .meta({ id: 'StoredText' })
+
 /** One call's story: the seven answers. */
 export const callStorySchema = z
   .object({
@@ -223,6 +231,9 @@ export const callStorySchema = z
       verdict: z.enum(['allowed', 'stopped', 'in_flight']),
       reason: z.string().nullable(),
     }),
+    stored: z
+      .object({ request: storedTextSchema, answer: storedTextSchema.nullable() })
+      .describe('What is kept of its texts, as its project chose.'),
     call: callReportSchema,
   })
   .meta({ id: 'CallStory' })

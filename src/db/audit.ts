@@ -9,7 +9,7 @@ import { pageBy } from './page.ts'
 /** Most of what stands as before or after, in characters: what is larger is kept where it belongs, and only named here. */
 const MAX_LENGTH = 65_536
 /** Never written, wherever they stand. */
-const SECRETS: readonly string[] = ['secret', 'hash']
+const SECRETS: readonly string[] = ['secret', 'hash', 'apiKey']
 
 export interface AuditEvent {
   readonly organisationId: string

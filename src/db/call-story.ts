@@ -46,8 +46,27 @@ export async function readCallStory(
       verdict: call.state === 'answered' ? 'allowed' : call.stopReason === null ? 'in_flight' : 'stopped',
       reason: call.stopReason,
     },
+    stored: await storedTexts(db, scope, row),
     call,
   }
+}
+
+async function storedTexts(
+  db: Kysely<Database>,
+  scope: Scope,
+  { request_id: requestId, answer_id: answerId }: { readonly request_id: string; readonly answer_id: string | null },
+): Promise<CallStory['stored']> {
+  const rows = await db
+    .selectFrom('payload')
+    .select(['id', 'digest', 'erased_at'])
+    .where('project_id', '=', scope.projectId)
+    .where('id', 'in', answerId === null ? [requestId] : [requestId, answerId])
+    .execute()
+  const textOf = (id: string | null) => {
+    const row = rows.find((each) => each.id === id)
+    return row && { erasedAt: row.erased_at?.toISOString() ?? null, sha256: row.digest?.toString('hex') ?? null }
+  }
+  return { request: textOf(requestId) ?? { erasedAt: null, sha256: null }, answer: textOf(answerId) ?? null }
 }
 
 function callRow(db: Kysely<Database>, scope: Scope, callId: string) {

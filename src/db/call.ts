@@ -40,6 +40,8 @@ export interface CallStory {
   readonly catalogVersion: number
   readonly answerId: string | null
   readonly answer: unknown
+  /** There was an answer, and it is not stored any more. */
+  readonly isErased: boolean
   readonly steps: readonly Step[]
 }
 
@@ -65,7 +67,7 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
   const call = await db
     .selectFrom('call')
     .leftJoin('payload', 'payload.id', 'call.answer_id')
-    .select(['call.state', 'call.catalog_version', 'call.answer_id', 'payload.body'])
+    .select(['call.state', 'call.catalog_version', 'call.answer_id', 'payload.body', 'payload.erased_at'])
     .where('call.project_id', '=', scope.projectId)
     .where('call.id', '=', callId)
     .executeTakeFirst()
@@ -75,6 +77,7 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
     catalogVersion: call.catalog_version,
     answerId: call.answer_id,
     answer: call.body,
+    isErased: call.erased_at !== null,
     steps: rows,
   }
 }

@@ -37,3 +37,11 @@ export async function findCatalog(
     .executeTakeFirst()
   return row && { version: row.version, createdAt: row.created_at, catalog: catalogSchema.parse(row.document) }
 }
+
+/** Routes of the catalog in force that lead to a provider: `model › route`. */
+export async function routesTo(db: Kysely<Database>, provider: string): Promise<readonly string[]> {
+  const newest = await findCatalog(db, undefined)
+  return (newest?.catalog.models ?? []).flatMap(({ name, routes }) =>
+    routes.flatMap((route) => (route.provider === provider ? [`${name} › ${route.name}`] : [])),
+  )
+}

@@ -9,11 +9,18 @@ export const RENEW_MS = 1_000
 /** Registers a process with a fresh lease on the database's clock. */
 export async function registerInstance(
   db: Kysely<Database>,
-  instance: { readonly id: string; readonly kind: string; readonly host: string; readonly pid: number },
+  instance: {
+    readonly id: string
+    readonly kind: string
+    readonly host: string
+    readonly pid: number
+    /** The id of the key that it encrypts secrets with. */
+    readonly encryptsWith?: string | undefined
+  },
 ): Promise<void> {
   await sql`
-    insert into instance (id, kind, host, pid, lease_until)
-    values (${instance.id}, ${instance.kind}, ${instance.host}, ${instance.pid},
+    insert into instance (id, kind, host, pid, encrypts_with, lease_until)
+    values (${instance.id}, ${instance.kind}, ${instance.host}, ${instance.pid}, ${instance.encryptsWith ?? null},
       clock_timestamp() + ${LEASE_MS} * interval '1 millisecond')`.execute(db)
 }
 

@@ -1,6 +1,6 @@
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
-import { putPayload } from './payload.ts'
+import { getPayload, putPayload } from './payload.ts'
 import type { Database } from './schema.ts'
 
 /** A call as it is opened. */
@@ -52,10 +52,11 @@ export async function reusableAnswer(
   request: { readonly digest: Buffer; readonly maxAgeMs: number },
 ): Promise<ReusableAnswer | undefined> {
   const { rows } = await sql<ReusableAnswer>`
-    select call_id as "callId", answer_id as "answerId" from reusable_answer
-    where project_id = ${scope.projectId} and digest = ${request.digest}
-      and answered_at > clock_timestamp() - ${request.maxAgeMs}::float8 * interval '1 millisecond'
-    order by answered_at desc limit 1`.execute(db)
+    select r.call_id as "callId", r.answer_id as "answerId" from reusable_answer r
+    join payload p on p.id = r.answer_id and p.body is not null
+    where r.project_id = ${scope.projectId} and r.digest = ${request.digest}
+      and r.answered_at > clock_timestamp() - ${request.maxAgeMs}::float8 * interval '1 millisecond'
+    order by r.answered_at desc limit 1`.execute(db)
   return rows[0]
 }
 
@@ -88,13 +89,25 @@ export async function offerAnswer(
     .execute()
 }
 
-/** Opens a call with another one's answer: nothing is sent, and nothing is charged. */
+/**
+ * Opens a call with a copy of another one's answer: nothing is sent, and nothing is charged. A copy, because each is kept as
+ * long as its own run. False when the answer is not stored any more.
+ */
 export async function openAnswered(
   db: Kysely<Database>,
   scope: Scope,
-  request: { readonly call: NewCall; readonly answer: ReusableAnswer },
-): Promise<void> {
-  await insertCall(db, scope, request)
+  request: { readonly call: NewCall; readonly answer: ReusableAnswer; readonly copyId: string },
+): Promise<boolean> {
+  const { call, answer, copyId } = request
+  await sql`
+    insert into payload (id, project_id, run_id, kind, body)
+    select ${copyId}, p.project_id, ${call.runId}, 'answer', p.body from payload p
+    where p.id = ${answer.answerId} and p.project_id = ${scope.projectId} and p.body is not null
+    on conflict (id) do nothing`.execute(db)
+  const copy = await getPayload(db, scope, copyId)
+  if (!copy || copy.isErased) return false
+  await insertCall(db, scope, { call, answer: { ...answer, answerId: copyId } })
+  return true
 }
 
 async function insertCall(

@@ -1,11 +1,14 @@
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
-import type { BalanceClass } from '#contracts/names.ts'
+import type { BalanceClass, MaxTokensField, ProviderKind } from '#contracts/names.ts'
 import type { ColumnType, Generated } from 'kysely'
 
 type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
-/** What a project has to do with the world outside: addresses that are told of it, and deposits that wait for approval. */
+/**
+ * What there is to do with the world outside: a project's addresses that are told of it and its deposits that wait for
+ * approval; the installation's providers, and their invoices.
+ */
 export interface OutsideTables {
   webhook: {
     id: string
@@ -13,6 +16,8 @@ export interface OutsideTables {
     url: string
     topics: WebhookTopic[]
     secret: Buffer
+    /** Null: in clear. */
+    encrypted_by: string | null
     low_balance: Json
     created_at: Stamp
     ended_at: Date | null
@@ -65,5 +70,30 @@ export interface OutsideTables {
     webhook_id: string
     account_id: string
     told_at: Stamp
+  }
+  provider: {
+    name: string
+    kind: ProviderKind
+    base_url: string
+    max_tokens_field: MaxTokensField | null
+    prompt_cache: boolean | null
+    api_key: Buffer
+    encrypted_by: string
+    key_hint: string
+    key_changed_at: Stamp
+    version: Generated<bigint>
+    created_at: Stamp
+    changed_at: Stamp
+  }
+  invoice: {
+    id: string
+    organisation_id: string
+    provider: string
+    digest: Buffer
+    document: string
+    period_from: Date
+    period_to: Date
+    api_key_id: string
+    recorded_at: Stamp
   }
 }

@@ -10,6 +10,10 @@ export interface Payload {
   readonly body: unknown
 }
 
+/** As it is stored: without its body once that is erased. */
+export type StoredPayload = Omit<Payload, 'body'> &
+  ({ readonly isErased: false; readonly body: unknown } | { readonly isErased: true })
+
 /** Stores what is too large for workflow history. Storing the same id again changes nothing. */
 export async function putPayload(db: Kysely<Database>, scope: Scope, payload: Payload): Promise<void> {
   await db
@@ -25,12 +29,14 @@ export async function putPayload(db: Kysely<Database>, scope: Scope, payload: Pa
     .execute()
 }
 
-export async function getPayload(db: Kysely<Database>, scope: Scope, id: string): Promise<Payload | undefined> {
+export async function getPayload(db: Kysely<Database>, scope: Scope, id: string): Promise<StoredPayload | undefined> {
   const row = await db
     .selectFrom('payload')
-    .select(['id', 'run_id', 'kind', 'body'])
+    .select(['id', 'run_id', 'kind', 'body', 'erased_at'])
     .where('project_id', '=', scope.projectId)
     .where('id', '=', id)
     .executeTakeFirst()
-  return row && { id: row.id, runId: row.run_id, kind: row.kind, body: row.body }
+  if (!row) return undefined
+  const { run_id: runId, kind, body } = row
+  return row.erased_at === null ? { id, runId, kind, isErased: false, body } : { id, runId, kind, isErased: true }
 }

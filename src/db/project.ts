@@ -1,4 +1,5 @@
 import type { Page } from '#contracts/api-page.ts'
+import type { Storage } from '#contracts/names.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
@@ -10,11 +11,23 @@ export interface Project {
   readonly name: string
   /** Root runs that may be at work at the same time. */
   readonly maxRunningRuns: number
+  /** How its prompts and answers are kept. */
+  readonly storage: Storage
+  /** For so long after what they are of; null: for ever. */
+  readonly keepDays: number | null
   readonly createdAt: Date
   readonly version: number
 }
 
-const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs', 'version'] as const)
+const COLUMNS = Object.freeze([
+  'id',
+  'name',
+  'created_at',
+  'max_running_runs',
+  'storage',
+  'keep_days',
+  'version',
+] as const)
 
 /** Undefined when the organisation has a project of this name. */
 export async function createProject(
@@ -71,11 +84,24 @@ export async function organisationOf(db: Kysely<Database>, scope: Scope): Promis
   return row.organisation_id
 }
 
-/** How many of a project's runs may be at work at the same time. Those that are stay, if there are more. */
-export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxRunningRuns: number): Promise<Project> {
+/** What of a project may change; what is left out stays. */
+export interface ProjectChange {
+  /** Those runs that are at work stay, if there are more. */
+  readonly maxRunningRuns?: number | undefined
+  /** Holds for what is stored already, too. */
+  readonly storage?: Storage | undefined
+  readonly keepDays?: number | null | undefined
+}
+
+export async function changeProject(db: Kysely<Database>, scope: Scope, change: ProjectChange): Promise<Project> {
+  const { maxRunningRuns, storage, keepDays } = change
   const row = await db
     .updateTable('project')
-    .set({ max_running_runs: maxRunningRuns })
+    .set({
+      ...(maxRunningRuns !== undefined && { max_running_runs: maxRunningRuns }),
+      ...(storage !== undefined && { storage }),
+      ...(keepDays !== undefined && { keep_days: keepDays }),
+    })
     .where('id', '=', scope.projectId)
     .returning(COLUMNS)
     .executeTakeFirstOrThrow()
@@ -83,6 +109,14 @@ export async function setMaxRunningRuns(db: Kysely<Database>, scope: Scope, maxR
 }
 
 function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
-  const { id, name, max_running_runs: maxRunningRuns, created_at: createdAt, version } = row
-  return { id, name, maxRunningRuns, createdAt, version }
+  const { id, name, storage } = row
+  return {
+    id,
+    name,
+    maxRunningRuns: row.max_running_runs,
+    storage,
+    keepDays: row.keep_days,
+    createdAt: row.created_at,
+    version: row.version,
+  }
 }

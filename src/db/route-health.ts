@@ -3,6 +3,7 @@ import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Caller } from './api-key.ts'
 import { closed } from './route-circuit.ts'
 import type { RouteKey } from './route-turn.ts'
+import { newId } from './ids.ts'
 import type { Database } from './schema.ts'
 import { json } from './json.ts'
 
@@ -101,4 +102,23 @@ export async function resetRoute(
     from before b, changed
     returning 1`.execute(trx)
   return rows.length > 0
+}
+
+/** Closes the circuits of all routes to a provider, and writes down who did it. */
+export async function resetCircuitsOf(
+  trx: Transaction<Database>,
+  caller: Caller,
+  { provider, nowMs }: { readonly provider: string; readonly nowMs: number },
+): Promise<void> {
+  const routes = await trx
+    .selectFrom('route_state')
+    .select('upstream_model as upstreamModel')
+    .where('provider', '=', provider)
+    .where('opened_at', 'is not', null)
+    // One order for all who lock several.
+    .orderBy('upstream_model')
+    .execute()
+  for (const { upstreamModel } of routes) {
+    await resetRoute(trx, caller, { id: newId(nowMs), provider, upstreamModel, what: 'circuit' })
+  }
 }

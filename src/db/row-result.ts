@@ -15,6 +15,8 @@ export interface RowResult {
   readonly state: 'answered' | 'failed' | 'open'
   /** Of its last call, also when it is no object of the schema; null when there is none. */
   readonly text: string | null
+  /** It had an answer, which is not stored any more. */
+  readonly isErased: boolean
   readonly reason: string | null
   readonly detail: string | null
   /** In nano, by currency. */
@@ -42,6 +44,7 @@ interface PageRow {
   readonly detail: string | null
   readonly callIds: readonly string[] | null
   readonly answer: unknown
+  readonly isErased: boolean
 }
 
 async function readPage(
@@ -50,7 +53,8 @@ async function readPage(
   { map, after }: { readonly map: RowMap; readonly after: number },
 ): Promise<readonly RowResult[]> {
   const { rows } = await sql<PageRow>`
-    select r.number, r.body, m.outcome, m.reason, m.detail, m.call_ids as "callIds", p.body as answer
+    select r.number, r.body, m.outcome, m.reason, m.detail, m.call_ids as "callIds", p.body as answer,
+      p.erased_at is not null as "isErased"
     from dataset_row r
     left join run_map_row m on m.run_id = ${map.runId} and m.path = ${map.path} and m.number = r.number
     left join call c on c.id = m.call_ids[cardinality(m.call_ids)]
@@ -63,11 +67,12 @@ async function readPage(
     scope,
     rows.flatMap(({ callIds }) => callIds ?? []),
   )
-  return rows.map(({ number, body, outcome, reason, detail, callIds, answer }) => ({
+  return rows.map(({ number, body, outcome, reason, detail, callIds, answer, isErased }) => ({
     number,
     input: inOrder(body, map.columns),
     state: outcome ?? 'open',
     text: answer === null ? null : answerSchema.parse(answer).text,
+    isErased,
     reason,
     detail,
     cost: sumCosts((callIds ?? []).flatMap((id) => costs.get(id) ?? [])),

@@ -65,7 +65,7 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     .select(SUMMARY_COLUMNS)
     .select(['run.input', 'run.options', 'run.output', 'run.stop', 'run.envelope_id'])
     .select(['run.parent_run_id', 'run.source_run_id', 'run.priority', 'run.deadline_at', 'run.downgraded_at'])
-    .select(['run.schedule_id', 'run.admitted_at'])
+    .select(['run.schedule_id', 'run.admitted_at', 'run.erasing_at', 'run.output_digest'])
     .select(['envelope.gate', 'envelope.gate_reason'])
     .where('run.project_id', '=', scope.projectId)
     .where('run.id', '=', runId)
@@ -100,6 +100,8 @@ export async function getRun(db: Kysely<Database>, scope: Scope, runId: string):
     },
     stop: stopOf(row.stop),
     output: row.output,
+    erasedAt: row.erasing_at?.toISOString() ?? null,
+    outputSha256: row.output_digest?.toString('hex') ?? null,
   }
 }
 

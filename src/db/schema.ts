@@ -9,15 +9,34 @@ import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
 import type { OutsideTables } from './outside-tables.ts'
 import type { TenantTables } from './tenant-tables.ts'
+import type { PayloadTables } from './payload-tables.ts'
+import type { ProjectTables } from './project-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
 type Stamp = Generated<Date>
 
 export interface Database
-  extends TenantTables, CorpusTables, DatasetTables, LimitTables, RouteTables, ScheduleTables, OutsideTables {
+  extends
+    TenantTables,
+    CorpusTables,
+    DatasetTables,
+    LimitTables,
+    RouteTables,
+    ScheduleTables,
+    OutsideTables,
+    PayloadTables,
+    ProjectTables {
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
-  instance: { id: string; kind: string; host: string; pid: number; started_at: Stamp; lease_until: Date }
+  instance: {
+    id: string
+    kind: string
+    host: string
+    pid: number
+    started_at: Stamp
+    lease_until: Date
+    encrypts_with: string | null
+  }
   catalog: { version: Generated<number>; digest: Buffer; document: Json; created_at: Stamp }
   price: {
     id: string
@@ -31,17 +50,6 @@ export interface Database
     more: Json | null
     effective_at: Stamp
     made_in: Generated<string>
-  }
-  invoice: {
-    id: string
-    organisation_id: string
-    provider: string
-    digest: Buffer
-    document: string
-    period_from: Date
-    period_to: Date
-    api_key_id: string
-    recorded_at: Stamp
   }
   wallet: { id: string; project_id: string; created_at: Stamp }
   envelope: {
@@ -178,6 +186,9 @@ export interface Database
     wrapping_up_at: Generated<Date | null>
     admitted_at: Generated<Date | null>
     schedule_id: Generated<string | null>
+    erasing_at: Generated<Date | null>
+    erased_at: Generated<Date | null>
+    output_digest: Generated<Buffer | null>
   }
   run_question: {
     run_id: string
@@ -207,14 +218,6 @@ export interface Database
     kind: string
     data: Json
     recorded_at: Stamp
-  }
-  payload: {
-    id: string
-    project_id: string
-    run_id: string | null
-    kind: 'request' | 'answer' | 'tool' | 'output'
-    body: Json
-    created_at: Stamp
   }
   call: {
     id: string

@@ -15,14 +15,6 @@ export interface TenantTables {
     changed_at: Stamp
     version: Generated<number>
   }
-  project: {
-    id: string
-    organisation_id: string
-    name: string
-    created_at: Stamp
-    max_running_runs: Generated<number>
-    version: Generated<number>
-  }
   api_key: {
     id: string
     organisation_id: string

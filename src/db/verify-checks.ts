@@ -5,6 +5,7 @@ import { envelopeChecks } from './verify-envelopes.ts'
 import { limitChecks } from './verify-limits.ts'
 import { lotChecks } from './verify-lots.ts'
 import { marginCheck } from './verify-margins.ts'
+import { storageChecks } from './verify-storage.ts'
 import { epochOf, type TableCheck } from './verify-table.ts'
 import { thresholdCheck } from './verify-thresholds.ts'
 
@@ -34,4 +35,5 @@ export const tableChecks: readonly TableCheck[] = [
   ...refusalChecks,
   ...limitChecks,
   thresholdCheck,
+  ...storageChecks,
 ]

@@ -14,12 +14,16 @@ export interface TableCheck extends Claim {
     | 'lease'
     | 'limit_window'
     | 'lot'
+    | 'payload'
     | 'refusal'
+    | 'run'
     | 'run_threshold'
     | 'usage_limit'
   /** A uuid column with an index, and how `rows` calls the table. */
   readonly key: string
   readonly alias: string
+  /** Those of the table's rows that it looks at, by an index; left out: all. */
+  readonly only?: RawBuilder<boolean>
   /** Rows of one statement. `whole` and `moved` do not look at it. */
   readonly pieceRows: number
   /** Whether its rows are as many as those of the journal, each with others to be looked up. */
@@ -103,7 +107,7 @@ function oncePiece(check: TableCheck, range: JournalRange): () => Promise<RawBui
 /** The rows of a table in pieces by a key, each as the condition that its rows meet. */
 export function keyPieces(
   db: Kysely<Database>,
-  check: Pick<TableCheck, 'table' | 'key' | 'alias' | 'pieceRows'>,
+  check: Pick<TableCheck, 'table' | 'key' | 'alias' | 'pieceRows' | 'only'>,
 ): () => Promise<RawBuilder<boolean> | undefined> {
   const own = sql.ref(`${check.alias}.${check.key}`)
   const key = sql.ref(check.key)
@@ -112,7 +116,7 @@ export function keyPieces(
     if (after === undefined) return undefined
     const from = after
     const { rows } = await sql<{ key: string }>`
-      select ${key} as key from ${sql.table(check.table)} where ${key} > ${from}
+      select ${key} as key from ${sql.table(check.table)} where ${key} > ${from} and ${check.only ?? sql`true`}
       order by ${key} offset ${check.pieceRows - 1} limit 1`.execute(db)
     after = rows[0]?.key
     return after === undefined ? sql`${own} > ${from}` : sql`(${own} > ${from} and ${own} <= ${after})`

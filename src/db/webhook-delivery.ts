@@ -5,12 +5,19 @@ import type { Scope } from './database.ts'
 import { storableText } from './json.ts'
 import type { Database } from './schema.ts'
 import { pageBy } from './page.ts'
+import { SecretUnreadable, type SecretBox } from './secret-box.ts'
+import { webhookSecretPlace } from './webhook.ts'
 
 /** A delivery that is to be sent now, by whoever took it. */
 export interface DueDelivery {
   readonly id: string
+  readonly webhookId: string
+  readonly projectId: string
   readonly url: string
+  /** As it is stored: `webhookSecretOf` reads it. */
   readonly secret: Buffer
+  /** Null: in clear, from before there was a key. */
+  readonly encryptedBy: string | null
   readonly body: unknown
   /** This try included. */
   readonly tries: number
@@ -45,8 +52,19 @@ export async function takeDue(
       select id from webhook_delivery where state = 'waiting' and due_at <= clock_timestamp()
       order by due_at limit ${limit} for no key update skip locked
     )
-    returning d.id, w.url, w.secret, d.body, d.tries`.execute(db)
+    returning d.id, w.id as "webhookId", w.project_id as "projectId", w.url, w.secret,
+      w.encrypted_by as "encryptedBy", d.body, d.tries`.execute(db)
   return rows
+}
+
+/** What a delivery is signed with. @throws SecretUnreadable when no key here opens it */
+export function webhookSecretOf(
+  box: SecretBox | undefined,
+  { webhookId: id, projectId, secret: bytes, encryptedBy }: DueDelivery,
+): Buffer {
+  if (encryptedBy === null) return bytes
+  if (!box) throw new SecretUnreadable('PURSER_SECRETS_KEY_FILE is not set in this process: set it, and start again')
+  return box.decrypt(webhookSecretPlace({ id, projectId }), { bytes, encryptedBy })
 }
 
 /** How a try went. Left out `retryInMs`: it is given up, unless it was heard. */

@@ -8,6 +8,7 @@ import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
 import { pageBy } from './page.ts'
+import type { SecretBox, SecretPlace } from './secret-box.ts'
 
 /** Below how much of a wallet's money it is told, in nano. */
 export interface LowBalance {
@@ -29,23 +30,36 @@ export interface Webhook {
 /** From its commit on: what is under way then is told as well. */
 export async function createWebhook(
   trx: Transaction<Database>,
-  scope: Scope,
-  webhook: Pick<Webhook, 'url' | 'topics' | 'lowBalance'> & { readonly secret: Buffer; readonly nowMs: number },
+  { projectId }: Scope,
+  webhook: Pick<Webhook, 'url' | 'topics' | 'lowBalance'> & {
+    readonly secret: Buffer
+    /** Encrypts the secret. */
+    readonly box: SecretBox
+    readonly nowMs: number
+  },
 ): Promise<Webhook> {
+  const id = newId(webhook.nowMs)
+  const { bytes, encryptedBy } = webhook.box.encrypt(webhookSecretPlace({ id, projectId }), webhook.secret)
   const row = await trx
     .insertInto('webhook')
     .values({
-      id: newId(webhook.nowMs),
-      project_id: scope.projectId,
+      id,
+      project_id: projectId,
       url: webhook.url,
       topics: [...webhook.topics],
-      secret: webhook.secret,
+      secret: bytes,
+      encrypted_by: encryptedBy,
       low_balance: json(webhook.lowBalance),
       ended_at: null,
     })
     .returningAll()
     .executeTakeFirstOrThrow()
   return webhookOf(row)
+}
+
+/** What the secret of a webhook is bound to. */
+export function webhookSecretPlace({ id, projectId }: Pick<Webhook, 'id' | 'projectId'>): SecretPlace {
+  return ['webhook', 'secret', id, projectId]
 }
 
 /** Those that are told, newest first. */

@@ -88,6 +88,7 @@ const CODES: Readonly<Record<string, RefusalCode>> = Object.freeze({
   prompt_too_large: 'prompt_too_large',
   refused_by_provider: 'refused_by_provider',
   repeat_not_allowed: 'repeat_not_allowed',
+  answer_not_stored: 'answer_not_stored',
   aborted: 'client_gone',
 })
 /** What providers refuse for a reason that their clients know how to deal with. */
@@ -112,6 +113,7 @@ function messageOf(
 ): string {
   if (code === 'model_not_found') return `There is no model ${model}.`
   if (code === 'unsupported_parameter') return `No route of ${model} takes ${param} as it is sent (${detail}).`
+  if (code === 'answer_not_stored') return 'This request was answered, and its answer is not stored any more.'
   return `${reason}: ${detail}`
 }
 
@@ -124,6 +126,9 @@ function failureOf(model: string, result: Extract<NotAnswered, { kind: 'failed' 
     callId,
     ...(param !== undefined && { param }),
     ...(isPassing && { retryAfterSeconds: PASSING_RETRY_SECONDS }),
+    ...(code === 'answer_not_stored' && {
+      remedy: 'Send it with a new Idempotency-Key: it is asked, and paid, again.',
+    }),
     ...(code === 'model_not_found' && { param: 'model', remedy: 'GET /v1/models lists what this key may ask for.' }),
   })
 }

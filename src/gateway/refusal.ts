@@ -24,6 +24,7 @@ export type RefusalCode =
   | 'envelope_closed'
   | 'request_in_flight'
   | 'idempotency_mismatch'
+  | 'answer_not_stored'
   | 'request_too_large'
   | 'busy'
   | 'refused_by_provider'
@@ -57,6 +58,7 @@ const REFUSALS = {
   not_found: { status: 404, again: false },
   envelope_frozen: { status: 409, again: false },
   request_in_flight: { status: 409, again: true },
+  answer_not_stored: { status: 410, again: false },
   request_too_large: { status: 413, again: false },
   no_route: { status: 422, again: false },
   prompt_too_large: { status: 422, again: false },

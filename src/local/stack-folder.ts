@@ -1,6 +1,7 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { makeSecretsKey } from '#db/secret-box.ts'
 import { withFileLock } from './file-lock.ts'
 import { writePrivateFile } from './stack-state.ts'
 
@@ -51,4 +52,12 @@ export async function ensureSealKey(dataDir: string): Promise<void> {
   if (known !== undefined) return
   const { privateKey } = generateKeyPairSync('ed25519')
   await writePrivateFile(keyFile, privateKey.export({ type: 'pkcs8', format: 'pem' }).toString().trimEnd())
+}
+
+/** Makes the key that secrets in this data folder's database are encrypted with, unless it is there; returns its file. */
+export async function ensureSecretsKey(dataDir: string): Promise<string> {
+  const path = join(dataDir, 'secrets-keys')
+  const known = await readFile(path, 'utf8').catch(() => undefined)
+  if (known === undefined) await writePrivateFile(path, makeSecretsKey())
+  return path
 }

@@ -4,7 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { TASK_QUEUE } from '#contracts/names.ts'
 import { type RunningProcess, startProcess } from './child-process.ts'
 import type { ProviderChoice } from './provider-choice.ts'
-import { ensureSealKey, sealFilesOf } from './stack-folder.ts'
+import { ensureSealKey, ensureSecretsKey, sealFilesOf } from './stack-folder.ts'
 import { isPortFree } from './stack-ports.ts'
 import type { RunningSandbox } from './stack-sandbox.ts'
 import { writePrivateFile } from './stack-state.ts'
@@ -53,7 +53,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   const catalogFile = join(dataDir, 'catalog.json')
   await writePrivateFile(catalogFile, JSON.stringify(provider.catalog, undefined, 2))
   await ensureSealKey(dataDir)
-  const shared = sharedEnvironment(settings)
+  const shared = sharedEnvironment(settings, await ensureSecretsKey(dataDir))
   const starting = new Set<Promise<RunningProcess>>()
   const start = (name: string, entry: string, env: NodeJS.ProcessEnv): Promise<RunningProcess> => {
     const logFile = join(dataDir, 'logs', `${name}.log`)
@@ -94,7 +94,7 @@ export async function stackProcesses(settings: StackSettings): Promise<StackProc
   }
 }
 
-function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
+function sharedEnvironment(settings: StackSettings, secretsKeyFile: string): NodeJS.ProcessEnv {
   const { env, dataDir, databaseUrl, isTemporalOurs } = settings
   const { keyFile, anchorFile } = sealFilesOf(dataDir)
   // Keys are in PURSER_PROVIDERS.
@@ -104,6 +104,7 @@ function sharedEnvironment(settings: StackSettings): NodeJS.ProcessEnv {
     PURSER_DATABASE_URL: databaseUrl,
     PURSER_SEAL_KEY_FILE: keyFile,
     PURSER_SEAL_ANCHOR_FILE: anchorFile,
+    PURSER_SECRETS_KEY_FILE: secretsKeyFile,
     PURSER_PROVIDERS: JSON.stringify([providerOf(settings)]),
     PURSER_TASK_QUEUE: env['PURSER_TASK_QUEUE'] ?? (isTemporalOurs ? TASK_QUEUE : ownQueue(dataDir)),
   }

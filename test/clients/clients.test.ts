@@ -4,6 +4,7 @@ import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { beforeAll, expect, test } from 'vitest'
 import { text, usd } from '../support/api.ts'
+import { gatewayCatalog } from '../support/gateway-models.ts'
 import { useGateway, type TestGateway } from '../support/gateway.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
@@ -20,23 +21,40 @@ beforeAll(() => {
   throw new Error(INSTALL)
 })
 
-/** What a client's program is told from outside, with a second key that may spend next to nothing. */
-async function environmentOf({ api, tenant, url }: TestGateway): Promise<Readonly<Record<string, string>>> {
-  const path = `/api/v1/projects/${tenant.projectId}/keys`
-  const poor = await api.make(path, { key: api.operatorKey, body: { name: 'poor' } })
-  const cap = { scope: 'key', subjectId: text(poor, 'id'), measure: 'money', period: 'life', cap: usd('0.000000001') }
-  await api.make('/api/v1/limits', { key: api.operatorKey, body: cap })
+/** What a client's program is told from outside, with a key that may spend next to nothing, and one that is used up. */
+async function environmentOf(gateway: TestGateway) {
+  const { tenant, url } = gateway
   return {
     PATH: process.env['PATH'] ?? '',
     OPENAI_BASE_URL: `${url}/v1`,
     OPENAI_API_KEY: tenant.key,
     ANTHROPIC_BASE_URL: url,
     ANTHROPIC_API_KEY: tenant.key,
-    POOR_KEY: text(poor, 'secret'),
+    POOR_KEY: await limitedKey(gateway, { measure: 'money', period: 'life', cap: usd('0.000000001') }),
+    BUSY_KEY: await limitedKey(gateway, { measure: 'calls', period: 'month', cap: 0 }),
   }
 }
 
+async function limitedKey({ api, tenant }: TestGateway, cap: object): Promise<string> {
+  const path = `/api/v1/projects/${tenant.projectId}/keys`
+  const key = await api.make(path, { key: api.operatorKey, body: { name: 'limited' } })
+  const body = { scope: 'key', subjectId: text(key, 'id'), ...cap }
+  await api.make('/api/v1/limits', { key: api.operatorKey, body })
+  return text(key, 'secret')
+}
+
+/** Counts what a server is asked with each key. */
+function countRequests({ api }: TestGateway): (key: string) => number {
+  const keys: string[] = []
+  api.app.server.on('request', ({ headers }) => {
+    keys.push(headers.authorization?.replace('Bearer ', '') ?? String(headers['x-api-key']))
+  })
+  return (key) => keys.filter((each) => each === key).length
+}
+
 const programs = [
+  ['OpenAI for Node', process.execPath, 'openai.js'],
+  ['Anthropic for Node', process.execPath, 'anthropic.js'],
   ['OpenAI for Python', PYTHON, 'openai_client.py'],
   ['Anthropic for Python', PYTHON, 'anthropic_client.py'],
   ['LangChain for Python', PYTHON, 'langchain_client.py'],
@@ -48,12 +66,19 @@ for (const [name, command, program] of programs) {
   test(
     `${name} is answered, refused and left as it expects, and what it did is paid`,
     async () => {
-      const gateway = await useGateway()
+      const gateway = await useGateway({ catalog: gatewayCatalog })
       const env = await environmentOf(gateway)
+      const requestsWith = countRequests(gateway)
       const { stdout } = await run(command, [here(`programs/${program}`)], { env, timeout: TIMEOUT_MS })
       expect(stdout.trim()).toBe('ok')
+      // Told not to, none repeats what is refused.
+      expect([requestsWith(env.POOR_KEY), requestsWith(env.BUSY_KEY)]).toEqual([1, 1])
       await pollUntil(async () => (await openHolds(gateway)) === 0, { what: 'nothing is held' })
       const log = await gateway.sandbox.readLog()
+      // The stream that its client left ended at the provider as well.
+      expect(
+        log.filter(({ clientGoneAt, model }) => clientGoneAt !== undefined && model?.includes('pace')),
+      ).toHaveLength(1)
       const attempts = await gateway.api.db.selectFrom('attempt').select('call_id').execute()
       expect(log.length).toBeLessThanOrEqual(attempts.length)
       await expectVerified(gateway.api)

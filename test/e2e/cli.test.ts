@@ -199,7 +199,9 @@ test(
       out: expect.stringContaining('The ledger is right.'),
     })
     const { pid } = z.object({ pid: z.int() }).parse(JSON.parse(await readFile(join(dataDir, 'stack.json'), 'utf8')))
-    expect((await stat(join(dataDir, 'stack.json'))).mode & 0o777).toBe(0o600)
+    for (const file of ['stack.json', 'secrets-keys']) {
+      expect((await stat(join(dataDir, file))).mode & 0o777).toBe(0o600)
+    }
     up.process.kill('SIGTERM')
     expect(await up.ended).toMatchObject({ code: 143, err: expect.stringContaining('Stopping the stack.') })
     expect(isRunning(pid)).toBe(false)

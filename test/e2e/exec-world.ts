@@ -37,6 +37,7 @@ export async function createExecWorld(): Promise<ExecWorld> {
     retention: { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 },
     worker: { drainTimeoutMs: 1_000 },
     seals: { keyFile: undefined, anchorFile: undefined },
+    secretsKeyFile: undefined,
   })
   onTestFinished(() => server.stop())
   const key = makeSecret('pk')

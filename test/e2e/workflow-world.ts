@@ -123,6 +123,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         worker: { drainTimeoutMs: change.drainTimeoutMs ?? 1_000 },
         gateway: USUAL_GATEWAY_LIMITS,
         seals: { keyFile: undefined, anchorFile: undefined },
+        secretsKeyFile: undefined,
       } as const
       const agents = Object.values(testAgents).map((agent) => agent.manifest)
       const worker = await startWorker(config, change.isBuiltIn ? {} : { workflowsPath: TEST_AGENTS, agents })

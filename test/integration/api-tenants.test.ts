@@ -260,6 +260,12 @@ test('the walk above knows every address that has an id in it', async () => {
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
   const unwalked = known.filter((route) => route.includes('{') && !walked.has(route))
-  // Models and versions of the catalog belong to the installation.
-  expect(unwalked).toEqual(['GET /api/v1/models/{name}', 'GET /api/v1/catalog/versions/{version}'])
+  // Models and versions of the catalog and providers belong to the installation.
+  expect(unwalked.toSorted()).toEqual([
+    'DELETE /api/v1/providers/{name}',
+    'GET /api/v1/catalog/versions/{version}',
+    'GET /api/v1/models/{name}',
+    'GET /api/v1/providers/{name}',
+    'PATCH /api/v1/providers/{name}',
+  ])
 })

@@ -5,6 +5,7 @@ import { openRowMap, recordRows, type RowOutcome } from '#db/row-map.ts'
 import { once } from 'node:events'
 import { connect } from 'node:net'
 import { expect, onTestFinished, test } from 'vitest'
+import { asAdmin } from '#test/support/admin.ts'
 import { makeTenant, runBody, text, useApi, type Tenant, type TestApi } from '#test/support/api.ts'
 
 const moods = {
@@ -256,4 +257,35 @@ test('a dry run knows how many rows there are', async () => {
   const body = { ...mapBody({ datasetId, prompt: 'Who is {{name}}?' }), dryRun: true }
   const planned = await api.ask('POST', '/api/v1/runs', { key: tenant.key, body })
   expect(planned).toMatchObject({ status: 200, body: { steps: [{ path: 'rows', calls: { least: 700, most: 700 } }] } })
+})
+
+test('a row whose answer is not stored any more says so, in every format', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const runId = await makeResults(api, tenant, {
+    file: '=cmd\nAda\nGrace\n',
+    answers: ['{"mood": "glad"}', '{"mood": "sad"}'],
+    schema: moods,
+    outcomes: [
+      { number: 1, outcome: 'answered' },
+      { number: 2, outcome: 'answered' },
+    ],
+  })
+  await asAdmin(api, (admin) =>
+    admin.query(`update payload set digest = payload_digest(body), body = null, erased_at = clock_timestamp()
+      where body->>'text' like '%glad%'`),
+  )
+  const listed = await api.ask('GET', `/api/v1/runs/${runId}/rows`, { key: tenant.key })
+  expect(listed.body).toMatchObject({
+    rows: [
+      { row: 1, state: 'answered', answer: null, error: { reason: 'answer_not_stored' } },
+      { row: 2, state: 'answered', answer: { mood: 'sad' }, error: null },
+    ],
+  })
+  const csv = parseCsv((await download(api, tenant, `/runs/${runId}/rows?format=csv`)).text)
+  expect(csv.ok && csv.rows.map(({ cells }) => cells.slice(0, 6))).toEqual([
+    ['row', "'=cmd", 'state', 'mood', 'names', 'error'],
+    ['1', 'Ada', 'answered', '', '', 'answer_not_stored'],
+    ['2', 'Grace', 'answered', 'sad', '', ''],
+  ])
 })

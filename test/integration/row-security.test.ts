@@ -2,6 +2,7 @@ import { connectDatabase } from '#db/database.ts'
 import type { Database } from '#db/schema.ts'
 import { asTenant, type Sight } from '#db/tenant-db.ts'
 import { everyTable, leaveOnlyPolicies, newOwner, writeRow, type Owner, type Table } from '#test/support/every-table.ts'
+import { pollUntil } from '#test/support/poll.ts'
 import { createTestDatabase } from '#test/support/postgres.ts'
 import { sql, type Kysely } from 'kysely'
 import { randomUUID } from 'node:crypto'
@@ -22,7 +23,9 @@ const OF_NO_TENANT: Readonly<Record<string, string>> = {
 }
 
 /** Rows of the organisation that its projects have no business with. */
-const OF_OPERATORS = new Set(['invoice', 'limit_change', 'route_reset'])
+const OF_OPERATORS = new Set(['invoice', 'limit_change', 'provider', 'route_reset'])
+/** Rows of the installation, for operators of any organisation. */
+const OF_INSTALLATION = new Set(['provider'])
 /** Rows of the organisation that its projects read: what they are called, and what their money is exchanged at. */
 const OF_ORGANISATION = new Set(['organisation', 'quote'])
 
@@ -62,9 +65,10 @@ async function useRows() {
 function seen(
   { name }: Table,
   sight: 'project' | 'operator',
-  owners: { mine: Owner; beside: Owner },
+  owners: { mine: Owner; beside: Owner; foreign: Owner },
 ): readonly Owner[] {
-  const { mine, beside } = owners
+  const { mine, beside, foreign } = owners
+  if (sight === 'operator' && OF_INSTALLATION.has(name)) return [mine, beside, foreign]
   if (sight === 'operator') return name === 'idempotency' ? [] : [mine, beside]
   if (OF_OPERATORS.has(name)) return []
   return OF_ORGANISATION.has(name) ? [mine, beside] : [mine]
@@ -195,7 +199,8 @@ describe('the role of tenants', () => {
       select p.proname as name, p.pronamespace::regnamespace::text as schema, coalesce(p.proargnames, '{}') as arguments,
         array(select format_type(t, null) from unnest(p.proargtypes) with ordinality u(t, n) order by n) as types,
         exists (select from pg_proc o where o.pronamespace = 'public'::regnamespace and o.proname = p.proname
-          and o.proargtypes = p.proargtypes and o.prosecdef) as twin
+          and o.proargtypes = p.proargtypes and o.prosecdef
+          and pg_get_function_result(o.oid) = pg_get_function_result(p.oid)) as twin
       from pg_proc p
       where p.prosecdef and p.pronamespace in ('public'::regnamespace, 'tenant'::regnamespace)
         and p.prorettype <> 'trigger'::regtype and has_function_privilege('purser_tenant', p.oid, 'execute')`.execute(
@@ -248,6 +253,24 @@ describe('a connection', () => {
       await expect(failing).rejects.toThrow(/given up/)
       expect((await who.execute(db)).rows).toEqual(before)
     }
+  })
+
+  test('is begun once for what is read at once, and given back in between and in the end', async () => {
+    const { db, admin } = await useDatabase()
+    const reader = asTenant(db, { ...sightOf(newOwner(randomUUID())), purpose: 'read' })
+    const begunAt = async () => {
+      const { rows } = await sql<{ at: string }>`select now()::text as at`.execute(reader)
+      return rows[0]?.at
+    }
+    const first = await begunAt()
+    expect(await begunAt()).toBe(first)
+    // However long the reading goes on, no transaction does.
+    while ((await begunAt()) === first);
+    const inTransaction = sql`
+      select from pg_stat_activity where datname = current_database() and usename = 'purser_app' and xact_start is not null`
+    await pollUntil(async () => (await inTransaction.execute(admin)).rows.length === 0, {
+      what: 'the connection is given back',
+    })
   })
 
   test('changes nothing for one who reads, and keeps a change once it is answered', async () => {

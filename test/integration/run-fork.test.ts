@@ -108,7 +108,7 @@ test('what a tool gave before the fork is given again, to a fork alone and in it
   const again = async (how: 'fork' | 'rerun') =>
     text(await api.make(`/api/v1/runs/${first}/${how}`, { key: tenant.key }), 'id')
   const [fork, rerun] = [await again('fork'), await again('rerun')]
-  expect(await forkedPayload(api.db, scope, { runId: fork, idIn })).toEqual(body)
+  expect(await forkedPayload(api.db, scope, { runId: fork, idIn })).toEqual({ isErased: false, body })
   expect(await forkedPayload(api.db, scope, { runId: rerun, idIn })).toBeUndefined()
   const foreign = { projectId: (await makeTenant(api)).projectId }
   expect(await forkedPayload(api.db, foreign, { runId: fork, idIn })).toBeUndefined()

@@ -6,6 +6,7 @@ import { createHmac } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
 import { z } from 'zod'
+import { testSecrets } from '../support/api-deps.ts'
 import { makeTenant, startTestRun, text, usd, useApi, type Tenant, type TestApi } from '../support/api.ts'
 import { pollUntil } from '../support/poll.ts'
 
@@ -46,7 +47,9 @@ async function useReceiver(): Promise<{ readonly url: string; readonly heard: He
 }
 
 function useSender(api: TestApi, allowsPrivate = true): void {
-  const sender = startWebhookSender({ db: api.db, log: { warn: () => {} }, nowMs: () => Date.now(), allowsPrivate })
+  const log = { warn: () => {} }
+  const nowMs = () => Date.now()
+  const sender = startWebhookSender({ db: api.db, log, nowMs, allowsPrivate, secrets: testSecrets })
   onTestFinished(() => sender.stop())
 }
 

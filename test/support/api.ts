@@ -77,6 +77,7 @@ export async function useApi(
       | 'allowsPrivateWebhooks'
       | 'approvalAbove'
       | 'stripeSecret'
+      | 'secrets'
       | 'isTemporalUp'
       | 'nowMs'
       | 'log'
@@ -100,7 +101,7 @@ export async function useApi(
       poke: () => {
         pokes.count += 1
       },
-      providerNames: ['sandbox'],
+      fixedProviders: [{ name: 'sandbox', kind: 'openai', baseUrl: 'http://127.0.0.1:1/v1', keyHint: '…' }],
       ...deps,
     }),
   )

@@ -1,5 +1,6 @@
 import { findFreePort } from '#local/free-port.ts'
 import { startProcess, type RunningProcess } from '#local/child-process.ts'
+import type { SandboxOptions } from '#sandbox/server.ts'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { onTestFinished } from 'vitest'
@@ -29,8 +30,10 @@ export interface GatewayProcess extends RunningProcess {
   memory(): Promise<z.infer<typeof memorySchema>['memory']>
 }
 
-export async function useGatewayStage(options: { readonly dollars?: string } = {}): Promise<GatewayStage> {
-  const sandbox = await useSandbox()
+export async function useGatewayStage(
+  options: { readonly dollars?: string; readonly sandbox?: SandboxOptions } = {},
+): Promise<GatewayStage> {
+  const sandbox = await useSandbox(options.sandbox)
   const api = await useApi()
   const tenant = await makeTenant(api, api.operatorKey, options.dollars)
   return {

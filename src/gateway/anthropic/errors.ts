@@ -18,6 +18,7 @@ const TYPES = {
   not_found: 'not_found_error',
   envelope_frozen: 'conflict_error',
   request_in_flight: 'conflict_error',
+  answer_not_stored: 'not_found_error',
   request_too_large: 'request_too_large',
   busy: 'rate_limit_error',
   client_gone: 'api_error',

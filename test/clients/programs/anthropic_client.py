@@ -59,6 +59,15 @@ refused(ask(client, "none"), anthropic.NotFoundError, 404)
 refused(ask(client.with_options(api_key="purser_pk_" + "x" * 43)), anthropic.AuthenticationError, 401)
 refused(ask(client.with_options(api_key=os.environ["POOR_KEY"], max_retries=5)), anthropic.APIStatusError, 402)
 
-with client.messages.stream(model="steady", max_tokens=200, messages=QUESTION) as left:
+busy = client.with_options(api_key=os.environ["BUSY_KEY"], max_retries=5)
+error = refused(ask(busy), anthropic.RateLimitError, 429)
+assert int(error.response.headers["retry-after"]) > 0, error
+
+with client.messages.stream(
+    model="steady", max_tokens=200, messages=QUESTION, tools=TOOLS, tool_choice={"type": "any"}
+) as stream:
+    assert stream.get_final_message().stop_reason == "tool_use"
+
+with client.messages.stream(model="paced", max_tokens=200, messages=QUESTION) as left:
     next(iter(left.text_stream))
 print("ok")

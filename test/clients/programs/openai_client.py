@@ -70,7 +70,22 @@ poor = client.with_options(api_key=os.environ["POOR_KEY"], max_retries=5)
 error = refused(lambda: poor.chat.completions.create(model="steady", messages=QUESTION), openai.APIStatusError)
 assert error.status_code == 402 and error.code == "insufficient_quota", error
 
-stream = client.chat.completions.create(model="steady", messages=QUESTION, max_tokens=200, stream=True)
+busy = client.with_options(api_key=os.environ["BUSY_KEY"], max_retries=5)
+error = refused(lambda: busy.chat.completions.create(model="steady", messages=QUESTION), openai.RateLimitError)
+assert int(error.response.headers["retry-after"]) > 0, error
+
+called = False
+with client.chat.completions.stream(model="steady", messages=QUESTION, max_tokens=200, tools=TOOLS, tool_choice="required") as stream:
+    for event in stream:
+        called = called or event.type == "tool_calls.function.arguments.done"
+assert called
+
+with client.responses.stream(model="steady", input="When was the mill built?", max_output_tokens=100) as stream:
+    for event in stream:
+        pass
+    assert stream.get_final_response().output_text == response.output_text
+
+stream = client.chat.completions.create(model="paced", messages=QUESTION, max_tokens=200, stream=True)
 next(iter(stream))
 stream.close()
 print("ok")

@@ -1,0 +1,250 @@
+import {
+  providerChangeSchema,
+  providerListSchema,
+  providerRequestSchema,
+  providerSchema,
+  secretListSchema,
+  type ProviderChange,
+  type ProviderView,
+} from '#contracts/api-provider.ts'
+import { pageQuerySchema } from '#contracts/api-page.ts'
+import { Problem } from '#contracts/codes.ts'
+import { misplacedOptions, type ProviderSettings } from '#contracts/provider-settings.ts'
+import { routesTo } from '#db/catalog-version.ts'
+import {
+  addProvider,
+  changeProvider,
+  findProvider,
+  listProviders,
+  lockProvider,
+  removeProvider,
+  type StoredProvider,
+} from '#db/provider.ts'
+import { resetCircuitsOf } from '#db/route-health.ts'
+import { secretCounts } from '#db/secret-turn.ts'
+import type { Transaction } from 'kysely'
+import type { Database } from '#db/schema.ts'
+import { z } from 'zod'
+import { callerOfRequest, notFound, tenantDb } from './access.ts'
+import type { Api, FixedProvider, RouteDeps } from './api-deps.ts'
+import { answerChange, answerPost } from './idempotency.ts'
+import { secretBoxOf } from './secrets-key.ts'
+import type { Fault } from './validation.ts'
+
+const tags = ['Providers']
+const nameParams = z.object({ name: z.string() })
+/** Routes that one refusal names. */
+const MAX_NAMED = 50
+
+/** Providers serve the installation, as the catalog does: operators of any organisation see and change them. */
+export function providerRoutes(app: Api, deps: RouteDeps): void {
+  const { fixedProviders } = deps
+  const fixed = new Map(fixedProviders.map((provider) => [provider.name, provider]))
+  readRoutes(app, deps, fixed)
+
+  app.post(
+    '/providers',
+    {
+      config: { access: 'operator', audit: 'provider.create', problems: ['already_exists', 'no_secrets_key'] },
+      schema: {
+        tags,
+        summary: 'Add a provider',
+        description: 'All processes can ask it within two seconds. Routes of the catalog name it.',
+        body: providerRequestSchema,
+        response: { 201: providerSchema },
+      },
+    },
+    (request, reply) =>
+      answerPost({ request, reply, schema: providerSchema }, async (trx) => {
+        const { name } = request.body
+        const box = secretBoxOf(deps)
+        const added = fixed.has(name) ? undefined : await addProvider(trx, box, request.body)
+        if (!added) {
+          throw new Problem('already_exists', `There is a provider ${name} already.`, {
+            remedy: 'Change it with PATCH /api/v1/providers/{name}, or choose another name.',
+          })
+        }
+        return { status: 201, body: storedView(added), audit: { target: name } }
+      }),
+  )
+
+  changeRoutes(app, deps, fixed)
+}
+
+type Fixed = ReadonlyMap<string, FixedProvider>
+
+function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
+  app.get(
+    '/providers',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Providers by name, without their keys',
+        querystring: pageQuerySchema,
+        response: { 200: providerListSchema },
+      },
+    },
+    async (request) => {
+      const stored = (await listProviders(tenantDb(request))).filter(({ name }) => !fixed.has(name)).map(storedView)
+      const all = [...[...fixed.values()].map(fixedView), ...stored]
+      const { limit, cursor = '' } = request.query
+      const providers = all
+        .filter(({ name }) => name > cursor)
+        .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+        .slice(0, limit)
+      return { providers, nextCursor: providers.length === limit ? (providers.at(-1)?.name ?? null) : null }
+    },
+  )
+
+  app.get(
+    '/providers/:name',
+    {
+      config: { access: 'operator' },
+      schema: { tags, summary: 'A provider, without its key', params: nameParams, response: { 200: providerSchema } },
+    },
+    async (request) => {
+      const { name } = request.params
+      const own = fixed.get(name)
+      if (own) return fixedView(own)
+      const found = await findProvider(tenantDb(request), name)
+      if (!found) throw notFound('provider', name)
+      return storedView(found)
+    },
+  )
+
+  app.get(
+    '/secrets',
+    {
+      config: { access: 'operator' },
+      schema: {
+        tags,
+        summary: 'Which key encrypts how many secrets',
+        description: 'Keys of providers and secrets of webhooks, of all tenants. No secret is answered.',
+        response: { 200: secretListSchema },
+      },
+    },
+    async (request) => ({
+      encryptsWith: secrets?.keyId ?? null,
+      secrets: [...(await secretCounts(tenantDb(request)))],
+    }),
+  )
+}
+
+function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
+  app.patch(
+    '/providers/:name',
+    {
+      config: {
+        access: 'operator',
+        audit: 'provider.change',
+        problems: ['provider_fixed', 'no_secrets_key'],
+      },
+      schema: {
+        tags,
+        summary: 'Change a provider, or its key',
+        description:
+          'All processes know it within two seconds; requests that are on end as they began. A new key closes the ' +
+          'circuits of its routes: the next call may try it.',
+        params: nameParams,
+        body: providerChangeSchema,
+        response: { 200: providerSchema },
+      },
+    },
+    (request, reply) =>
+      answerChange({ request, reply }, async (trx) => {
+        const { name } = request.params
+        const before = await changeable(trx, fixed, name)
+        const { apiKey } = request.body
+        const key = apiKey === undefined ? undefined : { box: secretBoxOf(deps), apiKey }
+        const body = storedView(await changeProvider(trx, changed(before, request.body), key))
+        if (key) await resetCircuitsOf(trx, callerOfRequest(request), { provider: name, nowMs: deps.nowMs() })
+        return { status: 200, body, audit: { target: name, before: storedView(before) } }
+      }),
+  )
+
+  app.delete(
+    '/providers/:name',
+    {
+      config: { access: 'operator', audit: 'provider.delete', problems: ['provider_fixed', 'provider_in_use'] },
+      schema: {
+        tags,
+        summary: 'Delete a provider and its key',
+        description: 'Refused while routes of the catalog in force name it. Requests that are on end as they began.',
+        params: nameParams,
+        response: { 204: z.undefined().describe('It is asked nothing more.') },
+      },
+    },
+    (request, reply) =>
+      answerChange({ request, reply }, async (trx) => {
+        const { name } = request.params
+        const before = await changeable(trx, fixed, name)
+        const routes = await routesTo(trx, name)
+        if (routes.length > 0) throw inUse(name, routes)
+        await removeProvider(trx, name)
+        return { status: 204, body: undefined, audit: { target: name, before: storedView(before) } }
+      }),
+  )
+}
+
+/** One that is stored, locked. @throws Problem for one of the environment, and for none */
+async function changeable(trx: Transaction<Database>, fixed: Fixed, name: string): Promise<StoredProvider> {
+  if (fixed.has(name)) {
+    throw new Problem('provider_fixed', `The provider ${name} is configured in the environment.`, {
+      remedy: 'Change PURSER_PROVIDERS of all API and worker processes, and start them again.',
+    })
+  }
+  const found = await lockProvider(trx, name)
+  if (!found) throw notFound('provider', name)
+  return found
+}
+
+/** @throws Problem when it would be sent elsewhere with the old key, or an option means nothing */
+function changed(before: StoredProvider, change: ProviderChange): Omit<ProviderSettings, 'apiKey'> {
+  const { name, kind, baseUrl, maxTokensField, promptCache } = before
+  const settings = {
+    name,
+    kind: change.kind ?? kind,
+    baseUrl: change.baseUrl ?? baseUrl,
+    maxTokensField: change.maxTokensField === undefined ? maxTokensField : (change.maxTokensField ?? undefined),
+    promptCache: change.promptCache === undefined ? promptCache : (change.promptCache ?? undefined),
+  }
+  const faults: Fault[] = misplacedOptions(settings).map(({ field, message }) => ({ path: field, message }))
+  if (settings.baseUrl !== baseUrl && change.apiKey === undefined) {
+    faults.push({ path: 'apiKey', message: 'is needed with another baseUrl: a stored key is sent nowhere else' })
+  }
+  if (faults.length === 0) return settings
+  const detail = faults.map(({ path, message }) => `${path}: ${message}`).join('; ')
+  throw new Problem('invalid_request', detail, { extra: { errors: faults } })
+}
+
+function inUse(name: string, routes: readonly string[]): Problem {
+  const more = routes.length > MAX_NAMED ? `, and ${routes.length - MAX_NAMED} more` : ''
+  return new Problem('provider_in_use', `Routes name it: ${routes.slice(0, MAX_NAMED).join(', ')}${more}.`, {
+    remedy: `Put a catalog in force that does not name ${name} (PUT /api/v1/catalog), then delete it.`,
+    extra: { routes: routes.slice(0, MAX_NAMED) },
+  })
+}
+
+function fixedView({ name, kind, baseUrl, maxTokensField, promptCache, keyHint }: FixedProvider): ProviderView {
+  const never = { keyChangedAt: null, encryptedBy: null, createdAt: null, changedAt: null }
+  const options = { maxTokensField: maxTokensField ?? null, promptCache: promptCache ?? null }
+  return { name, source: 'environment', kind, baseUrl, ...options, keyHint, ...never }
+}
+
+function storedView(provider: StoredProvider): ProviderView {
+  const { name, kind, baseUrl, maxTokensField, promptCache, keyHint, encryptedBy } = provider
+  return {
+    name,
+    source: 'stored',
+    kind,
+    baseUrl,
+    maxTokensField: maxTokensField ?? null,
+    promptCache: promptCache ?? null,
+    keyHint,
+    keyChangedAt: provider.keyChangedAt.toISOString(),
+    encryptedBy,
+    createdAt: provider.createdAt.toISOString(),
+    changedAt: provider.changedAt.toISOString(),
+  }
+}
