@@ -37,6 +37,7 @@ export function catalogVersionRoutes(app: Api, { fixedProviders }: RouteDeps): v
       bodyLimit: BODY_LIMIT_BYTES,
       config: {
         access: 'operator',
+        versioned: 'catalog',
         audit: 'catalog.import',
         problems: ['invalid_request', 'payload_too_large', 'unsupported_media_type'],
       },
@@ -73,7 +74,7 @@ function catalogReadRoutes(app: Api): void {
   app.get(
     '/catalog',
     {
-      config: { access: 'operator', problems: ['not_found'] },
+      config: { access: 'operator', versioned: 'catalog', problems: ['not_found'] },
       schema: { tags, summary: 'The catalog in force', response: { 200: catalogVersionSchema } },
     },
     (request) => theCatalog(tenantDb(request), undefined),

@@ -23,7 +23,7 @@ export function projectRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/projects',
     {
-      config: { access: 'operator', audit: 'project.create', problems: ['already_exists'] },
+      config: { access: 'operator', versioned: 'project', audit: 'project.create', problems: ['already_exists'] },
       schema: { tags, summary: 'Make a project', body: projectRequestSchema, response: { 201: projectSchema } },
     },
     (request, reply) =>
@@ -58,7 +58,7 @@ export function projectRoutes(app: Api, deps: RouteDeps): void {
   app.get(
     '/projects/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'project' },
       schema: { tags, summary: 'A project', params: idParams, response: { 200: projectSchema } },
     },
     async (request) => {
@@ -78,7 +78,7 @@ function projectChangeRoutes(app: Api, { poke }: RouteDeps): void {
   app.patch(
     '/projects/:id',
     {
-      config: { access: 'operator', audit: 'project.change' },
+      config: { access: 'operator', versioned: 'project', audit: 'project.change' },
       schema: {
         tags,
         summary:

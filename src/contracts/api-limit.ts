@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountOrZeroSchema, amountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { LIMIT_MEASURES, LIMIT_PERIODS, LIMIT_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -77,6 +77,7 @@ export const limitSchema = z
     setBy: z.enum(['operator', 'project']),
     createdAt: moment,
     retiredAt: moment.nullable(),
+    version: versionSchema,
   })
   .meta({ id: 'Limit' })
 

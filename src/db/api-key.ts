@@ -41,6 +41,7 @@ export interface ApiKey {
   readonly rotatedFrom: string | null
   /** The external run that it was issued for. */
   readonly runId: string | null
+  readonly version: number
 }
 
 export interface NewKey {
@@ -56,6 +57,8 @@ export interface NewKey {
   readonly rotatedFrom?: string
   /** It works for this external run alone. */
   readonly runId?: string
+  /** The key that it was asked for with. Left out: nobody's, the installation makes it itself. */
+  readonly madeBy?: string
   readonly nowMs: number
 }
 
@@ -91,6 +94,7 @@ export async function createKey(db: Kysely<Database>, key: NewKey): Promise<ApiK
       rotated_from: key.rotatedFrom ?? null,
       revoked_at: null,
       run_id: key.runId ?? null,
+      made_by: key.madeBy ?? null,
     })
     .returning('id')
     .executeTakeFirstOrThrow()
@@ -153,7 +157,8 @@ export async function constraintsOfKey(db: Kysely<Database>, scope: Scope, keyId
 const keys = sql`
   select k.id, k.project_id as "projectId", k.name, k.hint, k.scopes, k.constraints,
     k.allowed_ips::text[] as "allowedIps", k.created_at as "createdAt", k.expires_at as "expiresAt",
-    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom", k.run_id as "runId"
+    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom", k.run_id as "runId",
+    k.version
   from api_key k`
 
 interface Row extends Omit<ApiKey, 'scopes' | 'constraints'> {

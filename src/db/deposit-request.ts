@@ -25,7 +25,7 @@ export interface RequestedDeposit {
   readonly createdAt: Date
 }
 
-/** Asks for a deposit. The same again is the same request; undefined when its reference stands for another one. */
+/** Asks for a deposit. The same again is the same request, and not new; undefined when its reference stands for another one. */
 export async function requestDeposit(
   trx: Transaction<Database>,
   scope: Scope,
@@ -34,9 +34,9 @@ export async function requestDeposit(
     askedBy,
     nowMs,
   }: { readonly deposit: DepositRequest; readonly askedBy: string | null; readonly nowMs: number },
-): Promise<RequestedDeposit | undefined> {
+): Promise<{ readonly request: RequestedDeposit; readonly isNew: boolean } | undefined> {
   const { walletId, balanceClass, currency, amount, reference, lot } = deposit
-  await trx
+  const made = await trx
     .insertInto('deposit_request')
     .values({
       id: newId(nowMs),
@@ -53,7 +53,8 @@ export async function requestDeposit(
       transfer_id: null,
     })
     .onConflict((conflict) => conflict.columns(['project_id', 'reference']).doNothing())
-    .execute()
+    .returning('id')
+    .executeTakeFirst()
   const row = await trx
     .selectFrom('deposit_request')
     .selectAll()
@@ -65,7 +66,17 @@ export async function requestDeposit(
     .where('amount', '=', amount)
     .where(sql<boolean>`lot is not distinct from ${lot ? json(lot) : null}::jsonb`)
     .executeTakeFirst()
-  return row && requestedOf(row)
+  return row && { request: requestedOf(row), isNew: made !== undefined }
+}
+
+export async function getRequest(db: Kysely<Database>, scope: Scope, id: string): Promise<RequestedDeposit> {
+  const row = await db
+    .selectFrom('deposit_request')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  return requestedOf(row)
 }
 
 /** Locked, so that it is decided once. */
@@ -98,6 +109,17 @@ export async function decideRequest(
     .returningAll()
     .executeTakeFirstOrThrow()
   return requestedOf(row)
+}
+
+/** Whether a key may decide on it: see `may_decide`. */
+export async function mayDecide(
+  trx: Transaction<Database>,
+  { askedBy, createdAt }: RequestedDeposit,
+  keyId: string,
+): Promise<boolean> {
+  const { rows } = await sql<{ may: boolean }>`
+    select may_decide(${askedBy}::uuid, ${keyId}::uuid, ${createdAt}::timestamptz) as may`.execute(trx)
+  return rows[0]?.may === true
 }
 
 /** Of an organisation, newest first. */

@@ -115,7 +115,8 @@ function earliest(id: string, predecessors: ReadonlyMap<string, string>): string
   return first
 }
 
-function chargedIn(entries: readonly RunEntry[]): KeyCallView['charged'] {
+/** What entries of the journal cost, by the money they were paid with. */
+export function chargedIn(entries: readonly RunEntry[]): KeyCallView['charged'] {
   return [...Map.groupBy(entries, ({ money }) => money).values()].map((group) => {
     const { balanceClass, currency } = firstOf(group)
     return { balanceClass, charged: toAmount(sum(group.map(spendOf)), currency) }

@@ -24,6 +24,7 @@ export interface Limit extends NewLimit {
   readonly projectId: string | null
   readonly createdAt: Date
   readonly retiredAt: Date | null
+  readonly version: number
   /** Whether an operator has set it, or somebody by hand: then no project key may change it. */
   readonly isOperators: boolean
   /** The window of now, as all amounts in the unit of the measure. */
@@ -119,7 +120,7 @@ export async function getLimit(db: Kysely<Database>, sight: Sight, limitId: stri
 export function limitsSeen({ organisationId, projectId }: Sight) {
   return sql`
     select u.id, u.project_id as "projectId", u.scope, u.subject_id as "subjectId", u.step, u.measure, u.currency,
-      u.period, u.time_zone as "timeZone", u.cap, u.created_at as "createdAt", u.retired_at as "retiredAt",
+      u.period, u.time_zone as "timeZone", u.cap, u.created_at as "createdAt", u.retired_at as "retiredAt", u.version,
       not exists (select from api_key k where k.id = u.set_by and k.project_id is not null) as "isOperators",
       n.starts_at as "startsAt", window_end(u.period, u.time_zone, n.starts_at) as "endsAt",
       (coalesce(w.used, 0) + s.used + f.late)::bigint as spent, s.held::bigint as held,

@@ -14,9 +14,18 @@ export interface Project {
   /** For so long after what they are of; null: for ever. */
   readonly keepDays: number | null
   readonly createdAt: Date
+  readonly version: number
 }
 
-const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs', 'storage', 'keep_days'] as const)
+const COLUMNS = Object.freeze([
+  'id',
+  'name',
+  'created_at',
+  'max_running_runs',
+  'storage',
+  'keep_days',
+  'version',
+] as const)
 
 /** Undefined when the organisation has a project of this name. */
 export async function createProject(
@@ -63,6 +72,16 @@ export async function getProject(
   return row && viewOf(row)
 }
 
+/** The organisation that a project is of. */
+export async function organisationOf(db: Kysely<Database>, scope: Scope): Promise<string> {
+  const row = await db
+    .selectFrom('project')
+    .select('organisation_id')
+    .where('id', '=', scope.projectId)
+    .executeTakeFirstOrThrow()
+  return row.organisation_id
+}
+
 /** What of a project may change; what is left out stays. */
 export interface ProjectChange {
   /** Those runs that are at work stay, if there are more. */
@@ -88,7 +107,7 @@ export async function changeProject(db: Kysely<Database>, scope: Scope, change: 
 }
 
 function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
-  const { id, name, storage } = row
+  const { id, name, storage, version } = row
   return {
     id,
     name,
@@ -96,5 +115,6 @@ function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[numb
     storage,
     keepDays: row.keep_days,
     createdAt: row.created_at,
+    version,
   }
 }

@@ -178,5 +178,6 @@ function viewOf(row: Row): ScheduleView {
     isTold: row.told_version === row.version,
     createdAt: row.created_at.toISOString(),
     changedAt: row.changed_at.toISOString(),
+    version: row.version,
   }
 }

@@ -23,9 +23,15 @@ const OUTSIDE: Readonly<Record<string, string>> = {
 }
 
 /** By what lists are narrowed: what is not there leaves nothing. */
-const FILTERS = ['GET /api/v1/audit keyId', 'GET /api/v1/limits subjectId']
+const FILTERS = [
+  'GET /api/v1/audit keyId',
+  'GET /api/v1/calls keyId',
+  'GET /api/v1/calls runId',
+  'GET /api/v1/limits subjectId',
+]
 
 const names: Ids = {
+  organisation: '{id}',
   project: '{id}',
   key: '{id}',
   wallet: '{id}',
@@ -124,6 +130,9 @@ test('a list that is narrowed to somebody else’s is as empty as one narrowed t
   for (const [key, path, list] of [
     [stranger, `/audit?keyId=${theirs.keyId}`, 'events'],
     [stranger, `/limits?subjectId=${run}`, 'limits'],
+    [stranger, `/calls?keyId=${theirs.keyId}`, 'calls'],
+    [me.key, `/calls?keyId=${theirs.keyId}`, 'calls'],
+    [me.key, `/calls?runId=${run}`, 'calls'],
     [me.key, `/limits?subjectId=${run}`, 'limits'],
   ] as const) {
     const { status, body } = await api.ask('GET', `/api/v1${path}`, { key })
