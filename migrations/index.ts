@@ -37,6 +37,7 @@ const files = [
   '0032_row_security',
   '0035_money_within_reach',
   '0036_secrets',
+  '0037_policy_estimates',
 ] as const
 
 function fromFile(name: string): Migration {
