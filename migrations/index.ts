@@ -39,6 +39,7 @@ const files = [
   '0034_listings',
   '0035_money_within_reach',
   '0036_secrets',
+  '0037_policy_estimates',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -29,12 +29,12 @@ export interface ApiDeps {
   readonly nowMs: () => number
   /** Addresses and networks whose `x-forwarded-for` says who asks; left out: none, and the socket's peer asks. */
   readonly trustedProxies?: readonly string[]
-  /** Keys that open nothing, from one address in a minute. Left out: as many as usual. */
-  readonly failuresOfAddress?: number
   /** Providers of the environment here, without their keys; none when those are known to the workers only. */
   readonly fixedProviders: readonly FixedProvider[]
   /** Encrypts secrets that are stored; without it none is. */
   readonly secrets: SecretBox | undefined
+  /** Keys that open nothing, from one address in a minute. Left out: as many as usual. */
+  readonly failuresOfAddress?: number
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
   /** Above how much a deposit waits for another operator. */

@@ -3,8 +3,8 @@ import type { Storage } from '#contracts/names.ts'
 import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
-import type { Database } from './schema.ts'
 import { pageBy } from './page.ts'
+import type { Database } from './schema.ts'
 
 export interface Project {
   readonly id: string
@@ -109,7 +109,7 @@ export async function changeProject(db: Kysely<Database>, scope: Scope, change: 
 }
 
 function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
-  const { id, name, storage } = row
+  const { id, name, storage, version } = row
   return {
     id,
     name,
@@ -117,6 +117,6 @@ function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[numb
     storage,
     keepDays: row.keep_days,
     createdAt: row.created_at,
-    version: row.version,
+    version,
   }
 }

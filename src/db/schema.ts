@@ -8,9 +8,8 @@ import type { LimitTables } from './limit-tables.ts'
 import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
 import type { OutsideTables } from './outside-tables.ts'
-import type { TenantTables } from './tenant-tables.ts'
 import type { PayloadTables } from './payload-tables.ts'
-import type { ProjectTables } from './project-tables.ts'
+import type { TenantTables } from './tenant-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
@@ -25,8 +24,7 @@ export interface Database
     RouteTables,
     ScheduleTables,
     OutsideTables,
-    PayloadTables,
-    ProjectTables {
+    PayloadTables {
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: {
     id: string

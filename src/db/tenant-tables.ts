@@ -1,4 +1,4 @@
-import type { AuditAction } from '#contracts/names.ts'
+import type { AuditAction, Storage } from '#contracts/names.ts'
 import type { Generated } from 'kysely'
 import type { Json } from './schema.ts'
 
@@ -13,6 +13,18 @@ export interface TenantTables {
     /** Under which name it is configured; null for one that operators made. */
     configured_as: Generated<string | null>
     changed_at: Stamp
+    version: Generated<number>
+  }
+  project: {
+    id: string
+    organisation_id: string
+    name: string
+    created_at: Stamp
+    max_running_runs: Generated<number>
+    /** How its prompts and answers are kept. */
+    storage: Generated<Storage>
+    /** Null: for ever. */
+    keep_days: Generated<number | null>
     version: Generated<number>
   }
   api_key: {

@@ -23,7 +23,12 @@ const OUTSIDE: Readonly<Record<string, string>> = {
 }
 
 /** By what lists are narrowed: what is not there leaves nothing. */
-const FILTERS = ['GET /api/v1/audit keyId', 'GET /api/v1/limits subjectId']
+const FILTERS = [
+  'GET /api/v1/audit keyId',
+  'GET /api/v1/calls keyId',
+  'GET /api/v1/calls runId',
+  'GET /api/v1/limits subjectId',
+]
 
 const names: Ids = {
   organisation: '{id}',
@@ -125,6 +130,8 @@ test('a list that is narrowed to somebody else’s is as empty as one narrowed t
   for (const [key, path, list] of [
     [stranger, `/audit?keyId=${theirs.keyId}`, 'events'],
     [stranger, `/limits?subjectId=${run}`, 'limits'],
+    [me.key, `/calls?keyId=${theirs.keyId}`, 'calls'],
+    [me.key, `/calls?runId=${run}`, 'calls'],
     [me.key, `/limits?subjectId=${run}`, 'limits'],
   ] as const) {
     const { status, body } = await api.ask('GET', `/api/v1${path}`, { key })

@@ -260,7 +260,7 @@ test('the walk above knows every address that has an id in it', async () => {
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
   const unwalked = known.filter((route) => route.includes('{') && !walked.has(route))
-  // Models and versions of the catalog and providers belong to the installation.
+  // Models, versions of the catalog and providers belong to the installation.
   expect(unwalked.toSorted()).toEqual([
     'DELETE /api/v1/providers/{name}',
     'GET /api/v1/catalog/versions/{version}',

@@ -57,13 +57,13 @@ async function changeEverything(api: TestApi, tenant: Tenant): Promise<void> {
   await change('PATCH', `/webhooks/${webhookId}`, { topics: ['state', 'threshold'] })
   await make(`/webhook-deliveries/${await deadLetter(api, tenant, webhookId)}/retry`)
   await change('DELETE', `/webhooks/${webhookId}`)
+  await make('/providers', { name: 'lux', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'lux-0123456789abcdef' })
+  await change('PATCH', '/providers/lux', { apiKey: 'lux-fedcba9876543210' })
+  await change('DELETE', '/providers/lux')
   await make('/organisations', { name: 'another' })
   const { organisations } = (await api.ask('GET', '/api/v1/organisations', { key })).body
   const [{ id: organisationId }] = z.tuple([z.looseObject({ id: z.string() })]).parse(organisations)
   await change('PATCH', `/organisations/${organisationId}`, { name: 'ours' })
-  await make('/providers', { name: 'lux', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'lux-0123456789abcdef' })
-  await change('PATCH', '/providers/lux', { apiKey: 'lux-fedcba9876543210' })
-  await change('DELETE', '/providers/lux')
   await make(`/keys/${tenant.keyId}/rotate`, { overlapSeconds: 60 })
   await change('DELETE', `/keys/${tenant.keyId}`)
 }
