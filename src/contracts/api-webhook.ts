@@ -19,6 +19,7 @@ export const webhookRequestSchema = z.strictObject({
   url: z
     .url({ protocol: /^https?$/ })
     .max(2_000)
+    .regex(/^[\x21-\x7e]+$/, 'ASCII without spaces: encode the others with %')
     .describe('https, and no private address unless the installation allows it.'),
   topics: z.array(z.enum(WEBHOOK_TOPICS)).min(1).max(WEBHOOK_TOPICS.length),
   lowBalance: z
