@@ -1,4 +1,5 @@
 import {
+  PROVIDER_NAME,
   providerChangeSchema,
   providerListSchema,
   providerRequestSchema,
@@ -107,7 +108,7 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
       const { name } = request.params
       const own = fixed.get(name)
       if (own) return fixedView(own)
-      const found = await findProvider(tenantDb(request), name)
+      const found = PROVIDER_NAME.test(name) ? await findProvider(tenantDb(request), name) : undefined
       if (!found) throw notFound('provider', name)
       return storedView(found)
     },
@@ -194,7 +195,7 @@ async function changeable(trx: Transaction<Database>, fixed: Fixed, name: string
       remedy: 'Change PURSER_PROVIDERS of all API and worker processes, and start them again.',
     })
   }
-  const found = await lockProvider(trx, name)
+  const found = PROVIDER_NAME.test(name) ? await lockProvider(trx, name) : undefined
   if (!found) throw notFound('provider', name)
   return found
 }

@@ -10,9 +10,11 @@ import {
 
 const moment = z.iso.datetime()
 
+export const PROVIDER_NAME = /^[a-z0-9][a-z0-9._:-]{0,99}$/i
+
 const name = z
   .string()
-  .regex(/^[a-z0-9][a-z0-9._:-]{0,99}$/i, 'letters, digits and . _ : - (at most 100)')
+  .regex(PROVIDER_NAME, 'letters, digits and . _ : - (at most 100)')
   .describe('What routes of the catalog call it.')
 
 const apiKey = apiKeySchema.meta({ writeOnly: true, description: 'Stored encrypted, and never answered.' })

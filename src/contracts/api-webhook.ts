@@ -17,6 +17,7 @@ const lowBalance = { balanceClass: z.enum(BALANCE_CLASSES) }
 const url = z
   .url({ protocol: /^https?$/ })
   .max(2_000)
+  .regex(/^[\x21-\x7e]+$/, 'ASCII without spaces: encode the others with %')
   .describe('https, and no private address unless the installation allows it.')
 const topics = z.array(z.enum(WEBHOOK_TOPICS)).min(1).max(WEBHOOK_TOPICS.length)
 const marks = z

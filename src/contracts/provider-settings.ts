@@ -15,6 +15,7 @@ export interface ProviderSettings {
 export const baseUrlSchema = z
   .url({ protocol: /^https?$/ })
   .max(2_000)
+  .regex(/^[\x21-\x7e]+$/, 'ASCII without spaces: encode the others with %')
   .refine(isPlainAddress, 'an address without a name, a password or a fragment: the key is `apiKey`')
 
 export const apiKeySchema = z

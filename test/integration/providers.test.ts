@@ -97,6 +97,8 @@ test.each([
   [{ baseUrl: 'https://user:hush@lux.example/v1' }, 'baseUrl'],
   [{ baseUrl: 'https://lux.example/v1#hush' }, 'baseUrl'],
   [{ baseUrl: 'ftp://lux.example/v1' }, 'baseUrl'],
+  [{ baseUrl: 'https://lux.example/\0' }, 'baseUrl'],
+  [{ baseUrl: 'https://lux.example/\ud800' }, 'baseUrl'],
   [{ apiKey: 'two words' }, 'apiKey'],
   [{ apiKey: '' }, 'apiKey'],
   [{ name: 'a/b' }, 'name'],
@@ -108,6 +110,16 @@ test.each([
   expect(status).toBe(400)
   expect(body['errors']).toMatchObject([{ path }])
   expect(JSON.stringify(body)).not.toMatch(/hush|two words|0123456789/)
+})
+
+test('what can be the name of no provider is the name of none', async () => {
+  const api = await useApi()
+  for (const name of ['%00', 'a%2Fb', '..', "'--", 'x'.repeat(150)]) {
+    for (const [method, body] of [['GET'], ['DELETE'], ['PATCH', { apiKey: 'x' }]] as const) {
+      const { status } = await asOperator(api)(method, `/providers/${name}`, body)
+      expect([method, name, status]).toEqual([method, name, 404])
+    }
+  }
 })
 
 test('a private address is taken, and a stored key is sent to no address but its own', async () => {

@@ -163,6 +163,7 @@ test('private addresses are told nothing, by name or by number, and redirects ar
     'https://[::1]/',
     'https://169.254.169.254/latest',
     'https://[::ffff:10.0.0.1]/',
+    'https://example.org/\0',
   ]) {
     const { status } = await api.ask('POST', '/api/v1/webhooks', { key: tenant.key, body: { url, topics: ['state'] } })
     expect([url, status]).toEqual([url, 400])
