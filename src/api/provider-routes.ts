@@ -8,7 +8,7 @@ import {
   type ProviderChange,
   type ProviderView,
 } from '#contracts/api-provider.ts'
-import { pageQuerySchema } from '#contracts/api-page.ts'
+import { onwardQuerySchema } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
 import { misplacedOptions, type ProviderSettings } from '#contracts/provider-settings.ts'
 import { routesTo } from '#db/catalog-version.ts'
@@ -29,6 +29,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, tenantDb } from './access.ts'
 import type { Api, FixedProvider, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
+import { pageAsked, pageFound } from './page.ts'
 import { secretBoxOf } from './secrets-key.ts'
 import type { Fault } from './validation.ts'
 
@@ -82,19 +83,19 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
       schema: {
         tags,
         summary: 'Providers by name, without their keys',
-        querystring: pageQuerySchema,
+        querystring: onwardQuerySchema,
         response: { 200: providerListSchema },
       },
     },
     async (request) => {
       const stored = (await listProviders(tenantDb(request))).filter(({ name }) => !fixed.has(name)).map(storedView)
       const all = [...[...fixed.values()].map(fixedView), ...stored]
-      const { limit, cursor = '' } = request.query
-      const providers = all
-        .filter(({ name }) => name > cursor)
-        .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-        .slice(0, limit)
-      return { providers, nextCursor: providers.length === limit ? (providers.at(-1)?.name ?? null) : null }
+      const { limit, order, after } = pageAsked(request, (text) => text.length > 0)
+      const byName = all.toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      const inOrder = order === 'asc' ? byName : byName.toReversed()
+      const page = inOrder.filter(({ name }) => after === undefined || (order === 'asc' ? name > after : name < after))
+      const { items, nextCursor } = pageFound(request, page.slice(0, limit), ({ name }) => name)
+      return { providers: items, nextCursor }
     },
   )
 
