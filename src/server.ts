@@ -48,6 +48,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   const connection = Connection.lazy({ ...connectionOptions, address })
   const client = new Client({ connection, namespace })
   const orchestrator = temporalOrchestrator({ client, taskQueue })
+  const clock = temporalSchedules({ client, taskQueue })
   const nowMs = () => Date.now()
   const secrets = await readSecretBox(config.secretsKeyFile)
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
@@ -57,6 +58,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     agents: options.agents ?? manifests,
     poke: () => dispatcher.poke(),
     isTemporalUp: () => orchestrator.isUp(),
+    missedTimes: (scheduleId) => clock.missedOf(scheduleId),
     splitDocument,
     nowMs,
     secrets,
@@ -73,7 +75,6 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   })
   await registerGateway(app, { engine, drainTimeoutMs: config.worker.drainTimeoutMs, limits: config.gateway })
   const monotonicMs = () => performance.now()
-  const clock = temporalSchedules({ client, taskQueue })
   const dispatcher = startDispatcher({ db, orchestrator, clock, log: app.log, monotonicMs })
   const webhooks = startWebhookSender({
     db,

@@ -1,3 +1,4 @@
+import type { MissedTimes } from '#contracts/api-schedule.ts'
 import type { LostCostPolicy } from '#calls/lost-cost.ts'
 import type { ApprovalAbove } from './deposit-booking.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
@@ -24,6 +25,8 @@ export interface ApiDeps {
   readonly poke: () => void
   /** Whether Temporal answers. */
   readonly isTemporalUp: () => Promise<boolean>
+  /** What Temporal counts of a schedule; undefined when it does not answer. Left out: nothing is known of it. */
+  readonly missedTimes?: (scheduleId: string) => Promise<MissedTimes | undefined>
   /** Cuts an uploaded document into passages. */
   readonly splitDocument: (document: SourceDocument) => SplitDocument
   readonly nowMs: () => number

@@ -6,6 +6,7 @@ import {
   scheduleQuerySchema,
   scheduleRequestSchema,
   scheduleSchema,
+  scheduleWithTimesSchema,
   type ScheduleView,
 } from '#contracts/api-schedule.ts'
 import { Problem } from '#contracts/codes.ts'
@@ -138,7 +139,7 @@ export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
   )
 }
 
-export function scheduleReadRoutes(app: Api): void {
+export function scheduleReadRoutes(app: Api, { missedTimes }: RouteDeps): void {
   app.get(
     '/schedules',
     {
@@ -164,12 +165,13 @@ export function scheduleReadRoutes(app: Api): void {
     '/schedules/:id',
     {
       config: { access: 'any', versioned: 'schedule' },
-      schema: { tags, summary: 'A schedule', params: idParams, response: { 200: scheduleSchema } },
+      schema: { tags, summary: 'A schedule', params: idParams, response: { 200: scheduleWithTimesSchema } },
     },
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      return scheduleOf(db, await tenantFor(db, request, { noun: 'schedule', id }), id)
+      const schedule = await scheduleOf(db, await tenantFor(db, request, { noun: 'schedule', id }), id)
+      return { ...schedule, missed: (await missedTimes?.(id)) ?? null }
     },
   )
 

@@ -1,3 +1,4 @@
+import type { MissedTimes } from '#contracts/api-schedule.ts'
 import { SCHEDULED_RUN, type ScheduledTime } from '#contracts/scheduling.ts'
 import type { ToldSchedule } from '#db/schedule-telling.ts'
 import { ScheduleAlreadyRunning, ScheduleNotFoundError, ScheduleOverlapPolicy, type Client } from '@temporalio/client'
@@ -9,6 +10,8 @@ export interface ScheduleClock {
   put(schedule: ToldSchedule): Promise<void>
   /** One that is gone already needs no removing. */
   remove(scheduleId: string): Promise<void>
+  /** Times that it has not made anything of; undefined when it does not know the schedule, or does not answer in time. */
+  missedOf(scheduleId: string): Promise<MissedTimes | undefined>
 }
 
 /** Temporal's own least. */
@@ -45,6 +48,15 @@ export function temporalSchedules(options: { readonly client: Client; readonly t
         await ask(() => client.schedule.getHandle(scheduleId).delete())
       } catch (error) {
         if (!(error instanceof ScheduleNotFoundError)) throw error
+      }
+    },
+    async missedOf(scheduleId) {
+      try {
+        const { info } = await ask(() => client.schedule.getHandle(scheduleId).describe())
+        return { late: info.numActionsMissedCatchupWindow, overlapping: info.numActionsSkippedOverlap }
+      } catch {
+        // Whoever asks is told that it is not known: the schedule itself is a row.
+        return undefined
       }
     },
   }

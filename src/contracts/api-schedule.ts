@@ -91,6 +91,19 @@ export const scheduleSchema = z
   })
   .meta({ id: 'Schedule' })
 
+/** One by itself says what Temporal counts of it, too. */
+export const scheduleWithTimesSchema = scheduleSchema
+  .extend({
+    missed: z
+      .object({
+        late: z.int().describe('Times that passed while Temporal was away, longer ago than is caught up.'),
+        overlapping: z.int().describe('Times that came while an earlier one still waited for a worker.'),
+      })
+      .nullable()
+      .describe('Times that are in no list of firings, since it was made. `null`: Temporal does not answer now.'),
+  })
+  .meta({ id: 'ScheduleWithTimes' })
+
 export const scheduleQuerySchema = pageQuerySchema.extend({
   state: z.enum(['active', 'paused']).optional(),
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
@@ -128,5 +141,6 @@ function isTimeZone(text: string): boolean {
 
 export type ScheduleRequest = z.infer<typeof scheduleRequestSchema>
 export type ScheduleChange = z.infer<typeof scheduleChangeSchema>
+export type MissedTimes = NonNullable<z.infer<typeof scheduleWithTimesSchema>['missed']>
 export type ScheduleView = z.infer<typeof scheduleSchema>
 export type FiringView = z.infer<typeof firingSchema>

@@ -69,6 +69,9 @@ test('a schedule starts a run, which says in Temporal what it is and what its pe
   const schedule = client.schedule.getHandle(scheduleId)
   const { policies } = await schedule.describe()
   expect(policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 24 * 60 * 60_000 })
+  const clock = temporalSchedules({ client, taskQueue: world.taskQueue })
+  expect(await clock.missedOf(scheduleId)).toEqual({ late: 0, overlapping: 0 })
+  expect(await clock.missedOf('nothing')).toBeUndefined()
   await schedule.trigger()
   const firings = () => listFirings(db, scope, { scheduleId, limit: 9, order: 'desc', after: undefined })
   const runId = await pollUntil(async () => (await firings())[0]?.runId ?? undefined, {
