@@ -35,8 +35,11 @@ const files = [
   '0029_deposit_requests',
   '0030_storage',
   '0032_row_security',
+  '0033_operators',
+  '0034_listings',
   '0035_money_within_reach',
   '0036_secrets',
+  '0037_policy_estimates',
 ] as const
 
 function fromFile(name: string): Migration {

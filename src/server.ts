@@ -42,9 +42,7 @@ export interface RunningServer {
 
 /** Starts everything an API process consists of. It listens when this returns. */
 export async function startServer(config: Config, options: ServerOptions = {}): Promise<RunningServer> {
-  if (config.api.operatorKey !== undefined && !isKey(config.api.operatorKey)) {
-    throw new Error('PURSER_OPERATOR_KEY is not purser_op_ followed by 20 to 200 letters, digits, - or _.')
-  }
+  refuseBadKey(config.api.operatorKey)
   const db = connectDatabase(config.database)
   const { address, namespace, taskQueue } = config.temporal
   const connection = Connection.lazy({ ...connectionOptions, address })
@@ -115,6 +113,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
 function configured(config: Config) {
   return {
     trustedProxies: config.api.trustedProxies,
+    failuresOfAddress: config.gateway.failuresOfAddress,
     lostCost: config.lostCost,
     approvalAbove: config.approvalAbove,
     stripeSecret: config.stripeSecret,
@@ -145,3 +144,8 @@ export async function serve(config: Config, options: ServerOptions = {}): Promis
 }
 
 if (import.meta.main) await serve(loadConfig(process.env))
+
+function refuseBadKey(operatorKey: string | undefined): void {
+  if (operatorKey === undefined || isKey(operatorKey)) return
+  throw new Error('PURSER_OPERATOR_KEY is not purser_op_ followed by 20 to 200 letters, digits, - or _.')
+}

@@ -1,4 +1,5 @@
-import { Problem } from '#contracts/codes.ts'
+import type { FailedKeys } from '#calls/failed-keys.ts'
+import { Problem, PROBLEMS } from '#contracts/codes.ts'
 import { bearerKey } from '#contracts/key-secret.ts'
 import type { KeyScope } from '#contracts/names.ts'
 import type { KeyHolder } from '#db/api-key.ts'
@@ -18,6 +19,8 @@ export type Access = 'operator' | 'project' | 'any'
 declare module 'fastify' {
   interface FastifyContextConfig {
     access?: Access
+    /** What a key needs for it. Left out: `read` for reading, else `runs` of a project's key and `admin` of an operator's. */
+    scope?: KeyScope
     /** It reads the run that its path names: the key of an external run may read its own. */
     readsRun?: true
   }
@@ -49,12 +52,17 @@ const NAMES = {
 } as const
 
 /** Checks the key of every request of this scope before its body is read. */
-export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: KeyUses): void {
+export function requireKey(
+  app: FastifyInstance,
+  { db, uses, failed }: { readonly db: Kysely<Database>; readonly uses: KeyUses; readonly failed: FailedKeys },
+): void {
   app.decorateRequest('caller', null)
   app.decorateRequest('tenant', null)
   app.decorateRequest('tenantDb', null)
   app.addHook('onRequest', async (request) => {
+    if (failed.isTooMany(request)) throw tooManyFailures()
     const holder = await holderFromHeader(db, request.headers.authorization)
+    failed.noteGood(request)
     refuseAddress(holder, request.ip)
     const { access = 'operator' } = request.routeOptions.config
     if (holder.run) checkRunKey(holder.run, request)
@@ -75,6 +83,15 @@ export function requireKey(app: FastifyInstance, db: Kysely<Database>, uses: Key
       projectId,
       purpose: request.method === 'GET' ? 'read' : 'change',
     })
+  })
+  app.addHook('onResponse', async (request, reply) => {
+    if (reply.statusCode === PROBLEMS.unauthorized.status) failed.noteFailure(request)
+  })
+}
+
+function tooManyFailures(): Problem {
+  return new Problem('too_many_failures', 'Too many requests of this address carried no good key.', {
+    remedy: 'Send a key that is good, after Retry-After seconds.',
   })
 }
 
@@ -114,9 +131,9 @@ function refuseAddress(holder: KeyHolder, ip: string): void {
 }
 
 /** Reading needs `read`; what changes anything, `runs` of a project's key and `admin` of an operator's. */
-function refuseScope(holder: KeyHolder, { method }: FastifyRequest): void {
+function refuseScope(holder: KeyHolder, { method, routeOptions }: FastifyRequest): void {
   const change = holder.projectId === null ? 'admin' : 'runs'
-  const scope: KeyScope = method === 'GET' ? 'read' : change
+  const scope: KeyScope = routeOptions.config.scope ?? (method === 'GET' ? 'read' : change)
   if (holder.scopes.includes(scope)) return
   throw new Problem('forbidden', `This key was made without the scope ${scope}.`, {
     remedy: `Use a key with the scope ${scope}: an operator can make one.`,

@@ -33,6 +33,8 @@ export interface ApiDeps {
   readonly fixedProviders: readonly FixedProvider[]
   /** Encrypts secrets that are stored; without it none is. */
   readonly secrets: SecretBox | undefined
+  /** Keys that open nothing, from one address in a minute. Left out: as many as usual. */
+  readonly failuresOfAddress?: number
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: LostCostPolicy
   /** Above how much a deposit waits for another operator. */

@@ -1,17 +1,21 @@
 import Fastify, { type FastifyInstance } from 'fastify'
+import { FailedKeys } from '#calls/failed-keys.ts'
+import { USUAL_GATEWAY_LIMITS } from '#contracts/gateway-limits.ts'
 import { keepKeyUses } from '#db/key-use.ts'
 import { requireKey } from './access.ts'
 import { auditChanges } from './audit.ts'
 import { auditRoutes } from './audit-routes.ts'
 import type { ApiDeps } from './api-deps.ts'
-import { balanceRoutes } from './balance-routes.ts'
+import { accountLedgerRoutes, balanceRoutes } from './balance-routes.ts'
+import { callListRoutes } from './call-list-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
 import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
-import { depositRequestRoutes } from './deposit-request-routes.ts'
-import { depositRoutes } from './deposit-routes.ts'
+import { depositDecisionRoutes, depositRequestRoutes } from './deposit-request-routes.ts'
+import { depositReadRoutes, depositRoutes } from './deposit-routes.ts'
 import { documentRoutes, PAGE_PATH, serveDocumentation } from './documentation.ts'
+import { tellVersions } from './etag.ts'
 import { eventRoutes } from './event-routes.ts'
 import { externalRunRoutes } from './external-run-routes.ts'
 import { healthRoute } from './health-route.ts'
@@ -21,6 +25,7 @@ import { answerBadAddress, answerProblems } from './problem-answer.ts'
 import { limitRoutes } from './limit-routes.ts'
 import { invoiceRoutes } from './invoice-routes.ts'
 import { marginRoutes } from './margin-routes.ts'
+import { organisationRoutes } from './organisation-routes.ts'
 import { paymentRoutes } from './payment-routes.ts'
 import { priceRoutes } from './price-routes.ts'
 import { keyRoutes, operatorKeyRoutes } from './key-routes.ts'
@@ -41,7 +46,7 @@ import { answerNoRequest, sendSecurityHeaders } from './security-headers.ts'
 import { statementRoutes } from './statement-routes.ts'
 import { validateRequests } from './validation.ts'
 import { walletRoutes } from './wallet-routes.ts'
-import { deliveryRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
+import { deliveryRoutes, webhookChangeRoutes, webhookListRoutes, webhookRoutes } from './webhook-routes.ts'
 
 /** Largest body of a request, in bytes; uploads of documents have a limit of their own. */
 const BODY_LIMIT_BYTES = 1024 * 1024
@@ -55,16 +60,21 @@ const MAX_PARAM_LENGTH = 200
 
 /** All that is behind a key. */
 const ROUTES = Object.freeze([
+  organisationRoutes,
   projectRoutes,
   keyRoutes,
   operatorKeyRoutes,
   keyCallRoutes,
+  callListRoutes,
   auditRoutes,
   walletRoutes,
   balanceRoutes,
+  accountLedgerRoutes,
   limitRoutes,
   depositRoutes,
+  depositReadRoutes,
   depositRequestRoutes,
+  depositDecisionRoutes,
   refundRoutes,
   quoteRoutes,
   statementRoutes,
@@ -93,6 +103,7 @@ const ROUTES = Object.freeze([
   eventRoutes,
   webhookRoutes,
   webhookListRoutes,
+  webhookChangeRoutes,
   deliveryRoutes,
   reconcileRoutes,
 ])
@@ -124,8 +135,10 @@ export async function buildApi(deps: ApiDeps): Promise<FastifyInstance> {
     async (scope) => {
       const uses = keepKeyUses(db, deps.nowMs)
       scope.addHook('onClose', () => uses.stop())
-      requireKey(scope, db, uses)
+      const most = deps.failuresOfAddress ?? USUAL_GATEWAY_LIMITS.failuresOfAddress
+      requireKey(scope, { db: db, uses, failed: new FailedKeys(most, () => performance.now()) })
       auditChanges(scope)
+      tellVersions(scope)
       readIdempotencyKeys(scope)
       documentRoutes(scope)
       // Without the database: a route has it as its caller sees it.

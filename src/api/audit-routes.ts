@@ -2,7 +2,7 @@ import { auditListSchema, auditQuerySchema } from '#contracts/api-audit.ts'
 import { listAudit } from '#db/audit.ts'
 import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 /** Who changed what. Operators only. */
 export function auditRoutes(app: Api): void {
@@ -22,11 +22,11 @@ export function auditRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, ...filter } = request.query
+      const { limit: _limit, cursor: _cursor, order: _order, ...filter } = request.query
       if (filter.projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: filter.projectId })
       const { organisationId } = callerOfRequest(request)
-      const found = await listAudit(db, organisationId, { ...filter, limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listAudit(db, organisationId, { filter, page: pageAsked(request) })
+      const { items, nextCursor } = pageOf(request, found)
       return { events: items, nextCursor }
     },
   )

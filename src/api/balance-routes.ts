@@ -1,10 +1,18 @@
-import { accountBalanceSchema, asOfQuerySchema, walletBalancesSchema } from '#contracts/api-balance.ts'
+import {
+  accountBalanceSchema,
+  accountLedgerQuerySchema,
+  asOfQuerySchema,
+  walletBalancesSchema,
+} from '#contracts/api-balance.ts'
+import { ledgerSchema } from '#contracts/api-run.ts'
 import { accountBalance, walletBalances } from '#db/balance.ts'
+import { readAccountLedger } from '#db/run-ledger.ts'
 import { toAmount } from '#domain/money.ts'
 import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
 import { instantFor } from './instant.ts'
+import { isCount, pageAsked, pageFound } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
@@ -75,6 +83,37 @@ export function balanceRoutes(app: Api): void {
         held: toAmount(found.held, found.currency),
         version: found.version?.toString() ?? null,
       }
+    },
+  )
+}
+
+/** What moved. */
+export function accountLedgerRoutes(app: Api): void {
+  app.get(
+    '/accounts/:id/ledger',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: "The movements of a wallet's account or an envelope's pocket",
+        description:
+          'Whichever entry names it. `balanceAfter` and `heldAfter` are its own. The movements of counterparties are those ' +
+          'of all other accounts, and are listed there.',
+        params: idParams,
+        querystring: accountLedgerQuerySchema,
+        response: { 200: ledgerSchema },
+      },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { id: accountId } = request.params
+      const { code, from, to } = request.query
+      const page = pageAsked(request, isCount)
+      const scope = await tenantFor(db, request, { noun: 'account', id: accountId })
+      const found = await readAccountLedger(db, scope, { accountId, filter: { code, from, to }, page })
+      if (!found) throw notFound('ledger of the account', accountId)
+      const { items, nextCursor } = pageFound(request, found, ({ seq }) => seq)
+      return { transfers: items.map(({ transfer }) => transfer), nextCursor }
     },
   )
 }

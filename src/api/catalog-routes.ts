@@ -1,13 +1,14 @@
 import { sellPriceOf } from '#calls/sell.ts'
 import { startable } from '#contracts/agents.ts'
-import { agentListSchema, modelListSchema, type ModelList } from '#contracts/api-catalog.ts'
+import { agentListSchema, modelListSchema, modelSchema, type ModelList } from '#contracts/api-catalog.ts'
 import type { Route } from '#contracts/catalog.ts'
 import { newestCatalog } from '#db/catalog.ts'
 import type { Database } from '#db/schema.ts'
 import { toAmount } from '#domain/money.ts'
 import type { Prices, TokenPrices } from '#domain/pricing.ts'
 import type { Kysely } from 'kysely'
-import { callerOfRequest, tenantDb } from './access.ts'
+import { z } from 'zod'
+import { callerOfRequest, notFound, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 
 const tags = ['Models and agents']
@@ -34,6 +35,28 @@ export function catalogRoutes(app: Api, { agents }: RouteDeps): void {
         models.push({ name, kind, strategy, routes: await routeViews(db, organisationId, routes) })
       }
       return { catalogVersion: version, models }
+    },
+  )
+
+  app.get(
+    '/models/:name',
+    {
+      config: { access: 'any' },
+      schema: {
+        tags,
+        summary: 'A catalog model, its routes and the prices in force',
+        params: z.object({ name: z.string() }),
+        response: { 200: modelSchema },
+      },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { organisationId } = callerOfRequest(request)
+      const { catalog } = await newestCatalog(db)
+      const model = catalog.models.find(({ name }) => name === request.params.name)
+      if (!model) throw notFound('model', request.params.name)
+      const { name, kind, strategy, routes } = model
+      return { name, kind, strategy, routes: await routeViews(db, organisationId, routes) }
     },
   )
 

@@ -1,10 +1,10 @@
 import {
   catalogImportSchema,
   catalogVersionListSchema,
-  catalogVersionQuerySchema,
   catalogVersionSchema,
   type CatalogVersionView,
 } from '#contracts/api-catalog.ts'
+import { pageQuerySchema } from '#contracts/api-page.ts'
 import { checkCatalog, type CatalogFault } from '#contracts/catalog-check.ts'
 import { catalogShape, type Catalog } from '#contracts/catalog.ts'
 import { Problem } from '#contracts/codes.ts'
@@ -18,6 +18,7 @@ import { z } from 'zod'
 import { notFound, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange } from './idempotency.ts'
+import { isCount, pageAsked, pageFound } from './page.ts'
 
 const tags = ['Catalog']
 
@@ -37,6 +38,7 @@ export function catalogVersionRoutes(app: Api, { fixedProviders }: RouteDeps): v
       bodyLimit: BODY_LIMIT_BYTES,
       config: {
         access: 'operator',
+        versioned: 'catalog',
         audit: 'catalog.import',
         problems: ['invalid_request', 'payload_too_large', 'unsupported_media_type'],
       },
@@ -73,7 +75,7 @@ function catalogReadRoutes(app: Api): void {
   app.get(
     '/catalog',
     {
-      config: { access: 'operator', problems: ['not_found'] },
+      config: { access: 'operator', versioned: 'catalog', problems: ['not_found'] },
       schema: { tags, summary: 'The catalog in force', response: { 200: catalogVersionSchema } },
     },
     (request) => theCatalog(tenantDb(request), undefined),
@@ -86,17 +88,17 @@ function catalogReadRoutes(app: Api): void {
       schema: {
         tags,
         summary: 'Versions of the catalog, newest first',
-        querystring: catalogVersionQuerySchema,
+        querystring: pageQuerySchema,
         response: { 200: catalogVersionListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor } = request.query
-      const found = await listCatalogVersions(db, { limit, before: cursor })
+      const found = await listCatalogVersions(db, pageAsked(request, isCount))
+      const { items, nextCursor } = pageFound(request, found, ({ version }) => String(version))
       return {
-        versions: found.map(({ createdAt, ...rest }) => ({ ...rest, createdAt: createdAt.toISOString() })),
-        nextCursor: found.length === limit ? String(found.at(-1)?.version) : null,
+        versions: items.map(({ createdAt, ...rest }) => ({ ...rest, createdAt: createdAt.toISOString() })),
+        nextCursor,
       }
     },
   )

@@ -7,7 +7,7 @@ import {
   datasetUploadQuerySchema,
   MAX_DATASET_BYTES,
 } from '#contracts/api-dataset.ts'
-import { pageQuerySchema } from '#contracts/api-page.ts'
+import { onwardQuerySchema } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
 import { getDataset, listDatasets, readRows } from '#db/dataset.ts'
 import type { DatasetFormat } from '#domain/dataset-file.ts'
@@ -16,7 +16,7 @@ import { notFound, projectOf, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { storeDataset } from './dataset-upload.ts'
 import { answerRepeatablePost } from './idempotency.ts'
-import { cursorId, cursorSeq, pageOf } from './page.ts'
+import { isCount, pageAsked, pageFound, pageOf } from './page.ts'
 import { projectToList } from './run-read-routes.ts'
 
 const idParams = z.object({ id: z.string() })
@@ -91,9 +91,9 @@ export function datasetReadRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId } = request.query
+      const { projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
-      const { items, nextCursor } = pageOf(await listDatasets(db, scope, { limit, before: cursorId(cursor) }), limit)
+      const { items, nextCursor } = pageOf(request, await listDatasets(db, scope, pageAsked(request)))
       return { datasets: items, nextCursor }
     },
   )
@@ -121,23 +121,23 @@ export function datasetReadRoutes(app: Api): void {
         tags,
         summary: 'The rows of a dataset',
         params: idParams,
-        querystring: pageQuerySchema,
+        querystring: onwardQuerySchema,
         response: { 200: datasetRowsSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { limit, cursor } = request.query
-      const after = Number(cursorSeq(cursor) ?? 0)
       const scope = await tenantFor(db, request, { noun: 'dataset', id })
       const dataset = await getDataset(db, scope, id)
       if (!dataset) throw notFound('dataset', id)
-      const rows = await readRows(db, scope, { dataset, after, limit })
-      const last = rows.at(-1)?.number
+      const found = await readRows(db, scope, { dataset, page: pageAsked(request, isCount) })
+      const { items, nextCursor } = pageFound(request, found, ({ number }) => String(number))
+      const end = request.query.order === 'asc' ? dataset.rows : 1
       return {
-        rows: rows.map(({ number, row }) => ({ number, values: { ...row } })),
-        nextCursor: rows.length === limit && last !== undefined && last < dataset.rows ? String(last) : null,
+        rows: items.map(({ number, row }) => ({ number, values: { ...row } })),
+        // How many there are is known: no empty page follows.
+        nextCursor: items.at(-1)?.number === end ? null : nextCursor,
       }
     },
   )

@@ -17,7 +17,7 @@ export type ApprovalAbove = ReadonlyMap<string, Nano>
 
 export type Booking =
   | { readonly kind: 'booked'; readonly isNew: boolean; readonly deposit: Deposit }
-  | { readonly kind: 'requested'; readonly request: RequestedDeposit }
+  | { readonly kind: 'requested'; readonly isNew: boolean; readonly request: RequestedDeposit }
 
 /**
  * Books a deposit, or has it wait when it is larger than one operator may make alone. A currency that has no bound while
@@ -39,9 +39,9 @@ export async function bookOrAsk(
   const { deposit: facts, above } = asked
   const mayBook = above.size === 0 || facts.amount <= (above.get(facts.currency) ?? 0n)
   if (mayBook || (await isBooked(trx, scope, facts.reference))) return bookDeposit(trx, scope, facts)
-  const request = await requestDeposit(trx, scope, asked)
-  if (!request) throw mismatch(facts.reference)
-  return { kind: 'requested', request }
+  const asking = await requestDeposit(trx, scope, asked)
+  if (!asking) throw mismatch(facts.reference)
+  return { kind: 'requested', ...asking }
 }
 
 /** @throws Problem when it cannot be booked */

@@ -1,4 +1,6 @@
 import {
+  depositListSchema,
+  depositQuerySchema,
   depositRequestSchema,
   depositSchema,
   reversalRequestSchema,
@@ -11,14 +13,16 @@ import { Problem } from '#contracts/codes.ts'
 import { newId } from '#db/ids.ts'
 import type { DepositRequest } from '#db/ledger.ts'
 import { reverseDeposit, type ReversalVerdict } from '#db/reversal.ts'
-import { getDeposit, type Deposit } from '#db/wallet.ts'
+import { findDeposit, getDeposit, listDeposits, type Deposit } from '#db/wallet.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { z } from 'zod'
-import { callerOfRequest, notFound, tenantFor } from './access.ts'
+import { callerOfRequest, notFound, tenantDb, tenantFor } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { bookOrAsk, depositView, requestedView } from './deposit-booking.ts'
 import { answerPost } from './idempotency.ts'
+import { isCount, pageAsked, pageFound } from './page.ts'
+import { projectToList } from './run-read-routes.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Wallets']
@@ -89,6 +93,45 @@ export function depositRoutes(app: Api, { nowMs, approvalAbove }: RouteDeps): vo
         if (answer.verdict === 'unknown_deposit') throw notFound('deposit', depositId)
         return { status: 201, body: reversalView(await getDeposit(trx, scope, depositId), answer) }
       }),
+  )
+}
+
+export function depositReadRoutes(app: Api): void {
+  app.get(
+    '/deposits',
+    {
+      config: { access: 'any', problems: ['not_found'] },
+      schema: {
+        tags,
+        summary: "Deposits into a project's wallet, grants of credit among them",
+        querystring: depositQuerySchema,
+        response: { 200: depositListSchema },
+      },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { projectId, balanceClass, from, to } = request.query
+      const page = pageAsked(request, isCount)
+      const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
+      const found = await listDeposits(db, scope, { filter: { balanceClass, from, to }, page })
+      const { items, nextCursor } = pageFound(request, found, ({ seq }) => seq)
+      return { deposits: items.map(depositView), nextCursor }
+    },
+  )
+
+  app.get(
+    '/deposits/:id',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'A deposit', params: idParams, response: { 200: depositSchema } },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { id } = request.params
+      const found = await findDeposit(db, await tenantFor(db, request, { noun: 'deposit', id }), id)
+      if (!found) throw notFound('deposit', id)
+      return depositView(found)
+    },
   )
 }
 

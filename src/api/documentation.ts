@@ -3,7 +3,9 @@ import { PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
 import swagger from '@fastify/swagger'
 import swaggerUi from '@fastify/swagger-ui'
 import type { FastifyInstance, FastifySchema, RouteOptions } from 'fastify'
+import { z } from 'zod'
 import { documentOf, operationOf } from './document.ts'
+import { ifMatchHeaders, ifNoneMatchHeaders } from './etag.ts'
 import { idempotencyHeaders } from './idempotency.ts'
 
 declare module 'fastify' {
@@ -59,10 +61,23 @@ export function documentRoutes(app: FastifyInstance): void {
     route.schema = {
       ...schema,
       security: [{ key: [] }],
-      ...(route.method === 'POST' && { headers: idempotencyHeaders }),
-      response: { ...responsesOf(schema.response), ...problemResponses(problemsOf(route)) },
+      ...headersOf(route),
+      response: {
+        ...responsesOf(schema.response),
+        ...(route.method === 'GET' && { 304: UNCHANGED }),
+        ...problemResponses(problemsOf(route)),
+      },
     }
   })
+}
+
+const UNCHANGED = z.undefined().describe('It is what `If-None-Match` names.')
+
+/** Headers that the hooks read. */
+function headersOf({ method, config }: RouteOptions): { readonly headers?: z.ZodType } {
+  if (method === 'POST') return { headers: idempotencyHeaders }
+  if (method === 'GET') return { headers: ifNoneMatchHeaders }
+  return config?.versioned === undefined ? {} : { headers: ifMatchHeaders }
 }
 
 function responsesOf(response: unknown): Readonly<Record<string, unknown>> {
@@ -81,7 +96,9 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
     ...(url.includes(':') ? (['not_found'] as const) : []),
     ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
     ...(isPost ? (['idempotency_mismatch'] as const) : []),
+    ...(config?.versioned !== undefined && method !== 'GET' && !isPost ? (['changed_meanwhile'] as const) : []),
     ...own,
+    'too_many_failures',
     'internal',
     'overloaded',
     'store_unavailable',

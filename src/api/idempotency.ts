@@ -9,6 +9,7 @@ import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { callerOfRequest, tenantDb } from './access.ts'
 import { auditChange, type Change } from './audit.ts'
+import { refuseChanged, versionToChange } from './etag.ts'
 
 declare module 'fastify' {
   interface FastifyRequest {
@@ -85,7 +86,7 @@ export async function answerPost<Schema extends z.ZodType>(
   return schema.parse(answer.body)
 }
 
-/** Answers a PUT, PATCH or DELETE, whose effect is one transaction. */
+/** Answers a PUT, PATCH or DELETE, whose effect is one transaction: none, if If-Match means another version. */
 export async function answerChange<Body>(
   { request, reply }: { readonly request: FastifyRequest; readonly reply: FastifyReply },
   effect: (trx: Transaction<Database>) => Promise<Change<Body>>,
@@ -93,7 +94,9 @@ export async function answerChange<Body>(
   const { status, body } = await tenantDb(request)
     .transaction()
     .execute(async (trx) => {
+      const version = await versionToChange(trx, request)
       const change = await effect(trx)
+      refuseChanged(request, version)
       await auditChange(trx, request, change)
       return change
     })

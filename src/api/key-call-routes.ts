@@ -4,7 +4,7 @@ import { readCallLedger } from '#db/run-ledger.ts'
 import { z } from 'zod'
 import { tenantFor, tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
-import { callPlace, cursorOfCall } from './page.ts'
+import { isMomentAndId, pageAsked, pageFound } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Calls']
@@ -30,10 +30,11 @@ export function keyCallRoutes(app: Api): void {
       const db = tenantDb(request)
       const keyId = request.params.id
       const scope = await tenantFor(db, request, { noun: 'api_key', id: keyId })
-      const { cursor, ...filter } = request.query
-      const found = await listKeyCalls(db, scope, { ...filter, keyId, before: callPlace(cursor) })
-      const { next, ...listed } = found
-      return { ...listed, nextCursor: next ? cursorOfCall(next) : null }
+      const { limit: _limit, cursor: _cursor, order: _order, ...filter } = request.query
+      const page = pageAsked(request, isMomentAndId)
+      const { calls, likelyRepeats } = await listKeyCalls(db, scope, { filter: { ...filter, keyId }, page })
+      const { items, nextCursor } = pageFound(request, calls, ({ at, id }) => `${at}_${id}`)
+      return { calls: items, likelyRepeats, nextCursor }
     },
   )
 

@@ -1,5 +1,6 @@
 import {
   keyListSchema,
+  keyQuerySchema,
   keyRequestSchema,
   keySchema,
   newKeySchema,
@@ -7,17 +8,18 @@ import {
   rotationRequestSchema,
   type KeyView,
 } from '#contracts/api-key.ts'
-import { pageQuerySchema } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
+import type { KeyScope } from '#contracts/names.ts'
 import { createKey, getKey, listKeys, type ApiKey } from '#db/api-key.ts'
 import { revokeKey, rotateKey, type Rotated } from '#db/key-end.ts'
+import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
 import { callerOfRequest, isId, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import type { Change } from './audit.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { makeSecret } from './key-secret.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
@@ -41,10 +43,10 @@ export function keyRoutes(app: Api, deps: RouteDeps): void {
     (request, reply) =>
       answerPost({ request, reply, schema: newKeySchema }, async (trx) => {
         const { projectId } = await tenantFor(trx, request, { noun: 'project', id: request.params.id })
-        const { organisationId } = callerOfRequest(request)
+        const { organisationId, keyId: madeBy } = callerOfRequest(request)
         const { expiresAt, ...rights } = request.body
         const secret = makeSecret('pk')
-        const whose = { organisationId, projectId, expiresAt: momentToCome(expiresAt, nowMs()) }
+        const whose = { organisationId, projectId, madeBy, expiresAt: momentToCome(expiresAt, nowMs()) }
         return shownOnce(await createKey(trx, { ...rights, ...whose, secret, nowMs: nowMs() }), secret)
       }),
   )
@@ -57,17 +59,17 @@ export function keyRoutes(app: Api, deps: RouteDeps): void {
         tags,
         summary: 'Keys of a project, newest first',
         params: idParams,
-        querystring: pageQuerySchema,
+        querystring: keyQuerySchema,
         response: { 200: keyListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
       const { projectId } = await tenantFor(db, request, { noun: 'project', id: request.params.id })
-      const { limit, cursor } = request.query
+      const { state } = request.query
       const { organisationId } = callerOfRequest(request)
-      const keys = await listKeys(db, { organisationId, projectId }, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(keys, limit)
+      const keys = await listKeys(db, { organisationId, projectId }, { ...pageAsked(request), state })
+      const { items, nextCursor } = pageOf(request, keys)
       return { keys: items.map(keyView), nextCursor }
     },
   )
@@ -75,7 +77,7 @@ export function keyRoutes(app: Api, deps: RouteDeps): void {
   app.get(
     '/keys/:id',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', versioned: 'key' },
       schema: { tags, summary: 'A key, without its secret', params: idParams, response: { 200: keySchema } },
     },
     async (request) => {
@@ -110,11 +112,12 @@ function keyEndRoutes(app: Api, { nowMs }: RouteDeps): void {
       answerPost({ request, reply, schema: newKeySchema }, async (trx) => {
         const { id } = request.params
         const { overlapSeconds, expiresAt } = request.body
-        const { organisationId } = callerOfRequest(request)
+        const { organisationId, keyId: madeBy } = callerOfRequest(request)
         const known = isId(id) ? await getKey(trx, organisationId, id) : undefined
         if (!known) throw notFound('key', id)
+        refuseGift(request, known.scopes)
         const secret = makeSecret(known.projectId === null ? 'op' : 'pk')
-        const order = { organisationId, keyId: id, secret, overlapSeconds, nowMs: nowMs() }
+        const order = { organisationId, keyId: id, secret, overlapSeconds, madeBy, nowMs: nowMs() }
         const rotated = await rotateKey(trx, { ...order, expiresAt: momentToCome(expiresAt, nowMs()) })
         if (!rotated.ok) throw notRotated(rotated, id)
         return shownOnce(rotated.key, secret, rotated.before)
@@ -124,7 +127,7 @@ function keyEndRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.delete(
     '/keys/:id',
     {
-      config: { access: 'operator', audit: 'key.revoke', problems: ['last_operator'] },
+      config: { access: 'operator', versioned: 'key', audit: 'key.revoke', problems: ['last_operator'] },
       schema: {
         tags,
         summary: 'Revoke a key',
@@ -168,10 +171,11 @@ export function operatorKeyRoutes(app: Api, { nowMs }: RouteDeps): void {
     },
     (request, reply) =>
       answerPost({ request, reply, schema: newKeySchema }, async (trx) => {
-        const { organisationId } = callerOfRequest(request)
+        const { organisationId, keyId: madeBy } = callerOfRequest(request)
         const { expiresAt, ...rights } = request.body
+        refuseGift(request, rights.scopes)
         const secret = makeSecret('op')
-        const whose = { organisationId, projectId: null, expiresAt: momentToCome(expiresAt, nowMs()) }
+        const whose = { organisationId, projectId: null, madeBy, expiresAt: momentToCome(expiresAt, nowMs()) }
         return shownOnce(await createKey(trx, { ...rights, ...whose, secret, nowMs: nowMs() }), secret)
       }),
   )
@@ -183,23 +187,31 @@ export function operatorKeyRoutes(app: Api, { nowMs }: RouteDeps): void {
       schema: {
         tags,
         summary: 'Operator keys of the organisation, newest first',
-        querystring: pageQuerySchema,
+        querystring: keyQuerySchema,
         response: { 200: keyListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor } = request.query
+      const { state } = request.query
       const { organisationId } = callerOfRequest(request)
-      const keys = await listKeys(db, { organisationId, projectId: null }, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(keys, limit)
+      const keys = await listKeys(db, { organisationId, projectId: null }, { ...pageAsked(request), state })
+      const { items, nextCursor } = pageOf(request, keys)
       return { keys: items.map(keyView), nextCursor }
     },
   )
 }
 
+/** Nobody hands on the installation who does not have it: not by a new key, nor by the secret that follows another's. */
+function refuseGift(request: FastifyRequest, scopes: readonly KeyScope[]): void {
+  if (!scopes.includes('installation') || callerOfRequest(request).scopes.includes('installation')) return
+  throw new Problem('forbidden', 'The scope installation is handed on with a key that has it.', {
+    remedy: 'Ask an operator of the installation.',
+  })
+}
+
 /** A new key with its secret, which is in no answer after this one. */
-function shownOnce(key: ApiKey, secret: string, before?: ApiKey): Change<z.output<typeof newKeySchema>> {
+export function shownOnce(key: ApiKey, secret: string, before?: ApiKey): Change<z.output<typeof newKeySchema>> {
   const body = keyView(key)
   const remedy = 'The secret was answered once and is not kept. If it is lost, revoke this key and make another.'
   const audit = { after: body, ...(before && { target: before.id, before: keyView(before) }) }

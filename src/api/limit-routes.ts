@@ -20,7 +20,7 @@ import { z } from 'zod'
 import { callerOfRequest, isId, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Limits']
@@ -35,7 +35,7 @@ export function limitRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.post(
     '/limits',
     {
-      config: { access: 'any', audit: 'limit.set', problems: ['not_found', 'invalid_amount'] },
+      config: { access: 'any', versioned: 'limit', audit: 'limit.set', problems: ['not_found', 'invalid_amount'] },
       schema: {
         tags,
         summary: 'Set a limit',
@@ -69,10 +69,10 @@ export function limitRoutes(app: Api, { nowMs }: RouteDeps): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId, subjectId } = request.query
+      const { projectId, subjectId, scope } = request.query
       if (projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: projectId })
-      const filter = { limit, before: cursorId(cursor), projectId, subjectId }
-      const { items, nextCursor } = pageOf(await listLimits(db, callerOfRequest(request), filter), limit)
+      const asked = { filter: { projectId, subjectId, scope }, page: pageAsked(request) }
+      const { items, nextCursor } = pageOf(request, await listLimits(db, callerOfRequest(request), asked))
       return { limits: items.map(limitView), nextCursor }
     },
   )
@@ -80,7 +80,7 @@ export function limitRoutes(app: Api, { nowMs }: RouteDeps): void {
   app.get(
     '/limits/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'limit' },
       schema: { tags, summary: 'A limit with its window of now', params: idParams, response: { 200: limitSchema } },
     },
     async (request) => limitView(await theLimit(tenantDb(request), callerOfRequest(request), request.params.id)),
@@ -95,6 +95,7 @@ function limitChangeRoutes(app: Api): void {
     {
       config: {
         access: 'any',
+        versioned: 'limit',
         audit: 'limit.change',
         problems: ['invalid_request', 'invalid_amount', 'limit_retired', 'payload_too_large', 'unsupported_media_type'],
       },
@@ -123,7 +124,7 @@ function limitChangeRoutes(app: Api): void {
   app.delete(
     '/limits/:id',
     {
-      config: { access: 'any', audit: 'limit.retire' },
+      config: { access: 'any', versioned: 'limit', audit: 'limit.retire' },
       schema: {
         tags,
         summary: 'Retire a limit',
@@ -237,5 +238,6 @@ function limitView(limit: Limit): LimitView {
     setBy: limit.isOperators ? 'operator' : 'project',
     createdAt: limit.createdAt.toISOString(),
     retiredAt: limit.retiredAt?.toISOString() ?? null,
+    version: limit.version,
   }
 }

@@ -1,44 +1,75 @@
+import type { Order, Page } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
-import type { CallPlace } from '#db/key-call.ts'
+import { canonical } from '#db/call.ts'
+import { sha256 } from '#db/ids.ts'
 import { isId } from './access.ts'
 
-/** A full page may have a next one; its last id is where that begins. */
-export function pageOf<Item extends { readonly id: string }>(
+/** A request for a page, checked by its schema. */
+interface Asked {
+  readonly url: string
+  readonly query: { readonly limit: number; readonly order: Order; readonly cursor?: string | undefined }
+}
+
+/** Enough to tell a mistake; nobody gains anything by making two listings look the same. */
+const MARK_LENGTH = 8
+
+/**
+ * The page that a request asks for. Its cursor is bound to the address, the order and the filters that it was made with:
+ * with others it would skip some and repeat others.
+ *
+ * @throws Problem for a cursor of another listing
+ */
+export function pageAsked(request: Asked, isPlace: (text: string) => boolean = isId): Page {
+  const { limit, order, cursor } = request.query
+  if (cursor === undefined) return { limit, order, after: undefined }
+  const [mark, ...rest] = cursor.split('.')
+  const after = rest.join('.')
+  if (mark !== markOf(request) || !isPlace(after)) throw badCursor()
+  return { limit, order, after }
+}
+
+/** A full page may have a next one: it goes on behind the last one of this. */
+export function pageFound<Item>(
+  request: Asked,
   items: readonly Item[],
-  limit: number,
+  placeOf: (item: Item) => string,
 ): { readonly items: Item[]; readonly nextCursor: string | null } {
-  return { items: [...items], nextCursor: items.length === limit ? (items.at(-1)?.id ?? null) : null }
+  const last = items.length === request.query.limit ? items.at(-1) : undefined
+  return { items: [...items], nextCursor: last === undefined ? null : `${markOf(request)}.${placeOf(last)}` }
 }
 
-export function cursorId(cursor: string | undefined): string | undefined {
-  if (cursor !== undefined && !isId(cursor)) throw badCursor()
-  return cursor
+/** The same of what stands at its id. */
+export function pageOf<Item extends { readonly id: string }>(request: Asked, items: readonly Item[]) {
+  return pageFound(request, items, ({ id }) => id)
 }
 
-/** A cursor that counts: the `seq` of a transfer. */
-export function cursorSeq(cursor: string | undefined): string | undefined {
-  if (cursor !== undefined && !/^\d{1,18}$/.test(cursor)) throw badCursor()
-  return cursor
+/** A `seq`: movements are counted. */
+export function isCount(text: string): boolean {
+  return /^\d{1,18}$/.test(text)
 }
 
-const CALL_CURSOR = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([\da-f-]{36})$/
+const MOMENT_AND_ID = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([\da-f-]{36})$/
 
-/** A cursor among calls, which come in time. */
-export function callPlace(cursor: string | undefined): CallPlace | undefined {
-  if (cursor === undefined) return undefined
-  const [, at = '', id = ''] = CALL_CURSOR.exec(cursor) ?? []
-  if (!isId(id) || Number.isNaN(Date.parse(at))) throw badCursor()
-  return { at, id }
+/** `<moment to the microsecond>_<id>`: for what comes in time. */
+export function isMomentAndId(text: string): boolean {
+  const [, at = '', id = ''] = MOMENT_AND_ID.exec(text) ?? []
+  return isId(id) && !Number.isNaN(Date.parse(at))
 }
 
-export function cursorOfCall({ at, id }: CallPlace): string {
-  return `${at}_${id}`
+function markOf({ url, query }: Asked): string {
+  const { limit: _limit, cursor: _cursor, ...asked } = query
+  return sha256(`${url.split('?')[0]}\n${canonical(asked)}`)
+    .toString('hex')
+    .slice(0, MARK_LENGTH)
 }
 
 function badCursor(): Problem {
-  const fault = { path: 'query.cursor', message: 'is not a cursor of this listing' }
+  const fault = {
+    path: 'query.cursor',
+    message: 'is not a cursor of this listing, in this order and with these filters',
+  }
   return new Problem('invalid_request', `${fault.path}: ${fault.message}`, {
-    remedy: 'Send `nextCursor` of the page before, or leave it out.',
+    remedy: 'Send `nextCursor` of the page before with the same order and filters, or leave it out.',
     extra: { errors: [fault] },
   })
 }

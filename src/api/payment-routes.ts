@@ -1,12 +1,17 @@
 import { Problem } from '#contracts/codes.ts'
 import { nanoOfStripe, stripeEventSchema, stripePaymentSchema } from '#contracts/stripe-event.ts'
+import { writeAudit } from '#db/audit.ts'
+import type { Scope } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
+import { organisationOf } from '#db/project.ts'
+import type { Database } from '#db/schema.ts'
 import { tenantOfWallet } from '#db/wallet.ts'
+import type { Transaction } from 'kysely'
 import { createHmac, timingSafeEqual } from 'node:crypto'
 import { z } from 'zod'
 import { notFound } from './access.ts'
 import type { Api, ApiDeps } from './api-deps.ts'
-import { bookOrAsk } from './deposit-booking.ts'
+import { bookOrAsk, depositView, requestedView, type Booking } from './deposit-booking.ts'
 import { problemResponses } from './documentation.ts'
 import { problemOf } from './validation.ts'
 
@@ -71,15 +76,25 @@ export function paymentRoutes(app: Api, { db, nowMs, approvalAbove, stripeSecret
         amount,
         reference: `stripe ${id}`,
       } as const
-      const booking = await db
-        .transaction()
-        .execute((trx) => bookOrAsk(trx, scope, { deposit, askedBy: null, above: approvalAbove, nowMs: nowMs() }))
+      const booking = await db.transaction().execute(async (trx) => {
+        const booked = await bookOrAsk(trx, scope, { deposit, askedBy: null, above: approvalAbove, nowMs: nowMs() })
+        if (booked.isNew) await writeDown(trx, scope, booked)
+        return booked
+      })
       return {
         received: true as const,
         deposit: booking.kind === 'booked' ? ('booked' as const) : ('waiting' as const),
       }
     },
   )
+}
+
+/** In the audit log as if an operator had made it, but by nobody's key. */
+async function writeDown(trx: Transaction<Database>, scope: Scope, booking: Booking): Promise<void> {
+  const organisationId = await organisationOf(trx, scope)
+  const after = booking.kind === 'booked' ? depositView(booking.deposit) : requestedView(booking.request)
+  const who = { organisationId, projectId: scope.projectId, keyId: null }
+  await writeAudit(trx, { ...who, action: 'deposit.make', target: after.id, before: null, after })
 }
 
 /** `t=<seconds>,v1=<hex>`, several v1 while a secret is rotated. Source: docs.stripe.com/webhooks/signature. */

@@ -12,7 +12,7 @@ import type { Prices } from '#domain/pricing.ts'
 import { tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const tags = ['Prices']
 
@@ -67,9 +67,9 @@ export function priceRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, provider } = request.query
-      const found = await listPrices(db, { limit, after: cursorId(cursor), provider })
-      const { items, nextCursor } = pageOf(found, limit)
+      const { provider } = request.query
+      const found = await listPrices(db, { provider, page: pageAsked(request) })
+      const { items, nextCursor } = pageOf(request, found)
       return {
         prices: items.map(({ prices, effectiveAt, isInForce, ...key }) => ({
           ...key,

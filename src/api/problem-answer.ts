@@ -1,3 +1,4 @@
+import { FAILURES_WINDOW_MS } from '#calls/failed-keys.ts'
 import { problemType, PROBLEM_TYPE, problemSchema, type ProblemBody } from '#contracts/api-problem.ts'
 import { Problem, PROBLEMS, type ProblemCode } from '#contracts/codes.ts'
 import { isStoreUnavailable } from '#db/database.ts'
@@ -15,8 +16,10 @@ type AddressAnswer = (request: FastifyRequest, reply: FastifyReply, code: 'inval
 
 /** Postgres' `numeric_value_out_of_range`. */
 const NUMBER_OUT_OF_RANGE = '22003'
-/** When the same request is worth sending again, in seconds. */
-const RETRY_AFTER_SECONDS = 1
+/** When the same request is worth sending again, in seconds: as long as failures are counted, or at once. */
+function retryAfterSeconds(code: ProblemCode): number {
+  return code === 'too_many_failures' ? FAILURES_WINDOW_MS / 1_000 : 1
+}
 
 /** What Fastify refuses by itself, before a handler runs. */
 const OWN_REFUSALS: Readonly<
@@ -115,7 +118,7 @@ function isDeadlock(error: Error): boolean {
 function send(reply: FastifyReply, request: FastifyRequest, problem: Problem): FastifyReply {
   const body = bodyOf(problem)
   if (problem.code === 'unauthorized') reply.header('www-authenticate', 'Bearer')
-  if (body.status === 503 || body.status === 429) reply.header('retry-after', RETRY_AFTER_SECONDS)
+  if (body.status === 503 || body.status === 429) reply.header('retry-after', retryAfterSeconds(problem.code))
   request.log.debug({ code: problem.code, detail: problem.message }, 'answered with a problem')
   return reply.code(body.status).type(PROBLEM_TYPE).serializer(JSON.stringify).send(body)
 }

@@ -12,7 +12,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
@@ -23,7 +23,7 @@ export function projectRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/projects',
     {
-      config: { access: 'operator', audit: 'project.create', problems: ['already_exists'] },
+      config: { access: 'operator', versioned: 'project', audit: 'project.create', problems: ['already_exists'] },
       schema: { tags, summary: 'Make a project', body: projectRequestSchema, response: { 201: projectSchema } },
     },
     (request, reply) =>
@@ -48,9 +48,8 @@ export function projectRoutes(app: Api, deps: RouteDeps): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor } = request.query
-      const found = await listProjects(db, callerOfRequest(request).organisationId, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listProjects(db, callerOfRequest(request).organisationId, pageAsked(request))
+      const { items, nextCursor } = pageOf(request, found)
       return { projects: items.map(projectView), nextCursor }
     },
   )
@@ -58,7 +57,7 @@ export function projectRoutes(app: Api, deps: RouteDeps): void {
   app.get(
     '/projects/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'project' },
       schema: { tags, summary: 'A project', params: idParams, response: { 200: projectSchema } },
     },
     async (request) => {
@@ -78,7 +77,7 @@ function projectChangeRoutes(app: Api, { poke }: RouteDeps): void {
   app.patch(
     '/projects/:id',
     {
-      config: { access: 'operator', audit: 'project.change' },
+      config: { access: 'operator', versioned: 'project', audit: 'project.change' },
       schema: {
         tags,
         summary:

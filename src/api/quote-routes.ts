@@ -7,7 +7,7 @@ import { parseDecimal, toAmount } from '#domain/money.ts'
 import { callerOfRequest, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const tags = ['Quotes']
 
@@ -60,9 +60,8 @@ export function quoteRoutes(app: Api, { nowMs }: RouteDeps): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor } = request.query
-      const found = await listQuotes(db, callerOfRequest(request).organisationId, { limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listQuotes(db, callerOfRequest(request).organisationId, pageAsked(request))
+      const { items, nextCursor } = pageOf(request, found)
       return { quotes: items.map(quoteView), nextCursor }
     },
   )

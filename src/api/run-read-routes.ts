@@ -1,5 +1,5 @@
 import { reportQuerySchema } from '#contracts/api-balance.ts'
-import { pageQuerySchema } from '#contracts/api-page.ts'
+import { onwardQuerySchema } from '#contracts/api-page.ts'
 import { ledgerSchema, runListQuerySchema, runListSchema, runSchema } from '#contracts/api-run.ts'
 import { Problem } from '#contracts/codes.ts'
 import { callReportSchema, callStorySchema, reportSchema } from '#contracts/report.ts'
@@ -13,7 +13,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
 import { badInstant } from './instant.ts'
-import { cursorId, cursorSeq, pageOf } from './page.ts'
+import { isCount, pageAsked, pageFound, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Runs']
@@ -32,10 +32,10 @@ export function runReadRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, state, projectId } = request.query
+      const { limit: _limit, cursor: _cursor, order: _order, projectId, ...filter } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
-      const found = await listRuns(db, scope, { limit, before: cursorId(cursor), state })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listRuns(db, scope, { filter, page: pageAsked(request) })
+      const { items, nextCursor } = pageOf(request, found)
       return { runs: items, nextCursor }
     },
   )
@@ -61,16 +61,17 @@ export function runReadRoutes(app: Api): void {
         tags,
         summary: 'Every movement of money of a run, in order',
         params: idParams,
-        querystring: pageQuerySchema,
+        querystring: onwardQuerySchema,
         response: { 200: ledgerSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { limit, cursor } = request.query
       const scope = await tenantFor(db, request, { noun: 'run', id })
-      return readLedger(db, scope, { runId: id, after: cursorSeq(cursor), limit })
+      const found = await readLedger(db, scope, { runId: id, page: pageAsked(request, isCount) })
+      const { items, nextCursor } = pageFound(request, found, ({ seq }) => seq)
+      return { transfers: items.map(({ transfer }) => transfer), nextCursor }
     },
   )
 }

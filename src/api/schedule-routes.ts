@@ -18,8 +18,8 @@ import type { Kysely } from 'kysely'
 import { z } from 'zod'
 import { callerOfRequest, notFound, projectOf, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
-import { answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { answerChange, answerPost } from './idempotency.ts'
+import { pageAsked, pageOf } from './page.ts'
 import { makeRunCheck } from './run-request.ts'
 import { projectToList } from './run-read-routes.ts'
 
@@ -46,7 +46,7 @@ export function scheduleRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/schedules',
     {
-      config: { access: 'project', problems: [...RUN_PROBLEMS, 'already_exists'] },
+      config: { access: 'project', versioned: 'schedule', problems: [...RUN_PROBLEMS, 'already_exists'] },
       schema: {
         tags,
         summary: 'Start runs by the clock',
@@ -82,7 +82,7 @@ export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
   app.patch(
     '/schedules/:id',
     {
-      config: { access: 'project', problems: [...RUN_PROBLEMS, 'already_exists'] },
+      config: { access: 'project', versioned: 'schedule', problems: [...RUN_PROBLEMS, 'already_exists'] },
       schema: {
         tags,
         summary: 'Pause, resume or change a schedule',
@@ -92,11 +92,10 @@ export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
         response: { 200: scheduleSchema },
       },
     },
-    async (request) => {
-      const db = tenantDb(request)
+    async (request, reply) => {
       const { id } = request.params
       const { body } = request
-      const changed = await db.transaction().execute(async (trx) => {
+      const changed = await answerChange({ request, reply }, async (trx) => {
         const scope = await tenantFor(trx, request, { noun: 'schedule', id })
         const known = await lockSchedule(trx, scope, id)
         if (!known) throw notFound('schedule', id)
@@ -107,7 +106,7 @@ export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
         const runs = checked && { input: checked.input, keyId }
         const isChanged = await changeSchedule(trx, scope, { scheduleId: id, to: body, runs })
         if (!isChanged) throw nameTaken(body.name ?? '')
-        return scheduleOf(trx, scope, id)
+        return { status: 200, body: await scheduleOf(trx, scope, id) }
       })
       poke()
       return changed
@@ -117,7 +116,7 @@ export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
   app.delete(
     '/schedules/:id',
     {
-      config: { access: 'project' },
+      config: { access: 'project', versioned: 'schedule' },
       schema: {
         tags,
         summary: 'Remove a schedule',
@@ -127,15 +126,14 @@ export function scheduleChangeRoutes(app: Api, deps: RouteDeps): void {
       },
     },
     async (request, reply) => {
-      const db = tenantDb(request)
       const { id } = request.params
-      await db.transaction().execute(async (trx) => {
+      await answerChange({ request, reply }, async (trx) => {
         const scope = await tenantFor(trx, request, { noun: 'schedule', id })
         if (!(await lockSchedule(trx, scope, id))) throw notFound('schedule', id)
         await endSchedule(trx, scope, { scheduleId: id, state: 'deleted', reason: null })
+        return { status: 204, body: undefined }
       })
       poke()
-      reply.code(204)
     },
   )
 }
@@ -154,9 +152,10 @@ export function scheduleReadRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId } = request.query
+      const { projectId, state } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
-      const { items, nextCursor } = pageOf(await listSchedules(db, scope, { limit, before: cursorId(cursor) }), limit)
+      const found = await listSchedules(db, scope, { ...pageAsked(request), state })
+      const { items, nextCursor } = pageOf(request, found)
       return { schedules: items, nextCursor }
     },
   )
@@ -164,7 +163,7 @@ export function scheduleReadRoutes(app: Api): void {
   app.get(
     '/schedules/:id',
     {
-      config: { access: 'any' },
+      config: { access: 'any', versioned: 'schedule' },
       schema: { tags, summary: 'A schedule', params: idParams, response: { 200: scheduleSchema } },
     },
     async (request) => {
@@ -190,10 +189,9 @@ export function scheduleReadRoutes(app: Api): void {
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { limit, cursor } = request.query
       const scope = await tenantFor(db, request, { noun: 'schedule', id })
-      const found = await listFirings(db, scope, { scheduleId: id, limit, before: cursorId(cursor) })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listFirings(db, scope, { ...pageAsked(request), scheduleId: id })
+      const { items, nextCursor } = pageOf(request, found)
       return { firings: items, nextCursor }
     },
   )

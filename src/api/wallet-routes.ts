@@ -11,7 +11,7 @@ import { z } from 'zod'
 import { tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 
 const idParams = z.object({ id: z.string() })
 const noBody = z.strictObject({}).nullish()
@@ -71,8 +71,7 @@ export function walletRoutes(app: Api, deps: RouteDeps): void {
     async (request) => {
       const db = tenantDb(request)
       const scope = await tenantFor(db, request, { noun: 'wallet', id: request.params.id })
-      const { limit, cursor } = request.query
-      const { items, nextCursor } = pageOf(await listLots(db, scope, { limit, before: cursorId(cursor) }), limit)
+      const { items, nextCursor } = pageOf(request, await listLots(db, scope, pageAsked(request)))
       return { lots: items.map(lotView), nextCursor }
     },
   )

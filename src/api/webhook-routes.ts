@@ -2,14 +2,25 @@ import {
   deliveryListSchema,
   deliveryQuerySchema,
   newWebhookSchema,
+  webhookChangeSchema,
   webhookListQuerySchema,
   webhookListSchema,
   webhookRequestSchema,
+  webhookSchema,
   type WebhookView,
 } from '#contracts/api-webhook.ts'
 import { Problem } from '#contracts/codes.ts'
 import { listDeliveries, revive, type Delivery } from '#db/webhook-delivery.ts'
-import { createWebhook, endWebhook, listWebhooks, type LowBalance, type Webhook } from '#db/webhook.ts'
+import {
+  changeWebhook,
+  createWebhook,
+  endWebhook,
+  getWebhook,
+  listWebhooks,
+  lockWebhook,
+  type LowBalance,
+  type Webhook,
+} from '#db/webhook.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
 import { randomBytes } from 'node:crypto'
@@ -18,7 +29,7 @@ import { z } from 'zod'
 import { notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
-import { cursorId, pageOf } from './page.ts'
+import { pageAsked, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
 import { projectToList } from './run-read-routes.ts'
 import { secretBoxOf } from './secrets-key.ts'
@@ -32,7 +43,12 @@ export function webhookRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/webhooks',
     {
-      config: { access: 'any', audit: 'webhook.create', problems: ['not_found', 'no_secrets_key'] },
+      config: {
+        access: 'any',
+        versioned: 'webhook',
+        audit: 'webhook.create',
+        problems: ['not_found', 'no_secrets_key'],
+      },
       schema: {
         tags,
         summary: 'Have an address told what happens in a project',
@@ -74,17 +90,65 @@ export function webhookListRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { limit, cursor, projectId } = request.query
+      const { projectId } = request.query
       const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
-      const { items, nextCursor } = pageOf(await listWebhooks(db, scope, { limit, before: cursorId(cursor) }), limit)
+      const { items, nextCursor } = pageOf(request, await listWebhooks(db, scope, pageAsked(request)))
       return { webhooks: items.map(viewOf), nextCursor }
     },
+  )
+
+  app.get(
+    '/webhooks/:id',
+    {
+      config: { access: 'any', versioned: 'webhook' },
+      schema: { tags, summary: 'A webhook, without its secret', params: idParams, response: { 200: webhookSchema } },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { id } = request.params
+      const webhook = await getWebhook(db, await tenantFor(db, request, { noun: 'webhook', id }), id)
+      if (!webhook) throw notFound('webhook', id)
+      return viewOf(webhook)
+    },
+  )
+}
+
+export function webhookChangeRoutes(app: Api, { allowsPrivateWebhooks }: RouteDeps): void {
+  app.patch(
+    '/webhooks/:id',
+    {
+      config: { access: 'any', versioned: 'webhook', audit: 'webhook.change', problems: ['invalid_amount'] },
+      schema: {
+        tags,
+        summary: 'Change what a webhook is told, or where',
+        description: 'What waits goes to the new address, signed with the same secret.',
+        params: idParams,
+        body: webhookChangeSchema,
+        response: { 200: webhookSchema },
+      },
+    },
+    (request, reply) =>
+      answerChange({ request, reply }, async (trx) => {
+        const { id } = request.params
+        const { url, topics, lowBalance } = request.body
+        if (url !== undefined) checkUrl(url, allowsPrivateWebhooks)
+        const scope = await tenantFor(trx, request, { noun: 'webhook', id })
+        const before = await lockWebhook(trx, scope, id)
+        if (!before) throw notFound('webhook', id)
+        const changed = await changeWebhook(trx, scope, {
+          id,
+          url: url ?? before.url,
+          topics: topics ? [...new Set(topics)] : before.topics,
+          lowBalance: lowBalance?.map(markOf) ?? before.lowBalance,
+        })
+        return { status: 200, body: viewOf(changed), audit: { before: viewOf(before) } }
+      }),
   )
 
   app.delete(
     '/webhooks/:id',
     {
-      config: { access: 'any', audit: 'webhook.delete' },
+      config: { access: 'any', versioned: 'webhook', audit: 'webhook.delete' },
       schema: {
         tags,
         summary: 'Delete a webhook',
@@ -97,8 +161,9 @@ export function webhookListRoutes(app: Api): void {
       answerChange({ request, reply }, async (trx) => {
         const { id } = request.params
         const scope = await tenantFor(trx, request, { noun: 'webhook', id })
-        if (!(await endWebhook(trx, scope, id))) throw notFound('webhook', id)
-        return { status: 204, body: undefined }
+        const ended = await endWebhook(trx, scope, id)
+        if (!ended) throw notFound('webhook', id)
+        return { status: 204, body: undefined, audit: { before: viewOf(ended) } }
       }),
   )
 }
@@ -120,10 +185,10 @@ export function deliveryRoutes(app: Api): void {
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { limit, cursor, state } = request.query
+      const { state } = request.query
       const scope = await tenantFor(db, request, { noun: 'webhook', id })
-      const found = await listDeliveries(db, scope, { webhookId: id, limit, before: cursorId(cursor), state })
-      const { items, nextCursor } = pageOf(found, limit)
+      const found = await listDeliveries(db, scope, { ...pageAsked(request), webhookId: id, state })
+      const { items, nextCursor } = pageOf(request, found)
       return { deliveries: items.map(deliveryOf), nextCursor }
     },
   )
@@ -173,7 +238,7 @@ function checkUrl(url: string, allowsPrivate: boolean): void {
   })
 }
 
-function viewOf({ id, projectId, url, topics, lowBalance, createdAt }: Webhook): WebhookView {
+function viewOf({ id, projectId, url, topics, lowBalance, createdAt, version }: Webhook): WebhookView {
   return {
     id,
     projectId,
@@ -184,6 +249,7 @@ function viewOf({ id, projectId, url, topics, lowBalance, createdAt }: Webhook):
       below: toAmount(belowNano, currency),
     })),
     createdAt: createdAt.toISOString(),
+    version,
   }
 }
 

@@ -188,15 +188,16 @@ export async function chooseRoutes(
 function extrasOn({ capabilities }: Route, extras: Extras | undefined): RouteFacts['extras'] {
   if (!extras) return undefined
   return {
+    embeddings: extras.embeddings,
     choices: capabilities.choices && extras.choices,
     parameters: capabilities.parameters ?? extras.parameters,
   }
 }
 
-const EMBEDDING: RouteNeeds = Object.freeze({ ...PLAIN_NEEDS, kind: 'embedding' })
-
 function needsOf({ body, onDelta }: CallRequest): RouteNeeds {
-  if (isEmbedding(body)) return EMBEDDING
+  if (isEmbedding(body)) {
+    return { ...PLAIN_NEEDS, kind: 'embedding', parameters: body.user === undefined ? [] : ['user'] }
+  }
   return {
     kind: 'chat',
     tools: (body.tools?.length ?? 0) > 0,

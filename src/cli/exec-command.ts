@@ -72,6 +72,20 @@ function callersFolder(cwd: string, { INIT_CWD: called }: NodeJS.ProcessEnv): st
   return `${cwd}/` === CHECKOUT && called ? called : cwd
 }
 
+/**
+ * What clients read the model from that they ask for. Claude Code has names of its own for what it asks of small models and of
+ * sub-agents, and none of those it would ask for by itself is in the catalog (code.claude.com/docs/en/model-config).
+ */
+const MODEL_NAMES = [
+  'OPENAI_MODEL',
+  'ANTHROPIC_MODEL',
+  'ANTHROPIC_DEFAULT_OPUS_MODEL',
+  'ANTHROPIC_DEFAULT_SONNET_MODEL',
+  'ANTHROPIC_DEFAULT_HAIKU_MODEL',
+  'ANTHROPIC_SMALL_FAST_MODEL',
+  'CLAUDE_CODE_SUBAGENT_MODEL',
+] as const
+
 /** What the command is to know: where to ask, and with which key; and no key that could spend more. */
 export function commandEnvironment(
   env: NodeJS.ProcessEnv,
@@ -86,7 +100,7 @@ export function commandEnvironment(
     OPENAI_API_KEY: secret,
     ANTHROPIC_BASE_URL: url,
     ANTHROPIC_API_KEY: secret,
-    ...(model !== undefined && { OPENAI_MODEL: model, ANTHROPIC_MODEL: model }),
+    ...(model !== undefined && Object.fromEntries(MODEL_NAMES.map((name) => [name, model]))),
     PURSER_URL: url,
     PURSER_KEY: secret,
     PURSER_RUN_ID: id,

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
-import { BALANCE_CLASSES } from './names.ts'
+import { pageQuerySchema } from './api-page.ts'
+import { BALANCE_CLASSES, TRANSFER_CODES } from './names.ts'
 
 /** A moment with its offset; the database counts in microseconds. */
 const EARLIEST_YEAR = 2000
@@ -81,3 +82,10 @@ export const walletBalancesSchema = z
     ),
   })
   .meta({ id: 'WalletBalances' })
+
+/** Money that came, went, or is held. */
+export const accountLedgerQuerySchema = pageQuerySchema.extend({
+  code: z.enum(TRANSFER_CODES).optional(),
+  from: instantSchema.optional().describe('At or after.'),
+  to: instantSchema.optional().describe('Before.'),
+})

@@ -1,3 +1,4 @@
+import { OUTCOMES } from '#domain/policy.ts'
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
@@ -45,7 +46,32 @@ export const keyCallListSchema = z.object({
   nextCursor: nextCursorSchema,
 })
 
+export const callQuerySchema = pageQuerySchema.extend({
+  projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
+  runId: z.uuid().optional(),
+  keyId: z.uuid().optional().describe('Who asked.'),
+  model: z.string().min(1).max(100).optional().describe('The catalog model that was asked for.'),
+  state: z.enum(['open', 'answered']).optional(),
+  route: z.string().min(1).max(100).optional(),
+  outcome: z.enum(OUTCOMES).optional(),
+  balanceClass: z.enum(BALANCE_CLASSES).optional(),
+  from: moment.optional().describe('At or after.'),
+  to: moment.optional().describe('Before.'),
+})
+
+const callEntrySchema = callReportSchema
+  .extend({
+    at: z.iso.datetime(),
+    runId: z.uuid().nullable().describe('`null`: of the envelope of its key.'),
+    keyId: z.uuid(),
+    charged: chargedSchema,
+  })
+  .meta({ id: 'CallEntry' })
+
+export const callListSchema = z.object({ calls: z.array(callEntrySchema), nextCursor: nextCursorSchema })
+
 export const callLedgerSchema = z.object({ transfers: z.array(transferSchema) })
 
+export type CallEntry = z.infer<typeof callEntrySchema>
 export type KeyCallView = z.infer<typeof keyCallSchema>
 export type KeyCallList = z.infer<typeof keyCallListSchema>

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema } from './api-page.ts'
 import { capabilitiesSchema, catalogModelSchema, catalogShape } from './catalog.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
@@ -21,31 +21,30 @@ export const routePriceSchema = tokenPricesSchema.extend({
     .describe('Prices of all tokens of a request whose prompt has more tokens than that.'),
 })
 
-export const modelListSchema = z
+export const modelSchema = z
   .object({
-    catalogVersion: z.int(),
-    models: z.array(
+    name: z.string(),
+    kind: catalogModelSchema.shape.kind,
+    strategy: catalogModelSchema.shape.strategy,
+    routes: z.array(
       z.object({
         name: z.string(),
-        kind: catalogModelSchema.shape.kind,
-        strategy: catalogModelSchema.shape.strategy,
-        routes: z.array(
-          z.object({
-            name: z.string(),
-            provider: z.string(),
-            upstreamModel: z.string(),
-            balanceClass: z.enum(BALANCE_CLASSES),
-            currency: z.string(),
-            contextTokens: z.int(),
-            maxOutputTokens: z.int(),
-            capabilities: capabilitiesSchema,
-            weight: z.int().describe('Its share among the routes of a weighted model.'),
-            price: routePriceSchema.nullable().describe('`null`: no price, no call.'),
-          }),
-        ),
+        provider: z.string(),
+        upstreamModel: z.string(),
+        balanceClass: z.enum(BALANCE_CLASSES),
+        currency: z.string(),
+        contextTokens: z.int(),
+        maxOutputTokens: z.int(),
+        capabilities: capabilitiesSchema,
+        weight: z.int().describe('Its share among the routes of a weighted model.'),
+        price: routePriceSchema.nullable().describe('`null`: no price, no call.'),
       }),
     ),
   })
+  .meta({ id: 'Model' })
+
+export const modelListSchema = z
+  .object({ catalogVersion: z.int(), models: z.array(modelSchema) })
   .meta({ id: 'Models' })
 
 const versionFacts = { version: z.int(), createdAt: z.iso.datetime() }
@@ -55,10 +54,6 @@ export const catalogVersionSchema = z.object({ ...versionFacts, catalog: catalog
 export const catalogVersionListSchema = z.object({
   versions: z.array(z.object({ ...versionFacts, models: z.int(), prices: z.int() })),
   nextCursor: nextCursorSchema,
-})
-
-export const catalogVersionQuerySchema = pageQuerySchema.extend({
-  cursor: z.coerce.number().int().min(1).max(2_147_483_647).optional().describe('`nextCursor` of the page before'),
 })
 
 export const catalogImportSchema = z

@@ -30,6 +30,7 @@ export const depositRequestListSchema = z.object({
 
 export const depositRequestQuerySchema = pageQuerySchema.extend({
   state: z.enum(['waiting', 'approved', 'refused']).optional(),
+  projectId: z.uuid().optional(),
 })
 
 export type DepositRequestedView = z.infer<typeof depositRequestedSchema>

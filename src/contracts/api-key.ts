@@ -1,7 +1,7 @@
 import { z } from 'zod'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { constraintsSchema } from './constraints.ts'
-import { KEY_SCOPES, OPERATOR_SCOPES } from './names.ts'
+import { KEY_SCOPES, OPERATOR_SCOPES, USUAL_OPERATOR_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
 const name = storableText.trim().min(1).max(100)
@@ -43,8 +43,10 @@ export const operatorKeyRequestSchema = z.strictObject({
     .array(z.enum(OPERATOR_SCOPES))
     .min(1)
     .refine(eachOnce, 'names one twice')
-    .default([...OPERATOR_SCOPES])
-    .describe('`admin`: every change. `read`: reading.'),
+    .default([...USUAL_OPERATOR_SCOPES])
+    .describe(
+      '`admin`: every change. `read`: reading. `installation`: making organisations; only with a key that has it.',
+    ),
 })
 
 /** Thirty days. */
@@ -77,8 +79,13 @@ export const keySchema = z
       .nullable()
       .describe('The key it took over from: limits on that one bind this one too, in the same windows.'),
     runId: z.uuid().nullable().describe('The external run that it works for, and for nothing else.'),
+    version: versionSchema,
   })
   .meta({ id: 'Key' })
+
+export const keyQuerySchema = pageQuerySchema.extend({
+  state: z.enum(['in_force', 'ended']).optional().describe('`ended`: revoked or expired.'),
+})
 
 export const keyListSchema = z.object({ keys: z.array(keySchema), nextCursor: nextCursorSchema })
 

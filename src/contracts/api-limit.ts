@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountOrZeroSchema, amountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { LIMIT_MEASURES, LIMIT_PERIODS, LIMIT_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -45,6 +45,7 @@ export const capRequestSchema = z.strictObject({ cap: z.union([amountOrZeroSchem
 
 export const limitQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Only limits within this project.'),
+  scope: z.enum(LIMIT_SCOPES).optional(),
   subjectId: z.uuid().optional().describe('Only limits on this project, key or run.'),
 })
 
@@ -77,6 +78,7 @@ export const limitSchema = z
     setBy: z.enum(['operator', 'project']),
     createdAt: moment,
     retiredAt: moment.nullable(),
+    version: versionSchema,
   })
   .meta({ id: 'Limit' })
 

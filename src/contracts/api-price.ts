@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, onwardQuerySchema } from './api-page.ts'
 import { currencyCode, priceSchema } from './catalog.ts'
 
 /** Most prices of one request: longer lists come in parts, which is harmless, as only differences are stored. */
@@ -41,7 +41,7 @@ export const priceComparisonSchema = z
   })
   .meta({ id: 'PriceComparison' })
 
-export const pricesQuerySchema = pageQuerySchema.extend({ provider: z.string().max(100).optional() })
+export const pricesQuerySchema = onwardQuerySchema.extend({ provider: z.string().max(100).optional() })
 
 export const bookedPricesSchema = z
   .object({

@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, versionSchema } from './api-page.ts'
 import { STORAGES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -40,7 +40,15 @@ export const projectChangeSchema = z
   .refine((change) => Object.values(change).some((value) => value !== undefined), 'nothing is to be changed')
 
 export const projectSchema = z
-  .object({ id: z.uuid(), name: z.string(), maxRunningRuns: z.int(), storage, keepDays, createdAt: moment })
+  .object({
+    id: z.uuid(),
+    name: z.string(),
+    maxRunningRuns: z.int(),
+    storage,
+    keepDays,
+    createdAt: moment,
+    version: versionSchema,
+  })
   .meta({ id: 'Project' })
 
 export const projectListSchema = z.object({ projects: z.array(projectSchema), nextCursor: nextCursorSchema })

@@ -201,6 +201,10 @@ export const runSchema = runSummarySchema
 
 export const runListQuerySchema = pageQuerySchema.extend({
   state: z.enum(RUN_STATES).optional(),
+  agent: z.string().min(1).max(100).optional(),
+  model: z.string().min(1).max(100).optional(),
+  from: z.iso.datetime({ offset: true }).optional().describe('Made at or after.'),
+  to: z.iso.datetime({ offset: true }).optional().describe('Made before.'),
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
 })
 

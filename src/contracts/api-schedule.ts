@@ -1,7 +1,7 @@
 import { cronProblem } from '#domain/cron.ts'
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { runRequestSchema } from './api-run.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { SKIP_REASONS } from './scheduling.ts'
@@ -87,10 +87,12 @@ export const scheduleSchema = z
     isTold: z.boolean().describe('Whether Temporal has heard of its newest change.'),
     createdAt: moment,
     changedAt: moment,
+    version: versionSchema,
   })
   .meta({ id: 'Schedule' })
 
 export const scheduleQuerySchema = pageQuerySchema.extend({
+  state: z.enum(['active', 'paused']).optional(),
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
 })
 export const scheduleListSchema = z.object({ schedules: z.array(scheduleSchema), nextCursor: nextCursorSchema })

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -59,6 +59,15 @@ export const depositSchema = z
     recordedAt: moment,
   })
   .meta({ id: 'Deposit' })
+
+export const depositListSchema = z.object({ deposits: z.array(depositSchema), nextCursor: nextCursorSchema })
+
+export const depositQuerySchema = pageQuerySchema.extend({
+  projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
+  balanceClass: z.enum(BALANCE_CLASSES).optional(),
+  from: momentRequest.optional().describe('At or after.'),
+  to: momentRequest.optional().describe('Before.'),
+})
 
 export const lotSchema = z
   .object({

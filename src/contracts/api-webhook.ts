@@ -1,12 +1,12 @@
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
 export const WEBHOOK_TOPICS = ['state', 'threshold', 'exhaustion', 'fallback', 'question', 'low_balance'] as const
 /**
- * `state`: a run begins, pauses, goes on or ends. `threshold`: it has spent a percentage. `exhaustion`: money refused a call.
- * `fallback`: a call was served by another route than its first. `question`: a run asks its owner. `low_balance`: a wallet.
+ * `state`: a run begins, pauses, goes on or ends. `threshold`: it has spent a percentage. `exhaustion`: money refused a call,
+ * of a run or of a key. `fallback`: a call of either was tried on another route than its first. `question`: a run asks its owner. `low_balance`: a wallet.
  */
 export type WebhookTopic = (typeof WEBHOOK_TOPICS)[number]
 
@@ -14,22 +14,29 @@ const moment = z.iso.datetime()
 
 const lowBalance = { balanceClass: z.enum(BALANCE_CLASSES) }
 
+const url = z
+  .url({ protocol: /^https?$/ })
+  .max(2_000)
+  .regex(/^[\x21-\x7e]+$/, 'ASCII without spaces: encode the others with %')
+  .describe('https, and no private address unless the installation allows it.')
+const topics = z.array(z.enum(WEBHOOK_TOPICS)).min(1).max(WEBHOOK_TOPICS.length)
+const marks = z
+  .array(z.strictObject({ ...lowBalance, below: positiveAmountSchema }))
+  .max(16)
+  .describe('Told once when the wallet has less, and again after it had more.')
+
 export const webhookRequestSchema = z.strictObject({
   projectId: z.string().optional().describe("The project; left out by a project's own key."),
-  url: z
-    .url({ protocol: /^https?$/ })
-    .max(2_000)
-    .regex(/^[\x21-\x7e]+$/, 'ASCII without spaces: encode the others with %')
-    .describe('https, and no private address unless the installation allows it.'),
-  topics: z.array(z.enum(WEBHOOK_TOPICS)).min(1).max(WEBHOOK_TOPICS.length),
-  lowBalance: z
-    .array(z.strictObject({ ...lowBalance, below: positiveAmountSchema }))
-    .max(16)
-    .default([])
-    .describe('Told once when the wallet has less, and again after it had more.'),
+  url,
+  topics,
+  lowBalance: marks.default([]),
 })
 
-const webhookSchema = z
+export const webhookChangeSchema = z
+  .strictObject({ url: url.optional(), topics: topics.optional(), lowBalance: marks.optional() })
+  .refine((change) => Object.values(change).some((value) => value !== undefined), 'changes nothing')
+
+export const webhookSchema = z
   .object({
     id: z.uuid(),
     projectId: z.uuid(),
@@ -37,6 +44,7 @@ const webhookSchema = z
     topics: z.array(z.enum(WEBHOOK_TOPICS)),
     lowBalance: z.array(z.object({ ...lowBalance, below: amountSchema })),
     createdAt: moment,
+    version: versionSchema,
   })
   .meta({ id: 'Webhook' })
 

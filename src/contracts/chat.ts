@@ -78,4 +78,6 @@ export interface ChatBody {
 export interface EmbedBody {
   readonly input: readonly string[]
   readonly dimensions?: number | undefined
+  /** Whose texts they are, for routes that take it. */
+  readonly user?: string | undefined
 }

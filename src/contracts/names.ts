@@ -17,10 +17,13 @@ export const USES = ['useful', 'wasted'] as const
 export type Use = (typeof USES)[number]
 
 export const KEY_SCOPES = ['calls', 'runs', 'read'] as const
-export const OPERATOR_SCOPES = ['admin', 'read'] as const
+export const OPERATOR_SCOPES = ['admin', 'read', 'installation'] as const
+/** Of an operator's key of which nothing else is said. */
+export const USUAL_OPERATOR_SCOPES = ['admin', 'read'] as const satisfies readonly (typeof OPERATOR_SCOPES)[number][]
 /**
  * What a key opens. `calls`: the gateway. `runs`: starting and acting on runs, schedules, corpora, datasets and the limits of
- * its own runs. `read`: everything that it may see. `admin`, of an operator's key: every change.
+ * its own runs. `read`: everything that it may see. `admin`, of an operator's key: every change. `installation`: besides, making
+ * organisations.
  */
 export type KeyScope = (typeof KEY_SCOPES)[number] | (typeof OPERATOR_SCOPES)[number]
 
@@ -60,6 +63,8 @@ export const AUDIT_ACTIONS = [
   'limit.change',
   'limit.retire',
   'limit.set',
+  'organisation.change',
+  'organisation.create',
   'price.import',
   'project.change',
   'project.create',
@@ -71,6 +76,7 @@ export const AUDIT_ACTIONS = [
   'refund.make',
   'route.reset',
   'wallet.create',
+  'webhook.change',
   'webhook.create',
   'webhook.delete',
 ] as const

@@ -17,7 +17,7 @@ export const openAiEmbeddingsRequestSchema = z
     ),
     encoding_format: z.enum(['float', 'base64']).nullish(),
     dimensions: z.int().min(1).max(MOST_DIMENSIONS).nullish(),
-    /** Whose text it is: OpenAI looks at it when somebody abuses an account. It is not handed on. */
+    /** Whose text it is: OpenAI looks at it when somebody abuses an account. */
     user: storableText.nullish(),
   })
   .meta({ id: 'OpenAiEmbeddingsRequest', examples: [{ model: 'embed', input: 'When was the mill built?' }] })

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { Constraints } from '#contracts/constraints.ts'
 import type { KeyScope } from '#contracts/names.ts'
 import { keyConstraintsSchema, keyScopesSchema } from '#contracts/stored.ts'
@@ -7,6 +8,7 @@ import type { Scope } from './database.ts'
 import { newId, sha256 } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** Who asks. Without a project it is an operator of the organisation. */
 export interface Caller {
@@ -41,6 +43,7 @@ export interface ApiKey {
   readonly rotatedFrom: string | null
   /** The external run that it was issued for. */
   readonly runId: string | null
+  readonly version: number
 }
 
 export interface NewKey {
@@ -56,6 +59,8 @@ export interface NewKey {
   readonly rotatedFrom?: string
   /** It works for this external run alone. */
   readonly runId?: string
+  /** The key that it was asked for with. Left out: nobody's, the installation makes it itself. */
+  readonly madeBy?: string
   readonly nowMs: number
 }
 
@@ -91,6 +96,7 @@ export async function createKey(db: Kysely<Database>, key: NewKey): Promise<ApiK
       rotated_from: key.rotatedFrom ?? null,
       revoked_at: null,
       run_id: key.runId ?? null,
+      made_by: key.madeBy ?? null,
     })
     .returning('id')
     .executeTakeFirstOrThrow()
@@ -118,24 +124,20 @@ export async function lockKey(
   return getKey(trx, organisationId, keyId)
 }
 
-interface Page {
-  readonly limit: number
-  /** The id of the last one of the page before. */
-  readonly before: string | undefined
-}
-
-/** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included, newest first. */
+/** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included; a place is an id. */
 export async function listKeys(
   db: Kysely<Database>,
   owner: { readonly organisationId: string; readonly projectId: string | null },
-  { limit, before }: Page,
+  page: Page & { readonly state?: 'in_force' | 'ended' | undefined },
 ): Promise<readonly ApiKey[]> {
+  const { follows, order } = pageBy(sql`k.id`, page)
+  const isEnded = sql`(k.revoked_at is not null or coalesce(k.expires_at <= clock_timestamp(), false))`
   const { organisationId, projectId } = owner
   const { rows } = await sql<Row>`
     ${keys} where k.organisation_id = ${organisationId} and k.project_id is not distinct from ${projectId}::uuid
       and k.run_id is null
-      and (${before ?? null}::uuid is null or k.id < ${before ?? null})
-    order by k.id desc limit ${limit}`.execute(db)
+      and ${follows} and (${page.state ?? null}::text is null or ${isEnded} = (${page.state ?? null} = 'ended'))
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows.map(viewOf)
 }
 
@@ -153,7 +155,8 @@ export async function constraintsOfKey(db: Kysely<Database>, scope: Scope, keyId
 const keys = sql`
   select k.id, k.project_id as "projectId", k.name, k.hint, k.scopes, k.constraints,
     k.allowed_ips::text[] as "allowedIps", k.created_at as "createdAt", k.expires_at as "expiresAt",
-    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom", k.run_id as "runId"
+    k.revoked_at as "revokedAt", k.last_used_at as "lastUsedAt", k.rotated_from as "rotatedFrom", k.run_id as "runId",
+    k.version
   from api_key k`
 
 interface Row extends Omit<ApiKey, 'scopes' | 'constraints'> {

@@ -1,8 +1,10 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { AuditEventView } from '#contracts/api-audit.ts'
 import type { AuditAction } from '#contracts/names.ts'
 import { sql, type Kysely } from 'kysely'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** Most of what stands as before or after, in characters: what is larger is kept where it belongs, and only named here. */
 const MAX_LENGTH = 65_536
@@ -54,18 +56,16 @@ export interface AuditFilter {
   readonly target?: string | undefined
   readonly from?: string | undefined
   readonly to?: string | undefined
-  /** The id of the last one of the page before. */
-  readonly before: string | undefined
-  readonly limit: number
 }
 
-/** What was changed of an organisation, newest first. */
+/** What was changed of an organisation; a place is an id. */
 export async function listAudit(
   db: Kysely<Database>,
   organisationId: string,
-  filter: AuditFilter,
+  { filter, page }: { readonly filter: AuditFilter; readonly page: Page },
 ): Promise<readonly AuditEventView[]> {
-  const { projectId = null, keyId = null, action = null, target = null, from = null, to = null, before = null } = filter
+  const { projectId = null, keyId = null, action = null, target = null, from = null, to = null } = filter
+  const { follows, order } = pageBy(sql`a.id`, page)
   const { rows } = await sql<Omit<AuditEventView, 'at'> & { readonly at: Date }>`
     select a.id, a.at, a.project_id as "projectId", a.api_key_id as "keyId", a.action, a.target, a.before, a.after
     from audit_event a
@@ -76,7 +76,7 @@ export async function listAudit(
       and (${target}::text is null or a.target = ${target})
       and (${from}::timestamptz is null or a.at >= ${from})
       and (${to}::timestamptz is null or a.at < ${to})
-      and (${before}::uuid is null or a.id < ${before})
-    order by a.id desc limit ${filter.limit}`.execute(db)
+      and ${follows}
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows.map(({ at, ...row }) => ({ ...row, at: at.toISOString() }))
 }

@@ -1,5 +1,7 @@
+import type { Page } from '#contracts/api-page.ts'
 import { catalogSchema, type Catalog } from '#contracts/catalog.ts'
 import { sql, type Kysely } from 'kysely'
+import { pageBy } from './page.ts'
 import type { Database } from './schema.ts'
 
 /** A version of the catalog without its document. */
@@ -10,16 +12,14 @@ export interface VersionSummary {
   readonly prices: number
 }
 
-/** Newest first; `before` is the last version of the page before. */
-export async function listCatalogVersions(
-  db: Kysely<Database>,
-  page: { readonly limit: number; readonly before: number | undefined },
-): Promise<readonly VersionSummary[]> {
+/** A place is a version. */
+export async function listCatalogVersions(db: Kysely<Database>, page: Page): Promise<readonly VersionSummary[]> {
+  const { follows, order } = pageBy(sql`version`, page)
   const { rows } = await sql<VersionSummary>`
     select version, created_at as "createdAt", jsonb_array_length(document->'models') as models,
       jsonb_array_length(document->'prices') as prices
-    from catalog where version < coalesce(${page.before ?? null}::integer, 2147483647)
-    order by version desc limit ${page.limit}`.execute(db)
+    from catalog where ${follows}
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }
 

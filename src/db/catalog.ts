@@ -5,6 +5,7 @@ import { sha256 } from './ids.ts'
 import { json } from './json.ts'
 import { importPrices } from './price.ts'
 import type { Database } from './schema.ts'
+import { lockCatalog } from './version.ts'
 
 export interface CatalogVersion {
   readonly version: number
@@ -24,6 +25,7 @@ export async function storeCatalog(
 ): Promise<{ readonly version: number; readonly before: number | undefined }> {
   const catalog = catalogSchema.parse(document)
   const digest = sha256(json(catalog))
+  await lockCatalog(trx)
   const newest = await trx.selectFrom('catalog').selectAll().orderBy('version', 'desc').limit(1).executeTakeFirst()
   const before = newest?.version
   if (newest && Buffer.compare(newest.digest, digest) === 0) return { version: newest.version, before }

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { DatasetView } from '#contracts/api-dataset.ts'
 import type { DatasetFormat } from '#domain/dataset-file.ts'
 import { inOrder, type DatasetRow } from '#domain/row-template.ts'
@@ -6,6 +7,7 @@ import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** What is known of a file once it was read. */
 export interface NewDataset {
@@ -80,29 +82,24 @@ export async function getDataset(
   return row && viewOf(row)
 }
 
-/** Newest first. */
-export async function listDatasets(
-  db: Kysely<Database>,
-  scope: Scope,
-  page: { readonly limit: number; readonly before: string | undefined },
-): Promise<readonly DatasetView[]> {
-  const { limit, before } = page
-  const query = stored(db, scope).orderBy('id', 'desc').limit(limit)
-  const rows = await (before === undefined ? query : query.where('id', '<', before)).execute()
+/** A place is an id. */
+export async function listDatasets(db: Kysely<Database>, scope: Scope, page: Page): Promise<readonly DatasetView[]> {
+  const { follows } = pageBy(sql.ref('id'), page)
+  const rows = await stored(db, scope).where(follows).orderBy('id', page.order).limit(page.limit).execute()
   return rows.map(viewOf)
 }
 
-/** Rows after a number, in order. */
+/** A place is the number of a row. */
 export async function readRows(
   db: Kysely<Database>,
   scope: Scope,
-  page: { readonly dataset: DatasetView; readonly after: number; readonly limit: number },
+  { dataset, page }: { readonly dataset: DatasetView; readonly page: Page },
 ): Promise<readonly NumberedRow[]> {
-  const { dataset, after, limit } = page
+  const { follows, order } = pageBy(sql`number`, page)
   const { rows } = await sql<{ number: number; body: DatasetRow }>`
     select number, body from dataset_row
-    where project_id = ${scope.projectId} and dataset_id = ${dataset.id} and number > ${after}
-    order by number limit ${limit}`.execute(db)
+    where project_id = ${scope.projectId} and dataset_id = ${dataset.id} and ${follows}
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows.map(({ number, body }) => ({ number, row: inOrder(body, dataset.columns) }))
 }
 

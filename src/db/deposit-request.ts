@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
@@ -5,6 +6,7 @@ import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { DepositRequest } from './ledger.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** A deposit that waits for another operator, or did. */
 export interface RequestedDeposit {
@@ -25,7 +27,7 @@ export interface RequestedDeposit {
   readonly createdAt: Date
 }
 
-/** Asks for a deposit. The same again is the same request; undefined when its reference stands for another one. */
+/** Asks for a deposit. The same again is the same request, and not new; undefined when its reference stands for another one. */
 export async function requestDeposit(
   trx: Transaction<Database>,
   scope: Scope,
@@ -34,9 +36,9 @@ export async function requestDeposit(
     askedBy,
     nowMs,
   }: { readonly deposit: DepositRequest; readonly askedBy: string | null; readonly nowMs: number },
-): Promise<RequestedDeposit | undefined> {
+): Promise<{ readonly request: RequestedDeposit; readonly isNew: boolean } | undefined> {
   const { walletId, balanceClass, currency, amount, reference, lot } = deposit
-  await trx
+  const made = await trx
     .insertInto('deposit_request')
     .values({
       id: newId(nowMs),
@@ -53,7 +55,8 @@ export async function requestDeposit(
       transfer_id: null,
     })
     .onConflict((conflict) => conflict.columns(['project_id', 'reference']).doNothing())
-    .execute()
+    .returning('id')
+    .executeTakeFirst()
   const row = await trx
     .selectFrom('deposit_request')
     .selectAll()
@@ -65,7 +68,17 @@ export async function requestDeposit(
     .where('amount', '=', amount)
     .where(sql<boolean>`lot is not distinct from ${lot ? json(lot) : null}::jsonb`)
     .executeTakeFirst()
-  return row && requestedOf(row)
+  return row && { request: requestedOf(row), isNew: made !== undefined }
+}
+
+export async function getRequest(db: Kysely<Database>, scope: Scope, id: string): Promise<RequestedDeposit> {
+  const row = await db
+    .selectFrom('deposit_request')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', id)
+    .executeTakeFirstOrThrow()
+  return requestedOf(row)
 }
 
 /** Locked, so that it is decided once. */
@@ -100,25 +113,36 @@ export async function decideRequest(
   return requestedOf(row)
 }
 
-/** Of an organisation, newest first. */
+/** Whether a key may decide on it: see `may_decide`. */
+export async function mayDecide(
+  trx: Transaction<Database>,
+  { askedBy, createdAt }: RequestedDeposit,
+  keyId: string,
+): Promise<boolean> {
+  const { rows } = await sql<{ may: boolean }>`
+    select may_decide(${askedBy}::uuid, ${keyId}::uuid, ${createdAt}::timestamptz) as may`.execute(trx)
+  return rows[0]?.may === true
+}
+
+/** Of an organisation; a place is an id. */
 export async function listRequests(
   db: Kysely<Database>,
   organisationId: string,
-  page: {
-    readonly limit: number
-    readonly before: string | undefined
+  page: Page & {
+    readonly projectId: string | undefined
     readonly state: RequestedDeposit['state'] | undefined
   },
 ): Promise<readonly RequestedDeposit[]> {
-  const { before, state } = page
+  const { projectId, state } = page
   const rows = await db
     .selectFrom('deposit_request')
     .innerJoin('project', 'project.id', 'deposit_request.project_id')
     .selectAll('deposit_request')
     .where('project.organisation_id', '=', organisationId)
-    .$if(before !== undefined, (query) => query.where('deposit_request.id', '<', before ?? ''))
+    .where(pageBy(sql.ref('deposit_request.id'), page).follows)
+    .$if(projectId !== undefined, (query) => query.where('project_id', '=', projectId ?? ''))
     .$if(state !== undefined, (query) => query.where('state', '=', state ?? 'waiting'))
-    .orderBy('deposit_request.id', 'desc')
+    .orderBy('deposit_request.id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map(requestedOf)

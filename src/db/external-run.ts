@@ -64,7 +64,7 @@ export async function openExternalRun(
   // What binds the key that opens it binds the run's: from where, and for how long.
   const { allowedIps, expiresAt } = opener
   const rights = { scopes: ['calls', 'read'], allowedIps, expiresAt, name: `run ${runId}` } as const
-  const key = await createKey(trx, { ...scope, ...rights, organisationId, secret, nowMs, runId })
+  const key = await createKey(trx, { ...scope, ...rights, organisationId, secret, madeBy: keyId, nowMs, runId })
   return { runId, key }
 }
 

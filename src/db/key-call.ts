@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { KeyCallList, KeyCallView } from '#contracts/api-call.ts'
 import { spendOf, sum } from '#domain/journal.ts'
 import { toAmount } from '#domain/money.ts'
@@ -6,13 +7,14 @@ import { attemptMoney } from './attempt-money.ts'
 import { readCallJournal } from './call-journal.ts'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
+import { callsBy } from './page.ts'
 import { instantText } from './instant.ts'
 import type { RunEntry } from './journal.ts'
 import { firstOf } from './report-totals.ts'
 import type { Database } from './schema.ts'
 
-/** A place among the calls of a key: when one was opened, to the microsecond, and its id. */
-export interface CallPlace {
+/** When a call was opened, to the microsecond, and its id: `<at>_<id>` is its place. */
+interface CallPlace {
   readonly at: string
   readonly id: string
 }
@@ -23,21 +25,18 @@ export interface KeyCallFilter {
   readonly model?: string | undefined
   readonly from?: string | undefined
   readonly to?: string | undefined
-  /** The last one of the page before. */
-  readonly before: CallPlace | undefined
-  readonly limit: number
 }
 
 /** How soon a request that is sent again is likely the same one. */
 const REPEAT_INTERVAL = '1 minute'
 
-/** The calls of a key that belong to no run, newest first, each with its attempts and what it likely repeats. */
+/** The calls of a key that belong to no run, in time, each with its attempts and what it likely repeats. */
 export async function listKeyCalls(
   db: Kysely<Database>,
   scope: Scope,
-  filter: KeyCallFilter,
-): Promise<Omit<KeyCallList, 'nextCursor'> & { readonly next: CallPlace | undefined }> {
-  const page = await pageOf(db, scope, filter)
+  { filter, page: asked }: { readonly filter: KeyCallFilter; readonly page: Page },
+): Promise<Omit<KeyCallList, 'nextCursor'>> {
+  const page = await pageOf(db, scope, { filter, page: asked })
   const callIds = page.map(({ id }) => id)
   const journal = await readCallJournal(db, scope, callIds)
   const reports = await readCalls(db, scope, { of: { callIds }, attempts: attemptMoney(journal) })
@@ -52,23 +51,27 @@ export async function listKeyCalls(
       { ...report, at, idempotencyKey: idempotencyKeyIn(path), repeats, charged: chargedIn(entries.get(id) ?? []) },
     ]
   })
-  const next = page.length === filter.limit ? page.at(-1) : undefined
-  return { calls, likelyRepeats: groupsOf(calls, { predecessors, entries }), next }
+  const oldestFirst = asked.order === 'asc' ? calls : calls.toReversed()
+  return { calls, likelyRepeats: groupsOf(oldestFirst, { predecessors, entries }) }
 }
 
 interface PageRow extends CallPlace {
   readonly path: string
 }
 
-async function pageOf(db: Kysely<Database>, scope: Scope, filter: KeyCallFilter): Promise<readonly PageRow[]> {
-  const { keyId, state = null, model = null, from = null, to = null, before, limit } = filter
-  const isNext = before ? sql`(c.created_at, c.id) < (${before.at}::timestamptz, ${before.id}::uuid)` : sql`true`
+async function pageOf(
+  db: Kysely<Database>,
+  scope: Scope,
+  { filter, page }: { readonly filter: KeyCallFilter; readonly page: Page },
+): Promise<readonly PageRow[]> {
+  const { keyId, state = null, model = null, from = null, to = null } = filter
+  const { follows, order } = callsBy(page)
   const { rows } = await sql<PageRow>`
     select c.id, c.path, ${instantText(sql`c.created_at`)} as at from call c
-    where c.api_key_id = ${keyId} and c.run_id is null and c.project_id = ${scope.projectId} and ${isNext}
+    where c.api_key_id = ${keyId} and c.run_id is null and c.project_id = ${scope.projectId} and ${follows}
       and (${state}::text is null or c.state = ${state}) and (${model}::text is null or c.model = ${model})
       and (${from}::timestamptz is null or c.created_at >= ${from}) and (${to}::timestamptz is null or c.created_at < ${to})
-    order by c.created_at desc, c.id desc limit ${limit}`.execute(db)
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }
 
@@ -81,14 +84,15 @@ async function predecessorsOf(
   keyId: string,
   page: readonly PageRow[],
 ): Promise<ReadonlyMap<string, string>> {
-  const [newest, oldest] = [page[0], page.at(-1)]
-  if (!newest || !oldest) return new Map()
+  const moments = page.map(({ at }) => at).toSorted()
+  const [oldest, newest] = [moments[0], moments.at(-1)]
+  if (oldest === undefined || newest === undefined) return new Map()
   const { rows } = await sql<{ id: string; repeats: string }>`
     select n.id, n.repeats from (
       select c.id, c.created_at, lag(c.id) over same as repeats, lag(c.created_at) over same as repeated_at
       from call c
       where c.api_key_id = ${keyId} and c.run_id is null and c.path not like 'v1/%/%'
-        and c.created_at between ${oldest.at}::timestamptz - ${REPEAT_INTERVAL}::interval and ${newest.at}::timestamptz
+        and c.created_at between ${oldest}::timestamptz - ${REPEAT_INTERVAL}::interval and ${newest}::timestamptz
       window same as (partition by c.digest order by c.created_at, c.id)
     ) n where n.repeated_at > n.created_at - ${REPEAT_INTERVAL}::interval`.execute(db)
   return new Map(rows.map(({ id, repeats }) => [id, repeats]))
@@ -100,7 +104,7 @@ interface Known {
 }
 
 function groupsOf(calls: readonly KeyCallView[], { predecessors, entries }: Known): KeyCallList['likelyRepeats'] {
-  const repeating = calls.filter(({ repeats }) => repeats !== null).toReversed()
+  const repeating = calls.filter(({ repeats }) => repeats !== null)
   const groups = Map.groupBy(repeating, ({ id }) => earliest(id, predecessors))
   return Array.from(groups, ([first, group]) => ({
     first,
@@ -115,7 +119,8 @@ function earliest(id: string, predecessors: ReadonlyMap<string, string>): string
   return first
 }
 
-function chargedIn(entries: readonly RunEntry[]): KeyCallView['charged'] {
+/** What entries of the journal cost, by the money they were paid with. */
+export function chargedIn(entries: readonly RunEntry[]): KeyCallView['charged'] {
   return [...Map.groupBy(entries, ({ money }) => money).values()].map((group) => {
     const { balanceClass, currency } = firstOf(group)
     return { balanceClass, charged: toAmount(sum(group.map(spendOf)), currency) }

@@ -53,6 +53,8 @@ export interface Rotation {
   readonly overlapSeconds: number
   /** Of the new key; undefined: as of the old one. */
   readonly expiresAt: Date | undefined
+  /** The key that asks for it. */
+  readonly madeBy: string
   readonly nowMs: number
 }
 
@@ -65,7 +67,7 @@ export type Rotated =
  * new one has a standing envelope of its own; schedules that the old one would pay are paid by the new one.
  */
 export async function rotateKey(trx: Trx, rotation: Rotation): Promise<Rotated> {
-  const { organisationId, keyId, secret, overlapSeconds, nowMs } = rotation
+  const { organisationId, keyId, secret, overlapSeconds, madeBy, nowMs } = rotation
   const before = await lockKey(trx, organisationId, keyId)
   if (!before) return { ok: false, reason: 'unknown' }
   if (before.runId !== null) return { ok: false, reason: 'of_run' }
@@ -74,7 +76,7 @@ export async function rotateKey(trx: Trx, rotation: Rotation): Promise<Rotated> 
   const { projectId, name, scopes, constraints, allowedIps } = before
   const rights = { organisationId, projectId, name, scopes, constraints, allowedIps }
   const expiresAt = rotation.expiresAt ?? before.expiresAt
-  const key = await createKey(trx, { ...rights, expiresAt, secret, rotatedFrom: keyId, nowMs })
+  const key = await createKey(trx, { ...rights, expiresAt, secret, rotatedFrom: keyId, madeBy, nowMs })
   await trx
     .updateTable('schedule')
     .set({ api_key_id: key.id })

@@ -1,9 +1,11 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { LimitMeasure, LimitPeriod, LimitScope } from '#contracts/names.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Caller } from './api-key.ts'
 import { json } from './json.ts'
 import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 export interface NewLimit {
   readonly id: string
@@ -24,6 +26,7 @@ export interface Limit extends NewLimit {
   readonly projectId: string | null
   readonly createdAt: Date
   readonly retiredAt: Date | null
+  readonly version: number
   /** Whether an operator has set it, or somebody by hand: then no project key may change it. */
   readonly isOperators: boolean
   /** The window of now, as all amounts in the unit of the measure. */
@@ -91,21 +94,25 @@ export async function retireLimit(
 }
 
 export interface LimitFilter {
+  readonly scope?: LimitScope | undefined
   readonly projectId?: string | undefined
   readonly subjectId?: string | undefined
-  readonly before?: string | undefined
-  readonly limit: number
 }
 
-/** Limits that are in force, newest first. */
-export async function listLimits(db: Kysely<Database>, sight: Sight, filter: LimitFilter): Promise<readonly Limit[]> {
-  const { projectId = null, subjectId = null, before = null } = filter
+/** Limits that are in force; a place is an id. */
+export async function listLimits(
+  db: Kysely<Database>,
+  sight: Sight,
+  { filter, page }: { readonly filter: LimitFilter; readonly page: Page },
+): Promise<readonly Limit[]> {
+  const { projectId = null, subjectId = null, scope = null } = filter
+  const { follows, order } = pageBy(sql`u.id`, page)
   const { rows } = await sql<Limit>`
     ${limitsSeen(sight)} and u.retired_at is null
       and (${projectId}::uuid is null or u.project_id = ${projectId})
       and (${subjectId}::uuid is null or u.subject_id = ${subjectId})
-      and (${before}::uuid is null or u.id < ${before})
-    order by u.id desc limit ${filter.limit}`.execute(db)
+      and (${scope}::text is null or u.scope = ${scope}) and ${follows}
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }
 
@@ -119,7 +126,7 @@ export async function getLimit(db: Kysely<Database>, sight: Sight, limitId: stri
 export function limitsSeen({ organisationId, projectId }: Sight) {
   return sql`
     select u.id, u.project_id as "projectId", u.scope, u.subject_id as "subjectId", u.step, u.measure, u.currency,
-      u.period, u.time_zone as "timeZone", u.cap, u.created_at as "createdAt", u.retired_at as "retiredAt",
+      u.period, u.time_zone as "timeZone", u.cap, u.created_at as "createdAt", u.retired_at as "retiredAt", u.version,
       not exists (select from api_key k where k.id = u.set_by and k.project_id is not null) as "isOperators",
       n.starts_at as "startsAt", window_end(u.period, u.time_zone, n.starts_at) as "endsAt",
       (coalesce(w.used, 0) + s.used + f.late)::bigint as spent, s.held::bigint as held,

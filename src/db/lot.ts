@@ -1,6 +1,8 @@
+import type { Page } from '#contracts/api-page.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** Most lots of one batch: what is left is for the next one, so that wallets are locked for a moment only. */
 const MAX_EXPIRING = 200
@@ -22,18 +24,14 @@ export async function expireLots(db: Kysely<Database>): Promise<number> {
   return rows[0]?.broken ?? 0
 }
 
-/** A wallet's lots, newest first; `before` is the id of the last lot of the page before. */
-export async function listLots(
-  db: Kysely<Database>,
-  scope: Scope,
-  page: { readonly limit: number; readonly before: string | undefined },
-): Promise<readonly Lot[]> {
-  let query = db
+/** A wallet's lots, a place is an id. */
+export async function listLots(db: Kysely<Database>, scope: Scope, page: Page): Promise<readonly Lot[]> {
+  const query = db
     .selectFrom('lot')
     .innerJoin('account', 'account.id', 'lot.account_id')
     .select(['lot.id', 'lot.source', 'lot.priority', 'account.currency', 'lot.free'])
     .select(['lot.expires_at as expiresAt', 'lot.created_at as createdAt'])
     .where('lot.project_id', '=', scope.projectId)
-  if (page.before !== undefined) query = query.where('lot.id', '<', page.before)
-  return query.orderBy('lot.id', 'desc').limit(page.limit).execute()
+    .where(pageBy(sql.ref('lot.id'), page).follows)
+  return query.orderBy('lot.id', page.order).limit(page.limit).execute()
 }

@@ -1,11 +1,20 @@
-import { sql, type Kysely, type Transaction } from 'kysely'
-import { hintOf, hashOf } from './api-key.ts'
-import { OPERATOR_SCOPES } from '#contracts/names.ts'
+import { sql, type Kysely, type Selectable, type Transaction } from 'kysely'
+import { hintOf, hashOf, type ApiKey } from './api-key.ts'
+import { OPERATOR_SCOPES, USUAL_OPERATOR_SCOPES } from '#contracts/names.ts'
 import { writeAudit } from './audit.ts'
 import { newId } from './ids.ts'
+import { json } from './json.ts'
 import type { Database } from './schema.ts'
 
+export interface Organisation {
+  readonly id: string
+  readonly name: string
+  readonly createdAt: Date
+  readonly version: number
+}
+
 export interface Bootstrap {
+  /** Under which it is configured, whatever its operators call it since. */
   readonly name: string
   readonly nowMs: number
   /** The operator key to ensure: given from outside, or `undefined` for "make one if there is none". */
@@ -19,7 +28,7 @@ export interface Bootstrap {
  */
 export async function bootstrapOrganisation(db: Kysely<Database>, bootstrap: Bootstrap): Promise<string | undefined> {
   return db.transaction().execute(async (trx) => {
-    await sql`select pg_advisory_xact_lock(hashtextextended('bootstrap', 0))`.execute(trx)
+    await inTurn(trx)
     const organisationId = await ensureOrganisation(trx, bootstrap)
     const key = bootstrap.operatorKey ?? ((await hasOperator(trx, organisationId)) ? undefined : bootstrap.makeKey())
     if (key === undefined) return undefined
@@ -50,13 +59,12 @@ async function ensureOrganisation(trx: Transaction<Database>, bootstrap: Bootstr
   const known = await trx
     .selectFrom('organisation')
     .select('id')
-    .where('name', '=', bootstrap.name)
-    .orderBy('created_at')
-    .limit(1)
+    .where('configured_as', '=', bootstrap.name)
     .executeTakeFirst()
   if (known) return known.id
   const id = newId(bootstrap.nowMs)
-  await trx.insertInto('organisation').values({ id, name: bootstrap.name }).execute()
+  const { name } = bootstrap
+  await trx.insertInto('organisation').values({ id, name, configured_as: name }).execute()
   return id
 }
 
@@ -70,4 +78,64 @@ async function hasOperator(trx: Transaction<Database>, organisationId: string): 
     .limit(1)
     .executeTakeFirst()
   return row !== undefined
+}
+
+/** Several processes may start at once. */
+async function inTurn(trx: Transaction<Database>): Promise<void> {
+  await sql`select pg_advisory_xact_lock(hashtextextended('bootstrap', 0))`.execute(trx)
+}
+
+/**
+ * Makes another organisation and its first operator key, for a key of the installation: those who make it do not see it. Their
+ * key is in its audit log.
+ */
+export async function makeOrganisation(
+  trx: Transaction<Database>,
+  made: {
+    readonly organisationId: string
+    readonly keyId: string
+    readonly name: string
+    readonly secret: string
+    /** A key with the scope `installation`. */
+    readonly madeBy: string
+  },
+): Promise<{ readonly organisation: Organisation; readonly key: ApiKey }> {
+  const { organisationId, keyId, name, secret, madeBy } = made
+  const asked = json({ organisationId, keyId, name, hint: hintOf(secret), hash: hashOf(secret).toString('hex') })
+  const { rows } = await sql<{ at: Date }>`select make_organisation(${madeBy}, ${asked}::jsonb) as at`.execute(trx)
+  const [row] = rows
+  if (!row) throw new Error('an organisation that was made has no row')
+  const organisation = { id: organisationId, name, createdAt: row.at, version: 1 }
+  const rights = {
+    scopes: [...USUAL_OPERATOR_SCOPES],
+    constraints: null,
+    allowedIps: null,
+    rotatedFrom: null,
+    runId: null,
+  }
+  const times = { createdAt: row.at, expiresAt: null, revokedAt: null, lastUsedAt: null }
+  const key = { id: keyId, projectId: null, name: 'operator', hint: hintOf(secret), ...rights, ...times, version: 1 }
+  return { organisation, key }
+}
+
+export async function renameOrganisation(
+  trx: Transaction<Database>,
+  { id, name }: { readonly id: string; readonly name: string },
+): Promise<Organisation> {
+  const row = await trx
+    .updateTable('organisation')
+    .set({ name, changed_at: sql<Date>`clock_timestamp()` })
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return viewOf(row)
+}
+
+export async function getOrganisation(db: Kysely<Database>, id: string): Promise<Organisation | undefined> {
+  const row = await db.selectFrom('organisation').selectAll().where('id', '=', id).executeTakeFirst()
+  return row && viewOf(row)
+}
+
+function viewOf(row: Selectable<Database['organisation']>): Organisation {
+  return { id: row.id, name: row.name, createdAt: row.created_at, version: row.version }
 }

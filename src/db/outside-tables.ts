@@ -23,6 +23,7 @@ export interface OutsideTables {
     ended_at: Date | null
     seen_xid: Generated<string>
     seen_seq: Generated<bigint>
+    version: Generated<number>
   }
   webhook_delivery: {
     id: string
@@ -54,6 +55,16 @@ export interface OutsideTables {
     decided_at: Date | null
     transfer_id: string | null
     created_at: Stamp
+  }
+  /** Of calls that belong to no run; numbered with `event`, and written by triggers. */
+  key_event: {
+    seq: Generated<bigint>
+    xid: Generated<string>
+    project_id: string
+    api_key_id: string
+    kind: 'attempt.refused' | 'attempt.settled'
+    data: Json
+    recorded_at: Stamp
   }
   webhook_low_balance: {
     webhook_id: string

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { CatalogPrice } from '#contracts/catalog.ts'
 import { pricesOf } from '#contracts/price.ts'
 import { pricesFromStored, storedPrices } from '#contracts/stored.ts'
@@ -7,6 +8,7 @@ import { sql, type Kysely } from 'kysely'
 import { deriveId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** What a price is of: the same model may be billed in several currencies. */
 export interface PriceKey {
@@ -42,21 +44,22 @@ interface Stored {
   readonly prices: unknown
 }
 
-/** Prices in force, and those that come into force later, by id; `after` is the id of the last one of the page before. */
+/** Prices in force, and those that come into force later; a place is an id. */
 export async function listPrices(
   db: Kysely<Database>,
-  page: { readonly limit: number; readonly after: string | undefined; readonly provider: string | undefined },
+  { provider, page }: { readonly provider: string | undefined; readonly page: Page },
 ): Promise<readonly BookedPrice[]> {
+  const { follows, order } = pageBy(sql`p.id`, page)
   const { rows } = await sql<Omit<BookedPrice, 'prices'> & Stored>`
     with moment as (select clock_timestamp() as now)
     select p.id, p.provider, p.upstream_model as "upstreamModel", p.currency, prices_of(p) as prices,
       p.effective_at as "effectiveAt", p.effective_at <= moment.now as "isInForce"
     from moment, price p
-    where p.id > coalesce(${page.after ?? null}::uuid, '00000000-0000-0000-0000-000000000000')
-      and p.provider = coalesce(${page.provider ?? null}, p.provider) and (p.effective_at > moment.now or not exists (
+    where ${follows}
+      and p.provider = coalesce(${provider ?? null}, p.provider) and (p.effective_at > moment.now or not exists (
         select from price n where (n.provider, n.upstream_model, n.currency) = (p.provider, p.upstream_model, p.currency)
           and n.effective_at <= moment.now and (n.effective_at, n.made_in) > (p.effective_at, p.made_in)))
-    order by p.id limit ${page.limit}`.execute(db)
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows.map((row) => ({ ...row, prices: pricesFromStored(row.prices) }))
 }
 

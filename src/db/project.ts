@@ -1,7 +1,9 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { Storage } from '#contracts/names.ts'
-import type { Kysely, Selectable } from 'kysely'
+import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
+import { pageBy } from './page.ts'
 import type { Database } from './schema.ts'
 
 export interface Project {
@@ -14,9 +16,18 @@ export interface Project {
   /** For so long after what they are of; null: for ever. */
   readonly keepDays: number | null
   readonly createdAt: Date
+  readonly version: number
 }
 
-const COLUMNS = Object.freeze(['id', 'name', 'created_at', 'max_running_runs', 'storage', 'keep_days'] as const)
+const COLUMNS = Object.freeze([
+  'id',
+  'name',
+  'created_at',
+  'max_running_runs',
+  'storage',
+  'keep_days',
+  'version',
+] as const)
 
 /** Undefined when the organisation has a project of this name. */
 export async function createProject(
@@ -36,14 +47,14 @@ export async function createProject(
 export async function listProjects(
   db: Kysely<Database>,
   organisationId: string,
-  page: { readonly limit: number; readonly before: string | undefined },
+  page: Page,
 ): Promise<readonly Project[]> {
   const rows = await db
     .selectFrom('project')
     .select(COLUMNS)
     .where('organisation_id', '=', organisationId)
-    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
-    .orderBy('id', 'desc')
+    .where(pageBy(sql.ref('id'), page).follows)
+    .orderBy('id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map(viewOf)
@@ -61,6 +72,16 @@ export async function getProject(
     .where('id', '=', projectId)
     .executeTakeFirst()
   return row && viewOf(row)
+}
+
+/** The organisation that a project is of. */
+export async function organisationOf(db: Kysely<Database>, scope: Scope): Promise<string> {
+  const row = await db
+    .selectFrom('project')
+    .select('organisation_id')
+    .where('id', '=', scope.projectId)
+    .executeTakeFirstOrThrow()
+  return row.organisation_id
 }
 
 /** What of a project may change; what is left out stays. */
@@ -88,7 +109,7 @@ export async function changeProject(db: Kysely<Database>, scope: Scope, change: 
 }
 
 function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[number]>): Project {
-  const { id, name, storage } = row
+  const { id, name, storage, version } = row
   return {
     id,
     name,
@@ -96,5 +117,6 @@ function viewOf(row: Pick<Selectable<Database['project']>, (typeof COLUMNS)[numb
     storage,
     keepDays: row.keep_days,
     createdAt: row.created_at,
+    version,
   }
 }

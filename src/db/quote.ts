@@ -1,7 +1,9 @@
+import type { Page } from '#contracts/api-page.ts'
 import { sql, type Kysely } from 'kysely'
 import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 /** `sell` nano of one currency buy `buy` nano of the other. */
 export interface Rate {
@@ -71,15 +73,14 @@ export async function quoteInForce(
   return rows[0]
 }
 
-/** Newest first; `before` is the id of the last quote of the page before. */
-export async function listQuotes(
-  db: Kysely<Database>,
-  organisationId: string,
-  page: { readonly limit: number; readonly before: string | undefined },
-): Promise<readonly Quote[]> {
-  let query = db.selectFrom('quote').select(COLUMNS).where('organisation_id', '=', organisationId)
-  if (page.before !== undefined) query = query.where('id', '<', page.before)
-  return query.orderBy('id', 'desc').limit(page.limit).execute()
+/** A place is an id. */
+export async function listQuotes(db: Kysely<Database>, organisationId: string, page: Page): Promise<readonly Quote[]> {
+  const query = db
+    .selectFrom('quote')
+    .select(COLUMNS)
+    .where('organisation_id', '=', organisationId)
+    .where(pageBy(sql.ref('id'), page).follows)
+  return query.orderBy('id', page.order).limit(page.limit).execute()
 }
 
 const COLUMNS = [

@@ -13,6 +13,8 @@ const MOST = 1_000
 
 export interface Purged {
   readonly refusals: number
+  /** What was told of calls that belong to no run: as long as refusals. */
+  readonly keyEvents: number
   readonly idempotency: number
   readonly instances: number
 }
@@ -22,6 +24,7 @@ export async function purgeExpired(db: Kysely<Database>, retention: Retention): 
   const { refusalsDays, idempotencyDays, instancesDays } = retention
   return {
     refusals: await purge(db, 'purge_refusals', refusalsDays),
+    keyEvents: await purge(db, 'purge_key_events', refusalsDays),
     idempotency: await purge(db, 'purge_idempotency', idempotencyDays),
     instances: await purge(db, 'purge_instances', instancesDays),
   }
@@ -29,7 +32,7 @@ export async function purgeExpired(db: Kysely<Database>, retention: Retention): 
 
 async function purge(
   db: Kysely<Database>,
-  name: 'purge_refusals' | 'purge_idempotency' | 'purge_instances',
+  name: 'purge_refusals' | 'purge_key_events' | 'purge_idempotency' | 'purge_instances',
   days: number,
 ): Promise<number> {
   if (days === 0) return 0

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { RunSummary, RunView } from '#contracts/api-run.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { moneyStopSchema, runOptionsSchema } from '#contracts/stored.ts'
@@ -7,6 +8,7 @@ import { sql, type Kysely, type Selectable } from 'kysely'
 import type { Scope } from './database.ts'
 import { openQuestions } from './run-question.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 const SUMMARY_COLUMNS = Object.freeze([
   'run.id',
@@ -25,16 +27,34 @@ type SummaryRow = Pick<
   'id' | 'agent' | 'model' | 'state' | 'reason' | 'detail' | 'created_at' | 'started_at' | 'finished_at'
 >
 
-/** Newest first; `before` is the id of the last run of the page before. */
+export interface RunFilter {
+  readonly state?: RunState | undefined
+  readonly agent?: string | undefined
+  readonly model?: string | undefined
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+}
+
+/** A place is an id. */
 export async function listRuns(
   db: Kysely<Database>,
   scope: Scope,
-  page: { readonly limit: number; readonly before: string | undefined; readonly state: RunState | undefined },
+  { filter, page }: { readonly filter: RunFilter; readonly page: Page },
 ): Promise<readonly RunSummary[]> {
-  let query = db.selectFrom('run').select(SUMMARY_COLUMNS).where('project_id', '=', scope.projectId)
-  if (page.before !== undefined) query = query.where('id', '<', page.before)
-  if (page.state !== undefined) query = query.where('state', '=', page.state)
-  const rows = await query.orderBy('id', 'desc').limit(page.limit).execute()
+  const { state, agent, model, from, to } = filter
+  const rows = await db
+    .selectFrom('run')
+    .select(SUMMARY_COLUMNS)
+    .where('project_id', '=', scope.projectId)
+    .where(pageBy(sql.ref('id'), page).follows)
+    .$if(state !== undefined, (query) => query.where('state', '=', state ?? 'queued'))
+    .$if(agent !== undefined, (query) => query.where('agent', '=', agent ?? ''))
+    .$if(model !== undefined, (query) => query.where('model', '=', model ?? ''))
+    .$if(from !== undefined, (query) => query.where(sql<boolean>`created_at >= ${from}::timestamptz`))
+    .$if(to !== undefined, (query) => query.where(sql<boolean>`created_at < ${to}::timestamptz`))
+    .orderBy('id', page.order)
+    .limit(page.limit)
+    .execute()
   return rows.map((row) => summaryOf(scope, row))
 }
 

@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import { runRequestSchema, type RunRequest } from '#contracts/api-run.ts'
 import { storedCapsSchema, type FiringView } from '#contracts/api-schedule.ts'
 import { Problem } from '#contracts/codes.ts'
@@ -10,6 +11,7 @@ import { newId } from './ids.ts'
 import { startRun } from './run-start.ts'
 import { endSchedule, isRevoked } from './schedule.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 type Trx = Transaction<Database>
 type Schedule = Selectable<Database['schedule']>
@@ -168,19 +170,19 @@ function skipReasonOf(text: string | null): SkipReason | undefined {
   return SKIP_REASONS.find((reason) => reason === text)
 }
 
-/** Newest first; `before` is the id of the last one of the page before. */
+/** A place is an id. */
 export async function listFirings(
   db: Kysely<Database>,
   scope: Scope,
-  page: { readonly scheduleId: string; readonly limit: number; readonly before: string | undefined },
+  page: Page & { readonly scheduleId: string },
 ): Promise<readonly FiringView[]> {
   const rows = await db
     .selectFrom('schedule_firing')
     .selectAll()
     .where('schedule_id', '=', page.scheduleId)
     .where('project_id', '=', scope.projectId)
-    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
-    .orderBy('id', 'desc')
+    .where(pageBy(sql.ref('id'), page).follows)
+    .orderBy('id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map((row) => ({

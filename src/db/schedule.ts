@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import {
   storedCapsSchema,
   type ScheduleChange,
@@ -11,6 +12,7 @@ import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 
 type Trx = Transaction<Database>
 /** Of `schedule_name`: a look beforehand would miss a name that is not committed yet. */
@@ -49,15 +51,19 @@ export async function createSchedule(trx: Trx, scope: Scope, schedule: NewSchedu
   return row?.id
 }
 
-/** Newest first; `before` is the id of the last one of the page before. */
+/** A place is an id. */
 export async function listSchedules(
   db: Kysely<Database>,
   scope: Scope,
-  page: { readonly limit: number; readonly before: string | undefined },
+  page: Page & { readonly state: 'active' | 'paused' | undefined },
 ): Promise<readonly ScheduleView[]> {
-  let query = liveSchedules(db, scope)
-  if (page.before !== undefined) query = query.where('id', '<', page.before)
-  const rows = await query.orderBy('id', 'desc').limit(page.limit).execute()
+  const { state } = page
+  const rows = await liveSchedules(db, scope)
+    .where(pageBy(sql.ref('id'), page).follows)
+    .$if(state !== undefined, (query) => query.where('state', '=', state ?? 'active'))
+    .orderBy('id', page.order)
+    .limit(page.limit)
+    .execute()
   return rows.map(viewOf)
 }
 
@@ -178,5 +184,6 @@ function viewOf(row: Row): ScheduleView {
     isTold: row.told_version === row.version,
     createdAt: row.created_at.toISOString(),
     changedAt: row.changed_at.toISOString(),
+    version: row.version,
   }
 }

@@ -1,4 +1,4 @@
-import type { AuditAction, BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
+import type { BalanceClass, Certainty, Gate, LedgerCode, LimitMeasure, Use } from '#contracts/names.ts'
 import type { Outcome } from '#domain/policy.ts'
 import type { RunState } from '#domain/run-states.ts'
 import type { ColumnType, Generated } from 'kysely'
@@ -9,7 +9,7 @@ import type { RouteTables } from './route-tables.ts'
 import type { ScheduleTables } from './schedule-tables.ts'
 import type { OutsideTables } from './outside-tables.ts'
 import type { PayloadTables } from './payload-tables.ts'
-import type { ProjectTables } from './project-tables.ts'
+import type { TenantTables } from './tenant-tables.ts'
 
 /** JSON columns are read as parsed values and written as JSON text: `json()` in `src/db/json.ts` writes them. */
 export type Json = ColumnType<unknown, string, string>
@@ -17,45 +17,14 @@ type Stamp = Generated<Date>
 
 export interface Database
   extends
+    TenantTables,
     CorpusTables,
     DatasetTables,
     LimitTables,
     RouteTables,
     ScheduleTables,
     OutsideTables,
-    PayloadTables,
-    ProjectTables {
-  organisation: { id: string; name: string; created_at: Stamp }
-  api_key: {
-    id: string
-    organisation_id: string
-    project_id: string | null
-    name: string
-    hint: string
-    hash: Buffer
-    created_at: Stamp
-    revoked_at: Date | null
-    constraints: Json | null
-    scopes: Generated<string[]>
-    expires_at: Generated<Date | null>
-    /** Read as text: see `listKeys`. */
-    allowed_ips: Generated<string | null>
-    rotated_from: Generated<string | null>
-    last_used_at: Generated<Date | null>
-    /** The external run that it was issued for. */
-    run_id: Generated<string | null>
-  }
-  audit_event: {
-    id: Generated<string>
-    organisation_id: string
-    project_id: string | null
-    api_key_id: string | null
-    action: AuditAction
-    target: string | null
-    before: Json | null
-    after: Json | null
-    at: Stamp
-  }
+    PayloadTables {
   idempotency: { scope: string; key: string; digest: Buffer; status: number; body: Json; created_at: Stamp }
   instance: {
     id: string

@@ -18,16 +18,23 @@ export interface Purpose extends Sight {
 /**
  * A handle whose statements see the rows of one caller and no others, whatever they ask for: each transaction, and each
  * statement outside of one, begins as the role `purser_tenant` with the caller in its settings (migrations/0032). Both end
- * with the transaction, so that a connection goes back to the pool as it came. It costs a round trip, and for a change outside
- * of a transaction two. Not to be destroyed: the pool is somebody else's.
+ * with the transaction, so that a connection goes back to the pool as it came. What is read by statements that follow at once
+ * costs a round trip, a change outside of a transaction two. Not to be destroyed: the pool is somebody else's.
  */
 export function asTenant(db: Kysely<Database>, purpose: Purpose): Kysely<Database> {
   const pool = poolOf(db)
   const prelude = preludeOf(purpose)
+  const shelf: Shelf = { client: undefined }
   const own: PostgresPool = {
     options: pool.options,
     ...(pool.Client && { Client: pool.Client }),
-    connect: async () => confined(await pool.connect(), { prelude, isCommitted: purpose.purpose === 'change' }),
+    async connect() {
+      const { client } = shelf
+      shelf.client = undefined
+      return (
+        client ?? confined(await pool.connect(), { prelude, shelf: purpose.purpose === 'read' ? shelf : undefined })
+      )
+    },
     end: () => Promise.resolve(),
   }
   return new Kysely<Database>({ dialect: new PostgresDialect({ pool: own }) })
@@ -53,49 +60,73 @@ const BEGINS = /^(begin|start transaction)\b/
 const ENDS = /^(commit|rollback)$/
 
 /**
- * Whose transaction a connection is in: none's, that of the code that asks, or one statement's own, which may have failed. What
- * became of that one is told first, and it is ended when the connection is given back or used again.
+ * Whose transaction a connection is in: none's, that of the code that asks, or one of statements that it asks alone, the last
+ * of which may have failed. Its error is told first: such a transaction is ended when the connection is given back or used again.
  */
 type Open = 'none' | 'theirs' | 'own' | 'failed'
 
-/** One connection, from the pool and back. `isCommitted`: what is answered is kept, whatever comes. */
+/** Where a connection in a transaction of its own waits for the next statement: until whoever asks does something else. */
+interface Shelf {
+  client: PostgresPoolClient | undefined
+}
+
+/** Statements that follow each other without end take turns: far below the transaction's limit. In milliseconds. */
+const TURN_MS = 500
+
+/** One connection, from the pool and back. Without a shelf, what is answered is committed. */
 function confined(
   client: PostgresPoolClient,
-  { prelude, isCommitted }: { readonly prelude: string; readonly isCommitted: boolean },
+  { prelude, shelf }: { readonly prelude: string; readonly shelf: Shelf | undefined },
 ): PostgresPoolClient {
   let open: Open = 'none'
+  let begunMs = 0
   const send = (text: string, values: readonly unknown[] = []) => client.query(text, values)
 
+  async function begin(text: string, whose: Open) {
+    if (open !== 'none') await send(open === 'own' ? 'commit' : 'rollback')
+    // One that is not heard of in time may have begun all the same.
+    open = 'failed'
+    const begun = await send(`${text}; ${prelude}`)
+    begunMs = performance.now()
+    open = whose
+    return begun
+  }
+
   async function alone(text: string, values: readonly unknown[]) {
-    if (open === 'failed') await send('rollback')
-    if (open !== 'own') await send(`begin; ${prelude}`)
+    if (open !== 'own') await begin('begin', 'own')
     open = 'failed'
     const answer = await send(text, values)
-    if (isCommitted) await send('commit')
-    open = isCommitted ? 'none' : 'own'
+    if (!shelf) await send('commit')
+    open = shelf ? 'own' : 'none'
     return answer
   }
 
   async function query(text: string, values: readonly unknown[]) {
-    if (BEGINS.test(text)) {
-      const begun = await send(`${text}; ${prelude}`)
-      open = 'theirs'
-      return begun
-    }
+    if (BEGINS.test(text)) return begin(text, 'theirs')
     if (ENDS.test(text)) open = 'none'
     else if (open !== 'theirs') return alone(text, values)
     return send(text, values)
   }
 
-  function release(isBroken = false): void {
-    if (isBroken || open === 'none') return client.release(isBroken)
+  function giveBack(): void {
     send(open === 'own' ? 'commit' : 'rollback').then(
       () => client.release(),
       () => client.release(true),
     )
   }
 
-  return new Proxy(client, {
+  function release(isBroken = false): void {
+    if (isBroken || open === 'none') return client.release(isBroken)
+    if (!shelf || shelf.client || open !== 'own' || performance.now() - begunMs > TURN_MS) return giveBack()
+    shelf.client = self
+    setImmediate(() => {
+      if (shelf.client !== self) return
+      shelf.client = undefined
+      giveBack()
+    })
+  }
+
+  const self = new Proxy(client, {
     get(target, property) {
       if (property === 'query') return query
       if (property === 'release') return release
@@ -103,4 +134,5 @@ function confined(
       return typeof value === 'function' ? value.bind(target) : value
     },
   })
+  return self
 }

@@ -1,7 +1,9 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
+import { pageBy } from './page.ts'
 import type { Database } from './schema.ts'
 
 export interface Wallet {
@@ -84,17 +86,51 @@ export interface Deposit {
 }
 
 export async function getDeposit(db: Kysely<Database>, scope: Scope, transferId: string): Promise<Deposit> {
-  const { rows } = await sql<Deposit>`
-    select t.id, a.wallet_id as "walletId", a.balance_class as "balanceClass", t.currency, t.amount, t.reference,
-      t.recorded_at as "recordedAt", t.lot_id as "lotId",
-      coalesce((select sum(p.amount) from transfer p where p.project_id = t.project_id and p.currency = t.currency
-        and p.code = 'debt_payment' and p.xid = t.xid), 0)::bigint as "debtPaid"
-    from transfer t join account a on a.id = t.credit_account
-    where t.project_id = ${scope.projectId} and t.id = ${transferId} and t.code = 'deposit'`.execute(db)
-  const [row] = rows
-  if (!row) throw new Error('the deposit that was just booked is not there')
-  return row
+  const deposit = await findDeposit(db, scope, transferId)
+  if (!deposit) throw new Error('the deposit that was just booked is not there')
+  return deposit
 }
+
+/** Undefined also for a movement that is no deposit. */
+export async function findDeposit(
+  db: Kysely<Database>,
+  scope: Scope,
+  transferId: string,
+): Promise<Deposit | undefined> {
+  const { rows } = await sql<Deposit>`
+    ${deposits} where t.project_id = ${scope.projectId} and t.id = ${transferId} and t.code = 'deposit'`.execute(db)
+  return rows[0]
+}
+
+export interface DepositFilter {
+  readonly balanceClass?: BalanceClass | undefined
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+}
+
+/** In the order of their bookings; a place is the `seq`. */
+export async function listDeposits(
+  db: Kysely<Database>,
+  scope: Scope,
+  { filter, page }: { readonly filter: DepositFilter; readonly page: Page },
+): Promise<readonly (Deposit & { readonly seq: string })[]> {
+  const { balanceClass = null, from = null, to = null } = filter
+  const { follows, order } = pageBy(sql`t.seq`, page)
+  const { rows } = await sql<Deposit & { readonly seq: string }>`
+    ${deposits} where t.project_id = ${scope.projectId} and t.code = 'deposit' and ${follows}
+      and (${balanceClass}::text is null or a.balance_class = ${balanceClass})
+      and (${from}::timestamptz is null or t.recorded_at >= ${from}::timestamptz)
+      and (${to}::timestamptz is null or t.recorded_at < ${to}::timestamptz)
+    order by ${order} limit ${page.limit}`.execute(db)
+  return rows
+}
+
+const deposits = sql`
+  select t.id, t.seq::text as seq, a.wallet_id as "walletId", a.balance_class as "balanceClass", t.currency, t.amount,
+    t.reference, t.recorded_at as "recordedAt", t.lot_id as "lotId",
+    coalesce((select sum(p.amount) from transfer p where p.project_id = t.project_id and p.currency = t.currency
+      and p.code = 'debt_payment' and p.xid = t.xid), 0)::bigint as "debtPaid"
+  from transfer t join account a on a.id = t.credit_account`
 
 /** Whether a deposit with this reference stands in the journal. */
 export async function isBooked(db: Kysely<Database>, scope: Scope, reference: string): Promise<boolean> {

@@ -1,8 +1,10 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { storableText } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 import { SecretUnreadable, type SecretBox } from './secret-box.ts'
 import { webhookSecretPlace } from './webhook.ts'
 
@@ -93,25 +95,21 @@ export async function noteOutcome(
     .execute()
 }
 
-/** Newest first. */
+/** A place is an id. */
 export async function listDeliveries(
   db: Kysely<Database>,
   scope: Scope,
-  page: {
-    readonly webhookId: string
-    readonly limit: number
-    readonly before: string | undefined
-    readonly state: Delivery['state'] | undefined
-  },
+  page: Page & { readonly webhookId: string; readonly state: Delivery['state'] | undefined },
 ): Promise<readonly Delivery[]> {
+  const { follows, order } = pageBy(sql`id`, page)
   const { rows } = await sql<Delivery>`
     select id, topic, body, state, tries, due_at as "dueAt", last_status as "lastStatus", last_error as "lastError",
       created_at as "createdAt", delivered_at as "deliveredAt"
     from webhook_delivery
     where webhook_id = ${page.webhookId} and project_id = ${scope.projectId}
-      and (${page.before ?? null}::uuid is null or id < ${page.before ?? null})
+      and ${follows}
       and (${page.state ?? null}::text is null or state = ${page.state ?? null})
-    order by id desc limit ${page.limit}`.execute(db)
+    order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }
 

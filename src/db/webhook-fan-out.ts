@@ -1,7 +1,7 @@
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import { isTerminal, RUN_STATES } from '#domain/run-states.ts'
 import { toAmount } from '#domain/money.ts'
-import { sql, type Kysely, type Transaction } from 'kysely'
+import { sql, type Kysely, type RawBuilder, type Transaction } from 'kysely'
 import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
@@ -14,7 +14,9 @@ interface EventRow {
   readonly xid: string
   readonly seq: bigint
   readonly kind: string
-  readonly runId: string
+  /** Null for a call that belongs to no run. */
+  readonly runId: string | null
+  readonly keyId: string | null
   readonly data: Readonly<Record<string, unknown>>
   readonly at: Date
   /** Of an attempt: why it was made. */
@@ -68,13 +70,22 @@ async function eventsOf(
   { projectId }: Webhook,
   after: { readonly xid: string; readonly seq: bigint },
 ): Promise<readonly EventRow[]> {
+  const following = (table: RawBuilder<unknown>, whose: RawBuilder<unknown>) => sql`
+    select o.xid, o.seq, o.kind, o.data, o.recorded_at, ${whose} from ${table} o
+    where o.project_id = ${projectId} and (o.xid, o.seq) > (${after.xid}::text::xid8, ${after.seq}::bigint)
+      and o.xid < pg_snapshot_xmin(pg_current_snapshot())
+    order by o.xid, o.seq limit ${EVENTS_PER_TURN}`
   const { rows } = await sql<EventRow>`
-    select e.xid::text as xid, e.seq, e.kind, e.run_id as "runId", e.data, e.recorded_at as at,
-      (select a.plan->>'why' from attempt a where e.kind = 'attempt.settled'
-        and a.call_id = (e.data->>'callId')::uuid and a.number = (e.data->>'attempt')::integer) as why
-    from event e
-    where e.project_id = ${projectId} and (e.xid, e.seq) > (${after.xid}::text::xid8, ${after.seq}::bigint)
-      and e.xid < pg_snapshot_xmin(pg_current_snapshot())
+    select e.xid::text as xid, e.seq, e.kind, e.run_id as "runId", e.api_key_id as "keyId", e.data, e.recorded_at as at,
+      case when e.api_key_id is not null then 'fallback' else (
+        select a.plan->>'why' from attempt a where e.kind = 'attempt.settled'
+          and a.call_id = (e.data->>'callId')::uuid and a.number = (e.data->>'attempt')::integer
+      ) end as why
+    from (
+      (${following(sql`event`, sql`o.run_id, null::uuid`)})
+      union all
+      (${following(sql`key_event`, sql`null::uuid, o.api_key_id`)})
+    ) e (xid, seq, kind, data, recorded_at, run_id, api_key_id)
     order by e.xid, e.seq limit ${EVENTS_PER_TURN}`.execute(trx)
   return rows
 }
@@ -91,11 +102,12 @@ function topicOf({ kind, why }: EventRow): WebhookTopic | undefined {
 }
 
 function bodyOf(event: EventRow): Readonly<Record<string, unknown>> {
-  const { kind, runId, data, at, xid, seq } = event
+  const { kind, runId, keyId, data, at, xid, seq } = event
   return {
     type: kind,
     timestamp: at.toISOString(),
-    runId,
+    ...(runId !== null && { runId }),
+    ...(keyId !== null && { keyId }),
     eventId: `${xid}-${seq}`,
     isLast: LAST_KINDS.has(kind),
     data,

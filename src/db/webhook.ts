@@ -1,3 +1,4 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { lowBalancesSchema } from '#contracts/stored.ts'
@@ -6,6 +7,7 @@ import type { Scope } from './database.ts'
 import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { pageBy } from './page.ts'
 import type { SecretBox, SecretPlace } from './secret-box.ts'
 
 /** Below how much of a wallet's money it is told, in nano. */
@@ -22,6 +24,7 @@ export interface Webhook {
   readonly topics: readonly WebhookTopic[]
   readonly lowBalance: readonly LowBalance[]
   readonly createdAt: Date
+  readonly version: number
 }
 
 /** From its commit on: what is under way then is told as well. */
@@ -60,34 +63,75 @@ export function webhookSecretPlace({ id, projectId }: Pick<Webhook, 'id' | 'proj
 }
 
 /** Those that are told, newest first. */
-export async function listWebhooks(
-  db: Kysely<Database>,
-  scope: Scope,
-  page: { readonly limit: number; readonly before: string | undefined },
-): Promise<readonly Webhook[]> {
+export async function listWebhooks(db: Kysely<Database>, scope: Scope, page: Page): Promise<readonly Webhook[]> {
   const rows = await db
     .selectFrom('webhook')
     .selectAll()
     .where('project_id', '=', scope.projectId)
     .where('ended_at', 'is', null)
-    .$if(page.before !== undefined, (query) => query.where('id', '<', page.before ?? ''))
-    .orderBy('id', 'desc')
+    .where(pageBy(sql.ref('id'), page).follows)
+    .orderBy('id', page.order)
     .limit(page.limit)
     .execute()
   return rows.map(webhookOf)
 }
 
-/** Nothing is told there from then on, what waits neither. False when it has ended before. */
-export async function endWebhook(trx: Transaction<Database>, scope: Scope, webhookId: string): Promise<boolean> {
+/** Undefined when it has ended. */
+export async function getWebhook(db: Kysely<Database>, scope: Scope, webhookId: string): Promise<Webhook | undefined> {
+  const row = await living(db, scope, webhookId).executeTakeFirst()
+  return row && webhookOf(row)
+}
+
+/** The same, and nobody else changes it until the transaction ends. */
+export async function lockWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  webhookId: string,
+): Promise<Webhook | undefined> {
+  const row = await living(trx, scope, webhookId).forNoKeyUpdate().executeTakeFirst()
+  return row && webhookOf(row)
+}
+
+function living(db: Kysely<Database>, scope: Scope, webhookId: string) {
+  return db
+    .selectFrom('webhook')
+    .selectAll()
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', webhookId)
+    .where('ended_at', 'is', null)
+}
+
+/** What is told from then on, and where: also what waits. */
+export async function changeWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  { id, url, topics, lowBalance }: Pick<Webhook, 'id' | 'url' | 'topics' | 'lowBalance'>,
+): Promise<Webhook> {
+  const row = await trx
+    .updateTable('webhook')
+    .set({ url, topics: [...topics], low_balance: json(lowBalance) })
+    .where('project_id', '=', scope.projectId)
+    .where('id', '=', id)
+    .returningAll()
+    .executeTakeFirstOrThrow()
+  return webhookOf(row)
+}
+
+/** Nothing is told there from then on, what waits neither. Undefined when it has ended before. */
+export async function endWebhook(
+  trx: Transaction<Database>,
+  scope: Scope,
+  webhookId: string,
+): Promise<Webhook | undefined> {
   const ended = await trx
     .updateTable('webhook')
     .set({ ended_at: sql<Date>`clock_timestamp()` })
     .where('project_id', '=', scope.projectId)
     .where('id', '=', webhookId)
     .where('ended_at', 'is', null)
-    .returning('id')
+    .returningAll()
     .executeTakeFirst()
-  if (!ended) return false
+  if (!ended) return undefined
   await trx
     .updateTable('webhook_delivery')
     .set({ state: 'dead', last_error: 'the webhook was deleted' })
@@ -95,7 +139,7 @@ export async function endWebhook(trx: Transaction<Database>, scope: Scope, webho
     .where('webhook_id', '=', webhookId)
     .where('state', '=', 'waiting')
     .execute()
-  return true
+  return webhookOf(ended)
 }
 
 export function webhookOf(row: Selectable<Database['webhook']>): Webhook {
@@ -106,5 +150,6 @@ export function webhookOf(row: Selectable<Database['webhook']>): Webhook {
     topics: row.topics,
     lowBalance: lowBalancesSchema.parse(row.low_balance),
     createdAt: row.created_at,
+    version: row.version,
   }
 }

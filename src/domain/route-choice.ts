@@ -43,6 +43,7 @@ export interface RouteNeeds {
 
 /** What a route takes beyond what any chat can ask for. */
 interface RouteExtras {
+  readonly embeddings: boolean
   readonly choices: boolean
   readonly parameters: readonly string[]
 }
@@ -91,6 +92,7 @@ export interface MaxPrice {
 
 export const SKIP_REASONS = Object.freeze([
   'wrong_kind',
+  'lacks_embeddings',
   'model_not_allowed',
   'provider_not_allowed',
   'balance_class_not_allowed',
@@ -167,6 +169,7 @@ function firstReason(model: ModelOffer<RouteOffer>, examined: Examined): SkipRea
   const { capabilities, limits } = route
   const tests: Readonly<Record<SkipReason, () => boolean>> = {
     wrong_kind: () => model.kind !== needs.kind,
+    lacks_embeddings: () => needs.kind === 'embedding' && facts.extras?.embeddings === false,
     model_not_allowed: () => bounds.some(({ models }) => models?.includes(model.name) === false),
     provider_not_allowed: () => bounds.some(({ providers }) => providers?.includes(route.provider) === false),
     balance_class_not_allowed: () =>

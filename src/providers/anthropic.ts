@@ -31,7 +31,7 @@ export function createAnthropic(options: AnthropicOptions): Provider {
 }
 
 /** Under OpenAI's names too: `user` and `metadata.user_id` are one. */
-const EXTRAS: Extras = Object.freeze({ choices: false, parameters: ['metadata', 'user'] })
+const EXTRAS: Extras = Object.freeze({ embeddings: false, choices: false, parameters: ['metadata', 'user'] })
 
 function chat(upstream: Upstream, options: AnthropicOptions, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), request)

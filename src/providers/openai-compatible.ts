@@ -128,12 +128,13 @@ const OPENAI_PARAMETERS = [...USUAL_PARAMETERS, 'prompt_cache_key', 'safety_iden
 
 /** Its reference knows no `n` (openrouter.ai/docs/api-reference/parameters). */
 const OPENROUTER_EXTRAS: Extras = Object.freeze({
+  embeddings: true,
   choices: false,
   parameters: [...USUAL_PARAMETERS, 'min_p', 'repetition_penalty', 'top_a', 'top_k', 'verbosity'],
 })
 
 function usualExtras(baseUrl: string): Extras {
-  return { choices: true, parameters: isOpenAi(baseUrl) ? OPENAI_PARAMETERS : USUAL_PARAMETERS }
+  return { embeddings: true, choices: true, parameters: isOpenAi(baseUrl) ? OPENAI_PARAMETERS : USUAL_PARAMETERS }
 }
 
 function isOpenAi(baseUrl: string): boolean {

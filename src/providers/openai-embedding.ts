@@ -18,6 +18,7 @@ export function toEmbedding({ upstreamModel, body }: ProviderEmbedRequest): Embe
     input: [...body.input],
     encoding_format: 'base64',
     ...(body.dimensions !== undefined && { dimensions: body.dimensions }),
+    ...(body.user !== undefined && { user: body.user }),
   }
 }
 

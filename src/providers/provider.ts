@@ -97,6 +97,8 @@ export type LookedUp =
 
 /** What an upstream's API takes beyond what any chat can ask for, unless the catalog knows it better. */
 export interface Extras {
+  /** Texts as vectors. */
+  readonly embeddings: boolean
   /** Several answers to one prompt. */
   readonly choices: boolean
   /** Names that it has for further members of a request. */

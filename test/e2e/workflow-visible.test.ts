@@ -70,7 +70,7 @@ test('a schedule starts a run, which says in Temporal what it is and what its pe
   const { policies } = await schedule.describe()
   expect(policies).toMatchObject({ overlap: 'SKIP', catchupWindow: 24 * 60 * 60_000 })
   await schedule.trigger()
-  const firings = () => listFirings(db, scope, { scheduleId, limit: 9, before: undefined })
+  const firings = () => listFirings(db, scope, { scheduleId, limit: 9, order: 'desc', after: undefined })
   const runId = await pollUntil(async () => (await firings())[0]?.runId ?? undefined, {
     what: 'its run',
     deadlineMs: 30_000,

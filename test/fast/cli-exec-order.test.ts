@@ -57,5 +57,13 @@ test('the command is told where to ask, and no key that could spend more', () =>
     PURSER_KEY: 'purser_rk_x',
     PURSER_RUN_ID: 'r',
   })
-  expect(commandEnvironment(env, { ...run, model: 'm' })).toMatchObject({ OPENAI_MODEL: 'm', ANTHROPIC_MODEL: 'm' })
+  expect(commandEnvironment(env, { ...run, model: 'm' })).toMatchObject({
+    OPENAI_MODEL: 'm',
+    ANTHROPIC_MODEL: 'm',
+    ANTHROPIC_DEFAULT_OPUS_MODEL: 'm',
+    ANTHROPIC_DEFAULT_SONNET_MODEL: 'm',
+    ANTHROPIC_DEFAULT_HAIKU_MODEL: 'm',
+    ANTHROPIC_SMALL_FAST_MODEL: 'm',
+    CLAUDE_CODE_SUBAGENT_MODEL: 'm',
+  })
 })

@@ -34,14 +34,20 @@ const item = (index: number, embedding: unknown) => ({ object: 'embedding', inde
 test('texts are sent in one request, and their vectors come in order, whatever their encoding', async () => {
   const { result, request } = await embed(
     { object: 'list', data: [item(1, [0.25, -2]), item(0, base64Of(0.5, 1))], model: 'e', usage },
-    { dimensions: 2 },
+    { dimensions: 2, user: 'somebody' },
   )
   expect(request).toMatchObject({
     method: 'POST',
     path: '/v1/embeddings',
     headers: { 'x-client-request-id': 'call:1' },
   })
-  expect(request?.body).toEqual({ model: 'e', input: ['mill', 'river'], encoding_format: 'base64', dimensions: 2 })
+  expect(request?.body).toEqual({
+    model: 'e',
+    input: ['mill', 'river'],
+    encoding_format: 'base64',
+    dimensions: 2,
+    user: 'somebody',
+  })
   expect(result).toMatchObject({
     outcome: 'answered',
     received: {

@@ -63,7 +63,7 @@ function reasonOf(change: Case): SkipReason | undefined {
   return ranked.skipped[0]?.reason
 }
 
-const PLAIN = { choices: false, parameters: ['user'] }
+const PLAIN = { embeddings: false, choices: false, parameters: ['user'] }
 const none = { tools: false, jsonSchema: false, vision: false, streaming: false }
 const dearWhenLong: Prices = {
   ...prices,
@@ -73,6 +73,11 @@ const dearWhenLong: Prices = {
 const skipped: readonly (readonly [SkipReason, string, Case])[] = [
   ['wrong_kind', 'an embedding model asked to chat', { model: { kind: 'embedding' } }],
   ['wrong_kind', 'a chat model asked to embed', { needs: { kind: 'embedding' } }],
+  [
+    'lacks_embeddings',
+    'an embedding model at a provider without embeddings',
+    { model: { kind: 'embedding' }, needs: { kind: 'embedding' }, facts: { extras: PLAIN } },
+  ],
   ['model_not_allowed', 'a model that is not on the list', { bounds: [{ models: ['n'] }] }],
   ['model_not_allowed', 'an empty list', { bounds: [{ models: [] }] }],
   ['model_not_allowed', 'a model that only one of two lists has', { bounds: [{ models: ['m'] }, { models: ['n'] }] }],
@@ -145,7 +150,10 @@ test.each<[string, Case]>([
   ['what it has', { needs: { tools: true, jsonSchema: true, vision: true, streaming: true } }],
   [
     'more answers and a member that it takes',
-    { needs: { choices: true, parameters: ['user'] }, facts: { extras: { choices: true, parameters: ['user'] } } },
+    {
+      needs: { choices: true, parameters: ['user'] },
+      facts: { extras: { embeddings: true, choices: true, parameters: ['user'] } },
+    },
   ],
   ['whatever is asked of a provider that is not known here', { needs: { choices: true, parameters: ['top_k'] } }],
   ['a prompt that only may be too long', { facts: { mostInputTokens: 1_000_000 } }],

@@ -74,3 +74,19 @@ test('streams whose clients left before they began leave room for others', async
   await stream.body?.cancel()
   controller.abort()
 })
+
+test('who tries keys is refused before they are looked up, and good keys go on to open', async () => {
+  const api = await useApi({ failuresOfAddress: 3 })
+  const tenant = await makeTenant(api)
+  const guess = (n: number) => api.ask('GET', '/api/v1/runs', { key: `purser_pk_${String(n).padStart(43, '0')}` })
+  for (let n = 0; n < 3; n += 1) expect((await guess(n)).status).toBe(401)
+  const refused = await guess(3)
+  expect([refused.status, refused.body['code'], refused.headers['retry-after']]).toEqual([
+    429,
+    'too_many_failures',
+    '60',
+  ])
+  // One that was never used here waits as guesses do, one that was used does not.
+  expect((await api.ask('GET', '/api/v1/runs', { key: tenant.key })).status).toBe(429)
+  expect((await api.ask('GET', '/api/v1/projects', { key: api.operatorKey })).status).toBe(200)
+})

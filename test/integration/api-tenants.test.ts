@@ -96,7 +96,13 @@ async function makeEverything(api: TestApi): Promise<Ids> {
     .where('project_id', '=', tenant.projectId)
     .where('code', '=', 'deposit')
     .executeTakeFirstOrThrow()
+  const { organisation_id: organisation } = await api.db
+    .selectFrom('project')
+    .select('organisation_id')
+    .where('id', '=', tenant.projectId)
+    .executeTakeFirstOrThrow()
   return {
+    organisation,
     project: tenant.projectId,
     key: tenant.keyId,
     wallet: tenant.walletId,
@@ -120,6 +126,7 @@ async function makeEverything(api: TestApi): Promise<Ids> {
 function unknownIds(): Ids {
   const id = () => newId(Date.now())
   const ids = {
+    organisation: id(),
     project: id(),
     key: id(),
     wallet: id(),
@@ -225,6 +232,7 @@ test('the walk above knows every address that has an id in it', async () => {
   const api = await useApi()
   const { paths } = (await api.app.inject({ method: 'GET', url: '/api/openapi.json' })).json()
   const named: Ids = {
+    organisation: '{id}',
     project: '{id}',
     key: '{id}',
     wallet: '{id}',
@@ -252,10 +260,11 @@ test('the walk above knows every address that has an id in it', async () => {
     Object.keys(methods).map((method) => `${method.toUpperCase()} ${path}`),
   )
   const unwalked = known.filter((route) => route.includes('{') && !walked.has(route))
-  // Versions of the catalog and providers belong to the installation, and are for operators.
+  // Models, versions of the catalog and providers belong to the installation.
   expect(unwalked.toSorted()).toEqual([
     'DELETE /api/v1/providers/{name}',
     'GET /api/v1/catalog/versions/{version}',
+    'GET /api/v1/models/{name}',
     'GET /api/v1/providers/{name}',
     'PATCH /api/v1/providers/{name}',
   ])

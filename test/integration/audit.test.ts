@@ -43,19 +43,27 @@ async function changeEverything(api: TestApi, tenant: Tenant): Promise<void> {
   const limitId = text(await make('/limits', limit), 'id')
   await change('PATCH', `/limits/${limitId}`, { cap: 6 })
   await change('DELETE', `/limits/${limitId}`)
-  const second = text(await make('/keys', { name: 'second operator' }), 'secret')
+  const [first, second] = [
+    text(await make('/keys', { name: 'first operator' }), 'secret'),
+    text(await make('/keys', { name: 'second operator' }), 'secret'),
+  ]
   for (const decision of ['approve', 'refuse']) {
     const large = { ...deposit, amount: usd('100'), reference: `large ${decision}` }
-    const asked = text(await make('/deposits', large), 'id')
+    const asked = text(await api.make('/api/v1/deposits', { key: first, body: large }), 'id')
     await api.make(`/api/v1/deposit-requests/${asked}/${decision}`, { key: second })
   }
   const webhook = { projectId: tenant.projectId, url: 'https://example.org/', topics: ['state'] }
   const webhookId = text(await make('/webhooks', webhook), 'id')
+  await change('PATCH', `/webhooks/${webhookId}`, { topics: ['state', 'threshold'] })
   await make(`/webhook-deliveries/${await deadLetter(api, tenant, webhookId)}/retry`)
   await change('DELETE', `/webhooks/${webhookId}`)
   await make('/providers', { name: 'lux', baseUrl: 'http://127.0.0.1:1/v1', apiKey: 'lux-0123456789abcdef' })
   await change('PATCH', '/providers/lux', { apiKey: 'lux-fedcba9876543210' })
   await change('DELETE', '/providers/lux')
+  await make('/organisations', { name: 'another' })
+  const { organisations } = (await api.ask('GET', '/api/v1/organisations', { key })).body
+  const [{ id: organisationId }] = z.tuple([z.looseObject({ id: z.string() })]).parse(organisations)
+  await change('PATCH', `/organisations/${organisationId}`, { name: 'ours' })
   await make(`/keys/${tenant.keyId}/rotate`, { overlapSeconds: 60 })
   await change('DELETE', `/keys/${tenant.keyId}`)
 }

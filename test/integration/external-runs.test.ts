@@ -122,6 +122,7 @@ test('its key reads its own run and nothing else', async () => {
   const ids = { key: id, wallet: id, account: id, month: '2026-11', deposit: id, call: id, attempt: '1', corpus: id }
   const more = {
     passage: id,
+    organisation: id,
     limit: id,
     dataset: id,
     schedule: id,

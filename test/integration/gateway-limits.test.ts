@@ -1,5 +1,5 @@
 import type { GatewayLimits } from '#contracts/gateway-limits.ts'
-import { networkOf } from '#src/gateway/network-of.ts'
+import { networkOf } from '#domain/network-of.ts'
 import { expect, test } from 'vitest'
 import { makeTenant } from '../support/api.ts'
 import { askChat } from '../support/gateway-process.ts'

@@ -196,10 +196,14 @@ test('a limit shows its window of now, and only to its own tenant', async () => 
   await envelope.hold()
   const sight = { organisationId: world.organisationId, projectId: world.scope.projectId }
   expect(await getLimit(world.db, sight, own)).toMatchObject({ id: own, spent: 4n, held: 10n, leased: 40n, cap: 100n })
-  expect(await listLimits(world.db, sight, { limit: 10 })).toHaveLength(1)
+  expect(
+    await listLimits(world.db, sight, { filter: {}, page: { limit: 10, order: 'desc', after: undefined } }),
+  ).toHaveLength(1)
   const stranger = { ...sight, projectId: newId(Date.now()) }
   expect(await getLimit(world.db, stranger, own)).toBeUndefined()
-  expect(await listLimits(world.db, stranger, { limit: 10 })).toEqual([])
+  expect(
+    await listLimits(world.db, stranger, { filter: {}, page: { limit: 10, order: 'desc', after: undefined } }),
+  ).toEqual([])
 })
 
 test("a run's limit binds the calls of its child runs, and a key's those of its runs and of its standing envelope", async () => {

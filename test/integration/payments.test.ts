@@ -1,6 +1,9 @@
 import { newId } from '#db/ids.ts'
+import { hashOf } from '#db/api-key.ts'
+import { decideRequest } from '#db/deposit-request.ts'
 import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
+import { z } from 'zod'
 import { makeOperator, makeTenant, text, usd, useApi, type TestApi } from '../support/api.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 
@@ -43,8 +46,8 @@ async function depositsOf(api: TestApi): Promise<readonly string[]> {
   return rows.map(({ reference, amount, currency }) => `${reference} ${amount} ${currency}`)
 }
 
-async function anotherOperator(api: TestApi): Promise<string> {
-  return text(await api.make('/api/v1/keys', { key: api.operatorKey, body: { name: 'second' } }), 'secret')
+async function anotherOperator(api: TestApi, key = api.operatorKey): Promise<string> {
+  return text(await api.make('/api/v1/keys', { key, body: { name: 'second' } }), 'secret')
 }
 
 test('a payment becomes one deposit however often it is told, and what is not signed none', async () => {
@@ -84,6 +87,12 @@ test('a payment becomes one deposit however often it is told, and what is not si
     'stripe pi_2 500000000000 JPY',
     'stripe pi_3 1000000 KWD',
   ])
+  const { body: log } = await api.ask('GET', '/api/v1/audit?action=deposit.make', { key: api.operatorKey })
+  const written = z.array(
+    z.looseObject({ keyId: z.string().nullable(), after: z.looseObject({ reference: z.string() }) }),
+  )
+  const byNobody = written.parse(log['events']).filter(({ keyId }) => keyId === null)
+  expect(byNobody.map(({ after }) => after.reference)).toEqual(['stripe pi_3', 'stripe pi_2', 'stripe pi_1'])
   await expectVerified(api)
 })
 
@@ -95,11 +104,11 @@ test('without a secret nothing is taken from a payment provider', async () => {
 
 test('a large deposit waits for another operator, moves no money before, and is decided once', async () => {
   const api = await useApi({ stripeSecret: SECRET, approvalAbove: new Map([['USD', 50_000_000_000n]]) })
-  const second = await anotherOperator(api)
+  const [first, second] = [await anotherOperator(api), await anotherOperator(api)]
   const tenant = await makeTenant(api)
   const ask = (amount: string, reference: string, currency = 'USD') =>
     api.ask('POST', '/api/v1/deposits', {
-      key: api.operatorKey,
+      key: first,
       body: { walletId: tenant.walletId, balanceClass: 'credit', amount: { amount, currency }, reference },
     })
   expect((await ask('50', 'small')).status).toBe(201)
@@ -114,7 +123,7 @@ test('a large deposit waits for another operator, moves no money before, and is 
   expect(await depositsOf(api)).toEqual(['small 50000000000 USD'])
 
   const path = `/api/v1/deposit-requests/${text(large.body, 'id')}`
-  expect((await api.ask('POST', `${path}/approve`, { key: api.operatorKey })).body['code']).toBe('own_request')
+  expect((await api.ask('POST', `${path}/approve`, { key: first })).body['code']).toBe('own_request')
   const foreign = await makeOperator(api.db, 'another organisation')
   expect((await api.ask('POST', `${path}/approve`, { key: foreign })).status).toBe(404)
   expect((await api.ask('POST', `${path}/approve`, { key: tenant.key })).status).toBe(403)
@@ -133,7 +142,7 @@ test('a large deposit waits for another operator, moves no money before, and is 
 
 test('an approved request has its lot, and its reference is that of the deposit from then on', async () => {
   const api = await useApi({ approvalAbove: new Map([['USD', 1n]]) })
-  const second = await anotherOperator(api)
+  const [first, second] = [await anotherOperator(api), await anotherOperator(api)]
   const tenant = await api.make('/api/v1/projects', { key: api.operatorKey, body: { name: 'one' } })
   const wallet = await api.make(`/api/v1/projects/${text(tenant, 'id')}/wallet`, { key: api.operatorKey })
   const body = {
@@ -143,13 +152,51 @@ test('an approved request has its lot, and its reference is that of the deposit 
     reference: 'grant',
     lot: { source: 'grant', priority: 7, expiresAt: '2099-01-01T00:00:00Z' },
   }
-  const asked = await api.ask('POST', '/api/v1/deposits', { key: api.operatorKey, body })
+  const asked = await api.ask('POST', '/api/v1/deposits', { key: first, body })
   const path = `/api/v1/deposit-requests/${text(asked.body, 'id')}/approve`
   const approved = await api.ask('POST', path, { key: second })
   expect(approved.body).toMatchObject({ state: 'approved', reference: 'grant' })
   const lots = await api.ask('GET', `/api/v1/wallets/${body.walletId}/lots`, { key: second })
   expect(lots.body['lots']).toMatchObject([{ source: 'grant', priority: 7, expiresAt: '2099-01-01T00:00:00.000Z' }])
-  const again = await api.ask('POST', '/api/v1/deposits', { key: api.operatorKey, body })
+  const again = await api.ask('POST', '/api/v1/deposits', { key: first, body })
   expect([again.status, again.body['id']]).toEqual([200, approved.body['depositId']])
   await expectVerified(api)
+})
+
+test('no key that comes from the one that asked, that it comes from, or that is newer than the request, decides on it', async () => {
+  const api = await useApi({ approvalAbove: new Map([['USD', 1n]]) })
+  const [asker, colleague] = [await anotherOperator(api), await anotherOperator(api)]
+  const rotated = async (key: string) => {
+    const keys = z
+      .array(z.object({ id: z.string(), hint: z.string() }))
+      .parse((await api.ask('GET', '/api/v1/keys', { key })).body['keys'])
+    const { id } = keys.find(({ hint }) => key.startsWith(hint)) ?? { id: '' }
+    return text(await api.make(`/api/v1/keys/${id}/rotate`, { key, body: { overlapSeconds: 600 } }), 'secret')
+  }
+  const child = await anotherOperator(api, asker)
+  const grandchild = await rotated(child)
+  const project = await api.make('/api/v1/projects', { key: asker, body: { name: 'one' } })
+  const wallet = await api.make(`/api/v1/projects/${text(project, 'id')}/wallet`, { key: asker })
+  const body = { walletId: text(wallet, 'id'), balanceClass: 'direct', amount: usd('5'), reference: 'large' }
+  const asked = await api.ask('POST', '/api/v1/deposits', { key: asker, body })
+  const id = text(asked.body, 'id')
+  const newer = await anotherOperator(api, colleague)
+  for (const key of [asker, child, grandchild, api.operatorKey, newer, await rotated(asker)]) {
+    for (const decision of ['approve', 'refuse']) {
+      const answer = await api.ask('POST', `/api/v1/deposit-requests/${id}/${decision}`, { key })
+      expect(answer.body['code']).toBe('own_request')
+    }
+  }
+  // And the database keeps them from it, too.
+  const { id: childId } = await api.db
+    .selectFrom('api_key')
+    .select('id')
+    .where('hash', '=', hashOf(child))
+    .executeTakeFirstOrThrow()
+  const decision = { id, decidedBy: childId, depositId: null }
+  const scope = { projectId: text(project, 'id') }
+  await expect(api.db.transaction().execute((trx) => decideRequest(trx, scope, decision))).rejects.toThrow(
+    'is decided by another operator',
+  )
+  expect((await api.ask('POST', `/api/v1/deposit-requests/${id}/approve`, { key: colleague })).status).toBe(200)
 })

@@ -10,7 +10,7 @@ import { createWorld, type World } from '../support/world.ts'
 
 const A_DAY = { refusalsDays: 1, idempotencyDays: 1, instancesDays: 1 }
 const FOR_EVER = { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 }
-const NOTHING = { refusals: 0, idempotency: 0, instances: 0 }
+const NOTHING = { refusals: 0, keyEvents: 0, idempotency: 0, instances: 0 }
 
 /** A run whose one call was refused for money. */
 async function refusedRun(world: World) {

@@ -176,7 +176,9 @@ describe('a time of a schedule', () => {
     expect(await fire(api, id, 3)).toMatchObject({ kind: 'skipped', reason: 'paused' })
     await api.ask('PATCH', `/api/v1/schedules/${id}`, { key: tenant.key, body: { state: 'active' } })
     await runOf(api, id, 4)
-    expect(await listFirings(api.db, tenant, { scheduleId: id, limit: 9, before: undefined })).toMatchObject([
+    expect(
+      await listFirings(api.db, tenant, { scheduleId: id, limit: 9, order: 'desc', after: undefined }),
+    ).toMatchObject([
       { skipped: null },
       { skipped: 'paused', runId: null },
       { skipped: 'overlap', runId: null },

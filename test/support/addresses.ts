@@ -3,6 +3,7 @@ import { usd } from './api.ts'
 
 /** Whatever an address can name. */
 export interface Ids {
+  readonly organisation: string
   readonly project: string
   readonly key: string
   readonly wallet: string
@@ -28,6 +29,8 @@ export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
 export const routes = {
   operator: (ids: Ids) =>
     [
+      ['GET', `/organisations/${ids.organisation}`],
+      ['PATCH', `/organisations/${ids.organisation}`, { name: 'x' }],
       ['GET', `/projects/${ids.project}`],
       ['PATCH', `/projects/${ids.project}`, { maxRunningRuns: 7 }],
       ['POST', `/projects/${ids.project}/keys`, { name: 'x' }],
@@ -35,6 +38,11 @@ export const routes = {
       ['GET', `/keys/${ids.key}`],
       ['POST', `/keys/${ids.key}/rotate`, { overlapSeconds: 60 }],
       ['GET', `/audit?projectId=${ids.project}`],
+      ['GET', `/margins?project=${ids.project}`],
+      ['POST', '/webhooks', { url: 'https://example.org/', topics: ['state'], projectId: ids.project }],
+      ['POST', '/limits', { scope: 'project', subjectId: ids.project, measure: 'calls', period: 'day', cap: 1 }],
+      ['POST', '/limits', { scope: 'key', subjectId: ids.key, measure: 'calls', period: 'day', cap: 1 }],
+      ['POST', '/limits', { scope: 'step', subjectId: ids.run, step: 'x', measure: 'calls', period: 'day', cap: 1 }],
       ['DELETE', `/keys/${ids.key}`],
       ['POST', `/projects/${ids.project}/wallet`, {}],
       ['GET', `/projects/${ids.project}/wallet`],
@@ -46,6 +54,7 @@ export const routes = {
         { walletId: ids.wallet, balanceClass: 'direct', amount: usd('1'), reference: newId(Date.now()) },
       ],
       ['GET', `/runs?projectId=${ids.project}`],
+      ['GET', `/deposit-requests/${ids.depositRequest}`],
       ['POST', `/deposit-requests/${ids.depositRequest}/approve`],
       ['POST', `/deposit-requests/${ids.depositRequest}/refuse`],
       ['POST', `/calls/${ids.call}/attempts/${ids.attempt}/void`, { reason: 'it was not billed' }],
@@ -87,6 +96,8 @@ function limits(ids: Ids) {
 function webhooks(ids: Ids) {
   return [
     ['GET', `/webhooks?projectId=${ids.project}`],
+    ['GET', `/webhooks/${ids.webhook}`],
+    ['PATCH', `/webhooks/${ids.webhook}`, { topics: ['state'] }],
     ['GET', `/webhooks/${ids.webhook}/deliveries`],
     ['POST', `/webhook-deliveries/${ids.delivery}/retry`],
     ['DELETE', `/webhooks/${ids.webhook}`],
@@ -101,6 +112,10 @@ export function reads(ids: Ids) {
     ['GET', `/wallets/${ids.wallet}/balances`],
     ['GET', `/wallets/${ids.wallet}/statements/${ids.month}`],
     ['GET', `/accounts/${ids.account}/balance`],
+    ['GET', `/accounts/${ids.account}/ledger`],
+    ['GET', `/deposits?projectId=${ids.project}`],
+    ['GET', `/deposits/${ids.deposit}`],
+    ['GET', `/calls?projectId=${ids.project}`],
     ['GET', `/runs/${ids.run}`],
     ['GET', `/runs/${ids.run}/calls`],
     ['GET', `/runs/${ids.run}/report`],

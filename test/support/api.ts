@@ -73,6 +73,7 @@ export async function useApi(
       ApiDeps,
       | 'agents'
       | 'trustedProxies'
+      | 'failuresOfAddress'
       | 'allowsPrivateWebhooks'
       | 'approvalAbove'
       | 'stripeSecret'

@@ -29,10 +29,11 @@ export const embeddingsRoute: GatewayRoute = {
 function answerEmbeddings(deps: GatewayDeps): RouteHandlerMethod {
   return async (request, reply) => {
     const asked = parseBody(openAiEmbeddingsRequestSchema, request.body)
-    const { model, input, dimensions } = asked
+    const { model, input, dimensions, user } = asked
     const body: EmbedBody = {
       input: typeof input === 'string' ? [input] : input,
       ...(dimensions != null && { dimensions }),
+      ...(user != null && { user }),
     }
     const { question } = await askingOf(deps, request, { model, body, kind: 'openai.embeddings' })
     const { signal } = abortWithClient(reply)
