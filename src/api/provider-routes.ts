@@ -8,7 +8,7 @@ import {
   type ProviderChange,
   type ProviderView,
 } from '#contracts/api-provider.ts'
-import { pageQuerySchema } from '#contracts/api-page.ts'
+import { onwardQuerySchema } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
 import { misplacedOptions, type ProviderSettings } from '#contracts/provider-settings.ts'
 import { routesTo } from '#db/catalog-version.ts'
@@ -29,6 +29,7 @@ import { z } from 'zod'
 import { callerOfRequest, notFound, tenantDb } from './access.ts'
 import type { Api, FixedProvider, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
+import { pageAsked, pageFound } from './page.ts'
 import { secretBoxOf } from './secrets-key.ts'
 import type { Fault } from './validation.ts'
 
@@ -46,7 +47,12 @@ export function providerRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/providers',
     {
-      config: { access: 'operator', audit: 'provider.create', problems: ['already_exists', 'no_secrets_key'] },
+      config: {
+        access: 'operator',
+        versioned: 'provider',
+        audit: 'provider.create',
+        problems: ['already_exists', 'no_secrets_key'],
+      },
       schema: {
         tags,
         summary: 'Add a provider',
@@ -82,26 +88,28 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
       schema: {
         tags,
         summary: 'Providers by name, without their keys',
-        querystring: pageQuerySchema,
+        querystring: onwardQuerySchema,
         response: { 200: providerListSchema },
       },
     },
     async (request) => {
       const stored = (await listProviders(tenantDb(request))).filter(({ name }) => !fixed.has(name)).map(storedView)
       const all = [...[...fixed.values()].map(fixedView), ...stored]
-      const { limit, cursor = '' } = request.query
-      const providers = all
-        .filter(({ name }) => name > cursor)
-        .toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      const { limit, order, after } = pageAsked(request, () => true)
+      const direction = order === 'asc' ? 1 : -1
+      const found = all
+        .toSorted((a, b) => (a.name < b.name ? -direction : direction))
+        .filter(({ name }) => after === undefined || (order === 'asc' ? name > after : name < after))
         .slice(0, limit)
-      return { providers, nextCursor: providers.length === limit ? (providers.at(-1)?.name ?? null) : null }
+      const { items, nextCursor } = pageFound(request, found, ({ name }) => name)
+      return { providers: items, nextCursor }
     },
   )
 
   app.get(
     '/providers/:name',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', versioned: 'provider' },
       schema: { tags, summary: 'A provider, without its key', params: nameParams, response: { 200: providerSchema } },
     },
     async (request) => {
@@ -138,6 +146,7 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
     {
       config: {
         access: 'operator',
+        versioned: 'provider',
         audit: 'provider.change',
         problems: ['provider_fixed', 'no_secrets_key'],
       },
@@ -167,7 +176,12 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
   app.delete(
     '/providers/:name',
     {
-      config: { access: 'operator', audit: 'provider.delete', problems: ['provider_fixed', 'provider_in_use'] },
+      config: {
+        access: 'operator',
+        versioned: 'provider',
+        audit: 'provider.delete',
+        problems: ['provider_fixed', 'provider_in_use'],
+      },
       schema: {
         tags,
         summary: 'Delete a provider and its key',
@@ -247,5 +261,6 @@ function storedView(provider: StoredProvider): ProviderView {
     encryptedBy,
     createdAt: provider.createdAt.toISOString(),
     changedAt: provider.changedAt.toISOString(),
+    version: provider.version,
   }
 }
