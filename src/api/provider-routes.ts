@@ -95,13 +95,11 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
     async (request) => {
       const stored = (await listProviders(tenantDb(request))).filter(({ name }) => !fixed.has(name)).map(storedView)
       const all = [...[...fixed.values()].map(fixedView), ...stored]
-      const { limit, order, after } = pageAsked(request, () => true)
-      const direction = order === 'asc' ? 1 : -1
-      const found = all
-        .toSorted((a, b) => (a.name < b.name ? -direction : direction))
-        .filter(({ name }) => after === undefined || (order === 'asc' ? name > after : name < after))
-        .slice(0, limit)
-      const { items, nextCursor } = pageFound(request, found, ({ name }) => name)
+      const { limit, order, after } = pageAsked(request, (text) => text.length > 0)
+      const byName = all.toSorted((a, b) => (a.name < b.name ? -1 : 1))
+      const inOrder = order === 'asc' ? byName : byName.toReversed()
+      const page = inOrder.filter(({ name }) => after === undefined || (order === 'asc' ? name > after : name < after))
+      const { items, nextCursor } = pageFound(request, page.slice(0, limit), ({ name }) => name)
       return { providers: items, nextCursor }
     },
   )

@@ -27,6 +27,7 @@ const FILTERS = [
   'GET /api/v1/audit keyId',
   'GET /api/v1/calls keyId',
   'GET /api/v1/calls runId',
+  'GET /api/v1/deposit-requests projectId',
   'GET /api/v1/limits subjectId',
 ]
 
@@ -130,6 +131,7 @@ test('a list that is narrowed to somebody else’s is as empty as one narrowed t
   for (const [key, path, list] of [
     [stranger, `/audit?keyId=${theirs.keyId}`, 'events'],
     [stranger, `/limits?subjectId=${run}`, 'limits'],
+    [stranger, `/deposit-requests?projectId=${theirs.projectId}`, 'depositRequests'],
     [me.key, `/calls?keyId=${theirs.keyId}`, 'calls'],
     [me.key, `/calls?runId=${run}`, 'calls'],
     [me.key, `/limits?subjectId=${run}`, 'limits'],
