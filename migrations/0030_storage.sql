@@ -24,13 +24,17 @@ alter table run
   add column erased_at timestamptz,
   -- Of the output that went when it was marked.
   add column output_digest bytea check (length(output_digest) = 32),
+  -- What Temporal had of its workflow is gone, too.
+  add column history_erased_at timestamptz,
   add constraint run_is_over_before_it_is_erased
     check ((erasing_at is null or finished_at is not null) and (erased_at is null or erasing_at is not null)
-      and (output_digest is null or erasing_at is not null and output is null));
+      and (output_digest is null or erasing_at is not null and output is null)
+      and (history_erased_at is null or erased_at is not null));
 
 create index run_to_erase on run (project_id, finished_at)
   where parent_run_id is null and finished_at is not null and erasing_at is null;
 create index run_erasing on run (erasing_at) where erasing_at is not null and erased_at is null;
+create index run_with_history on run (erased_at) where erased_at is not null and history_erased_at is null;
 create index run_by_source on run (source_run_id) where source_run_id is not null;
 
 -- The text that Postgres writes of a jsonb is one for equal values, however they were written.
@@ -193,6 +197,6 @@ language sql stable as $$
 $$;
 
 grant update (storage, keep_days) on project to purser_app;
-grant update (erased_at) on run to purser_app;
+grant update (erased_at, history_erased_at) on run to purser_app;
 grant execute on function begin_erasing, hold_source, erase_payloads to purser_app;
 revoke execute on function begin_erasing, hold_source, erase_payloads, tree_of_run, is_stored_answer from public;

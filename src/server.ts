@@ -3,6 +3,7 @@ import type { AgentManifest } from '#contracts/agents.ts'
 import { isKey } from '#contracts/key-secret.ts'
 import { buildApi } from '#api/api.ts'
 import { startDispatcher } from '#api/dispatcher.ts'
+import { startHistoryEraser } from '#api/history-eraser.ts'
 import { connectionOptions, temporalOrchestrator } from '#api/orchestrator.ts'
 import { startReconciler } from '#api/reconciler.ts'
 import { makeSecret } from '#api/key-secret.ts'
@@ -85,6 +86,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   })
   const census = temporalCensus({ client, taskQueue })
   const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
+  const histories = startHistoryEraser({ db, client, log: app.log })
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })
   // Last, because a key that is made is shown once, in the line that says that all is well.
@@ -99,11 +101,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     operatorKey,
     async stop() {
       await app.close()
-      await dispatcher.stop()
-      await reconciler.stop()
-      await webhooks.stop()
-      await sealer.stop()
-      await engine.stop()
+      for (const part of [dispatcher, reconciler, histories, webhooks, sealer, engine]) await part.stop()
       await connection.close()
       await db.destroy()
     },

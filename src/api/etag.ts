@@ -1,3 +1,4 @@
+import { PROVIDER_NAME } from '#contracts/api-provider.ts'
 import { Problem } from '#contracts/codes.ts'
 import { sha256 } from '#db/ids.ts'
 import type { Database } from '#db/schema.ts'
@@ -30,6 +31,8 @@ export const ifNoneMatchHeaders = z.looseObject({
   }),
 })
 
+/** What is changed, as its address says. */
+const named = z.looseObject({ id: z.string().optional(), name: z.string().optional() })
 const versionIn = z.looseObject({ version: z.int() })
 const DIGEST_LENGTH = 16
 const JSON_TYPE = 'application/json'
@@ -65,7 +68,9 @@ export async function versionToChange(
 ): Promise<number | undefined> {
   const { versioned } = request.routeOptions.config
   if (versioned === undefined || request.headers['if-match'] === undefined) return undefined
-  const { id } = z.looseObject({ id: z.string().default('') }).parse(request.params)
+  const { id = '', name = '' } = named.parse(request.params)
+  if (versioned === 'provider')
+    return PROVIDER_NAME.test(name) ? lockVersion(trx, { what: versioned, id: name }) : undefined
   return versioned === 'catalog' || isId(id) ? lockVersion(trx, { what: versioned, id }) : undefined
 }
 

@@ -47,7 +47,12 @@ export function providerRoutes(app: Api, deps: RouteDeps): void {
   app.post(
     '/providers',
     {
-      config: { access: 'operator', audit: 'provider.create', problems: ['already_exists', 'no_secrets_key'] },
+      config: {
+        access: 'operator',
+        versioned: 'provider',
+        audit: 'provider.create',
+        problems: ['already_exists', 'no_secrets_key'],
+      },
       schema: {
         tags,
         summary: 'Add a provider',
@@ -102,7 +107,7 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
   app.get(
     '/providers/:name',
     {
-      config: { access: 'operator' },
+      config: { access: 'operator', versioned: 'provider' },
       schema: { tags, summary: 'A provider, without its key', params: nameParams, response: { 200: providerSchema } },
     },
     async (request) => {
@@ -139,6 +144,7 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
     {
       config: {
         access: 'operator',
+        versioned: 'provider',
         audit: 'provider.change',
         problems: ['provider_fixed', 'no_secrets_key'],
       },
@@ -168,7 +174,12 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
   app.delete(
     '/providers/:name',
     {
-      config: { access: 'operator', audit: 'provider.delete', problems: ['provider_fixed', 'provider_in_use'] },
+      config: {
+        access: 'operator',
+        versioned: 'provider',
+        audit: 'provider.delete',
+        problems: ['provider_fixed', 'provider_in_use'],
+      },
       schema: {
         tags,
         summary: 'Delete a provider and its key',
@@ -248,5 +259,6 @@ function storedView(provider: StoredProvider): ProviderView {
     encryptedBy,
     createdAt: provider.createdAt.toISOString(),
     changedAt: provider.changedAt.toISOString(),
+    version: provider.version,
   }
 }

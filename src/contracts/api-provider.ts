@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { nextCursorSchema } from './api-page.ts'
+import { nextCursorSchema, versionSchema } from './api-page.ts'
 import {
   apiKeySchema,
   baseUrlSchema,
@@ -64,6 +64,7 @@ export const providerSchema = z
     encryptedBy: z.string().nullable().describe('The id of the line in PURSER_SECRETS_KEY_FILE.'),
     createdAt: moment.nullable(),
     changedAt: moment.nullable(),
+    version: versionSchema.optional().describe('Of a stored one: rises with its changes; its ETag begins with it.'),
   })
   .meta({ id: 'Provider' })
 

@@ -89,6 +89,11 @@ export async function offerAnswer(
     .execute()
 }
 
+async function isStored(db: Kysely<Database>, scope: Scope, id: string): Promise<boolean> {
+  const payload = await getPayload(db, scope, id)
+  return payload !== undefined && !payload.isErased
+}
+
 /**
  * Opens a call with a copy of another one's answer: nothing is sent, and nothing is charged. A copy, because each is kept as
  * long as its own run. False when the answer is not stored any more.
@@ -99,13 +104,12 @@ export async function openAnswered(
   request: { readonly call: NewCall; readonly answer: ReusableAnswer; readonly copyId: string },
 ): Promise<boolean> {
   const { call, answer, copyId } = request
-  await sql`
+  const { rows } = await sql`
     insert into payload (id, project_id, run_id, kind, body)
     select ${copyId}, p.project_id, ${call.runId}, 'answer', p.body from payload p
     where p.id = ${answer.answerId} and p.project_id = ${scope.projectId} and p.body is not null
-    on conflict (id) do nothing`.execute(db)
-  const copy = await getPayload(db, scope, copyId)
-  if (!copy || copy.isErased) return false
+    on conflict (id) do nothing returning id`.execute(db)
+  if (rows.length === 0 && !(await isStored(db, scope, copyId))) return false
   await insertCall(db, scope, { call, answer: { ...answer, answerId: copyId } })
   return true
 }

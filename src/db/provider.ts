@@ -12,6 +12,8 @@ export interface StoredProvider extends Omit<ProviderSettings, 'apiKey'> {
   readonly encryptedBy: string
   readonly createdAt: Date
   readonly changedAt: Date
+  /** Rises with each change. */
+  readonly version: number
 }
 
 /** Characters of a key that are shown, of a key that has many more. */
@@ -147,5 +149,6 @@ function storedProviderOf(row: Selectable<Database['provider']>): StoredProvider
     encryptedBy: row.encrypted_by,
     createdAt: row.created_at,
     changedAt: row.changed_at,
+    version: Number(row.version),
   }
 }

@@ -187,6 +187,7 @@ export interface Database
     erasing_at: Generated<Date | null>
     erased_at: Generated<Date | null>
     output_digest: Generated<Buffer | null>
+    history_erased_at: Generated<Date | null>
   }
   run_question: {
     run_id: string

@@ -9,6 +9,7 @@ const TABLES = Object.freeze({
   limit: 'usage_limit',
   webhook: 'webhook',
   schedule: 'schedule',
+  provider: 'provider',
 })
 
 /** What several people may change at the same time. */
@@ -27,7 +28,8 @@ export async function lockVersion(
     what === 'catalog'
       ? sql<{ version: number }>`select max(version) as version from catalog having count(*) > 0`
       : sql<{ version: number }>`
-        select version from ${sql.table(TABLES[what])} where id = ${id} for no key update`
+        select version::integer as version from ${sql.table(TABLES[what])}
+        where ${sql.ref(what === 'provider' ? 'name' : 'id')} = ${id} for no key update`
   ).execute(trx)
   return rows[0]?.version
 }

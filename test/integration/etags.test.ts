@@ -34,6 +34,8 @@ async function thingsOf(api: TestApi, tenant: Tenant): Promise<readonly Thing[]>
   const webhookId = text(await api.make('/api/v1/webhooks', { key: tenant.key, body: webhook }), 'id')
   const schedule = { name: 'hourly', every: 3_600, run: runBody() }
   const scheduleId = text(await api.make('/api/v1/schedules', { key: tenant.key, body: schedule }), 'id')
+  const provider = { name: 'lux', baseUrl: 'https://lux.example/v1', apiKey: 'lux-0123456789' }
+  await api.make('/api/v1/providers', { key: operatorKey, body: provider })
   const patch = { method: 'PATCH' } as const
   return [
     { ...patch, path: `/organisations/${id}`, key: operatorKey, changes: [{ name: 'a' }, { name: 'b' }] },
@@ -43,6 +45,7 @@ async function thingsOf(api: TestApi, tenant: Tenant): Promise<readonly Thing[]>
       key: operatorKey,
       changes: [{ maxRunningRuns: 3 }, { maxRunningRuns: 4 }],
     },
+    { ...patch, path: '/providers/lux', key: operatorKey, changes: [{ apiKey: 'lux-1' }, { kind: 'openrouter' }] },
     { ...patch, path: `/limits/${limitId}`, key: operatorKey, changes: [{ cap: 6 }, { cap: 7 }] },
     {
       ...patch,

@@ -44,8 +44,8 @@ test('a provider is added, shown, changed and deleted, and its key is never answ
     ['sandbox', 'environment'],
   ])
   const page = providerListSchema.parse((await ask('GET', '/providers?limit=1')).body)
-  expect(page).toMatchObject({ providers: [{ name: 'lux' }], nextCursor: 'lux' })
-  const next = providerListSchema.parse((await ask('GET', '/providers?limit=2&cursor=lux')).body)
+  expect(page.providers.map(({ name }) => name)).toEqual(['lux'])
+  const next = providerListSchema.parse((await ask('GET', `/providers?limit=2&cursor=${page.nextCursor}`)).body)
   expect(next).toMatchObject({ providers: [{ name: 'sandbox' }], nextCursor: null })
   expect((await ask('DELETE', '/providers/lux')).status).toBe(204)
   expect((await ask('GET', '/providers/lux')).status).toBe(404)

@@ -12,6 +12,7 @@ import { makeTenant, startTestRun, text, useApi } from '../support/api.ts'
 import { useEngine } from '../support/api-engine.ts'
 import { truthOf } from '../support/late-truth.ts'
 import { expectVerified, QUESTION, resolution, withOpenAttempt } from '../support/open-attempt.ts'
+import { pollUntil } from '../support/poll.ts'
 import { endRun, eraseAll, keep, letPass, tablesWith } from '../support/storage.ts'
 import { createWorld, requestsSeen, type World } from '../support/world.ts'
 
@@ -131,6 +132,34 @@ test('a fork that is being written keeps its source, and one that comes as it is
       await holdSource(trx, scope, first)
     }),
   ).rejects.toMatchObject({ code: 'answer_not_stored' })
+})
+
+test('a fork whose source is erased while it waits for its money is refused, and nothing is set aside', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const { world, call } = await useEngine(api, tenant)
+  const { key } = tenant
+  const first = await startTestRun(api, tenant)
+  await call(first, 'plan')
+  await endRun(world, first)
+  await keep(world, 'hash_only')
+  await letPass(world, '1 day')
+  const wallet = () => api.ask('GET', `/api/v1/projects/${tenant.projectId}/wallet`, { key })
+  const before = (await wallet()).body
+  let refused: Awaited<ReturnType<typeof api.ask>> | undefined
+  await asAdmin(world, async (admin) => {
+    await admin.query('begin')
+    await admin.query(`select from account where kind = 'wallet' for update`)
+    const fork = api.ask('POST', `/api/v1/runs/${first}/fork`, { key })
+    const waiting = `select from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+    await pollUntil(async () => (await admin.query(waiting)).rowCount === 1, { what: 'the fork waits' })
+    expect(await eraseDue(world.db)).toEqual({ marked: 1, payloads: 2, runs: 1 })
+    await admin.query('commit')
+    refused = await fork
+  })
+  expect(refused).toMatchObject({ status: 410, body: { code: 'answer_not_stored' } })
+  expect((await wallet()).body).toEqual(before)
+  await expectVerified(world)
 })
 
 test('of forks and chores at the same time, each fork is refused or has all it asks for', async () => {

@@ -3,9 +3,12 @@ import { openChildRun } from '#db/child-run.ts'
 import { deriveId } from '#db/ids.ts'
 import { putPayload } from '#db/payload.ts'
 import { getRun } from '#db/run-read.ts'
+import { forkedPayload } from '#db/run-source.ts'
+import { loadContents } from '#activities/prompt-contents.ts'
 import { readCallStory } from '#db/call-story.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
+import { asAdmin } from '../support/admin.ts'
 import { makeTenant, startTestRun, text, useApi } from '../support/api.ts'
 import { useEngine } from '../support/api-engine.ts'
 import { expectVerified, QUESTION } from '../support/open-attempt.ts'
@@ -211,6 +214,29 @@ test('an answer that another run let be used again is not, once it is erased: th
   expect(await executeCall(engine, three.request('a', QUESTION, { reuse }))).toMatchObject({ kind: 'answered' })
   expect(await requestsSeen(world.sandbox)).toHaveLength(2)
   await expectVerified(world)
+})
+
+test('what a workflow would read of what is erased is a failure in words, and nothing is asked in its place', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const { world, call } = await useEngine(api, tenant)
+  const source = await startTestRun(api, tenant)
+  const idIn = (runId: string) => deriveId(runId, 'tool', 'search/0')
+  await putPayload(world.db, world.scope, { id: idIn(source), runId: source, kind: 'tool', body: { value: 1 } })
+  const plan = await call(source, 'plan')
+  const fork = text(await api.make(`/api/v1/runs/${source}/fork`, { key: tenant.key }), 'id')
+  // Its source is held while it is at work: only a hand takes it away.
+  await asAdmin(world, (admin) =>
+    admin.query('update payload set digest = payload_digest(body), body = null, erased_at = clock_timestamp()'),
+  )
+  expect(await forkedPayload(world.db, world.scope, { runId: fork, idIn })).toEqual({ isErased: true })
+  const messages = [{ role: 'user' as const, parts: ['Read this: ', { ref: idIn(source) }] }]
+  await expect(loadContents(world.db, world.scope, messages)).rejects.toMatchObject({ code: 'answer_not_stored' })
+  for (const runId of [source, fork]) {
+    expect(await call(runId, 'plan')).toMatchObject({ kind: 'failed', reason: 'answer_not_stored' })
+  }
+  expect(plan.kind).toBe('answered')
+  expect(await requestsSeen(world.sandbox)).toHaveLength(1)
 })
 
 test.each([
