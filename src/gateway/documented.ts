@@ -27,6 +27,7 @@ const OF_CALLS = [
   'envelope_frozen',
   'request_in_flight',
   'idempotency_mismatch',
+  'answer_not_stored',
   'no_route',
   'prompt_too_large',
   'repeat_not_allowed',
