@@ -124,17 +124,23 @@ async function askProviders(stage: Stage, [first, second]: readonly [string, str
   await stage.api.ask('PATCH', '/api/v1/providers/lux', { key: stage.api.operatorKey, body: { kind: 'openai' } })
   const put = await stage.api.ask('PUT', '/api/v1/catalog', { key: stage.api.operatorKey, body: catalog })
   expect(put.status).toBe(200)
-  for (const stream of [false, true]) {
-    for (const model of ['steady', 'research']) {
-      const content = JSON.stringify({ model, stream, max_tokens: 20, messages: [{ role: 'user', content: 'When?' }] })
-      await askRaw(stage, '/v1/chat/completions', {
-        method: 'POST',
-        headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
-        body: content,
-      })
-    }
-  }
-  await pollUntil(() => upstream.requests.length >= 1, { what: 'the provider is asked', deadlineMs: 20_000 })
+  // Known within a second; each way of failing has its turn.
+  await pollUntil(
+    async () => {
+      for (const stream of [false, true]) {
+        for (const model of ['steady', 'research']) {
+          const asked = { model, stream, max_tokens: 20, messages: [{ role: 'user', content: 'When?' }] }
+          await askRaw(stage, '/v1/chat/completions', {
+            method: 'POST',
+            headers: { authorization: `Bearer ${tenant.key}`, 'content-type': 'application/json' },
+            body: JSON.stringify(asked),
+          })
+        }
+      }
+      return upstream.requests.length >= 3
+    },
+    { what: 'the provider is asked', deadlineMs: 40_000 },
+  )
 }
 
 /** An address that says what it was sent. Returns the bytes that deliveries are signed with. */
