@@ -1,5 +1,6 @@
-import { eventIdSchema, eventPageSchema, eventQuerySchema, isLastEvent } from '#contracts/api-event.ts'
+import { eventIdSchema, eventPageSchema, eventSchema, eventQuerySchema, isLastEvent } from '#contracts/api-event.ts'
 import { Problem } from '#contracts/codes.ts'
+import { eventsOf } from '#contracts/documented.ts'
 import { isKeyValid } from '#db/key-holder.ts'
 import type { Scope } from '#db/database.ts'
 import { eventsAfter, runKindsUpTo, type EventPlace } from '#db/event.ts'
@@ -55,7 +56,7 @@ export function eventRoutes(app: Api, { nowMs }: RouteDeps): void {
           200: {
             description: 'Events',
             content: {
-              'text/event-stream': { schema: z.string() },
+              'text/event-stream': { schema: eventsOf(eventSchema) },
               'application/json': { schema: eventPageSchema },
             },
           },

@@ -1,4 +1,4 @@
-import { providerListSchema, providerSchema, type ProviderView } from '#contracts/api-provider.ts'
+import type { ProviderView } from '#contracts/api-provider.ts'
 import { MAX_TOKENS_FIELDS, PROVIDER_KINDS } from '#contracts/names.ts'
 import { text } from 'node:stream/consumers'
 import { readArguments, UsageError } from './arguments.ts'
@@ -58,7 +58,7 @@ function readProviderArguments(args: readonly string[]) {
 
 async function list({ out }: Outputs, isJson: boolean): Promise<number> {
   const api = await connectToApi(process.env)
-  const found = await api.get('/providers?limit=200', providerListSchema)
+  const found = await api.get('/providers', { params: { query: { limit: 200 } } })
   if (isJson) {
     out.line(JSON.stringify(found, undefined, 2))
     return 0
@@ -79,8 +79,8 @@ async function add({ out }: Outputs, name: string, values: Values): Promise<numb
   const apiKey = await keyOf(values)
   if (apiKey === undefined) throw new UsageError('the key is missing: --key-env VARIABLE or --key-stdin.', USAGE)
   const api = await connectToApi(process.env)
-  const { body } = await api.post('/providers', { body: { name, ...settings, apiKey }, schema: providerSchema })
-  out.line(`${body.name} is asked at ${body.baseUrl} with the key ${body.keyHint}.`)
+  const added = await api.postAsItIs('/providers', { body: { name, ...settings, apiKey } })
+  out.line(`${added.name} is asked at ${added.baseUrl} with the key ${added.keyHint}.`)
   return 0
 }
 
@@ -89,20 +89,16 @@ async function change({ out }: Outputs, name: string, values: Values): Promise<n
   const body = { ...settingsOf(values), ...(apiKey !== undefined && { apiKey }) }
   if (Object.keys(body).length === 0) throw new UsageError('say what to change.', USAGE)
   const api = await connectToApi(process.env)
-  const changed = await api.patch(pathOf(name), { body, schema: providerSchema })
+  const changed = await api.patchAsItIs('/providers/{name}', { path: { name }, body })
   out.line(`${changed.name} is asked at ${changed.baseUrl} with the key ${changed.keyHint}.`)
   return 0
 }
 
 async function remove({ out }: Outputs, name: string): Promise<number> {
   const api = await connectToApi(process.env)
-  await api.delete(pathOf(name))
+  await api.delete('/providers/{name}', { params: { path: { name } } })
   out.line(`${name} is removed, and its key with it.`)
   return 0
-}
-
-function pathOf(name: string): string {
-  return `/providers/${encodeURIComponent(name)}`
 }
 
 function settingsOf(values: Values) {

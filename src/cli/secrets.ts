@@ -1,4 +1,3 @@
-import { secretListSchema } from '#contracts/api-provider.ts'
 import { createHash, randomBytes } from 'node:crypto'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
@@ -31,7 +30,7 @@ export async function secrets(args: readonly string[], { out }: Outputs): Promis
   }
   if (command !== undefined) throw new UsageError(`"${command}" is not expected here.`, USAGE)
   const api = await connectToApi(process.env)
-  const found = await api.get('/secrets', secretListSchema)
+  const found = await api.get('/secrets')
   if (values.json) {
     out.line(JSON.stringify(found, undefined, 2))
     return 0

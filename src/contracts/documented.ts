@@ -1,4 +1,4 @@
-import type { z } from 'zod'
+import { z } from 'zod'
 
 /**
  * Notes on a schema for the OpenAPI document: what JSON Schema cannot tell from a `preprocess`. The document is written
@@ -13,12 +13,16 @@ export const TYPE_OPTIONAL = Object.freeze({ 'x-may-lack': ['type'] })
 
 export const REFERENCE_PREFIX = '#/components/schemas/'
 
-/** Of a stream: the data of each of its events is described by a schema that has a name. */
-export function eventsOf(event: z.ZodType): Readonly<Record<string, unknown>> {
-  const name = event.meta()?.id
+/**
+ * Each event of a stream, as OpenAPI before 3.2 has the schema of `text/event-stream` describe it: its data is the text of
+ * what a schema with a name describes, or the word that ends the stream.
+ */
+export function eventsOf(data: z.ZodType, end?: string): z.ZodType {
+  const name = data.meta()?.id
   if (name === undefined) throw new Error('the events of a stream are described by a schema with an id')
-  return {
-    description: `Server-sent events, whose data is a \`${name}\`.`,
-    'x-event': { $ref: REFERENCE_PREFIX + name },
-  }
+  const json = z.string().meta({
+    contentMediaType: 'application/json',
+    contentSchema: { $ref: REFERENCE_PREFIX + name },
+  })
+  return z.looseObject({ data: end === undefined ? json : z.union([z.literal(end), json]) })
 }

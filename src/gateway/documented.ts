@@ -1,5 +1,4 @@
 import { anthropicErrorSchema } from '#contracts/anthropic-answers.ts'
-import { eventsOf } from '#contracts/documented.ts'
 import { openAiErrorSchema } from '#contracts/openai-answers.ts'
 import type { FastifySchema } from 'fastify'
 import { z } from 'zod'
@@ -94,8 +93,8 @@ interface DocumentedRoute {
   readonly params?: z.ZodType
   readonly body?: z.ZodType
   readonly answer: z.ZodType
-  /** What the events of a stream say; left out: nothing is streamed. */
-  readonly events?: z.ZodType
+  /** An event of a stream (`eventsOf`); left out: nothing is streamed. */
+  readonly event?: z.ZodType
   readonly refused: readonly RefusalCode[]
   /** Whether it holds money and spends it. */
   readonly isCall?: true
@@ -103,7 +102,7 @@ interface DocumentedRoute {
 
 /** What the OpenAPI document says of a route. */
 export function documentedAs(route: DocumentedRoute): FastifySchema {
-  const { surface, summary, description, params, body, answer, events, refused, isCall } = route
+  const { surface, summary, description, params, body, answer, event, refused, isCall } = route
   const { tag, headers } = SURFACES[surface]
   return {
     tags: [tag],
@@ -119,7 +118,7 @@ export function documentedAs(route: DocumentedRoute): FastifySchema {
         ...(isCall && { headers: SPENDING_HEADERS }),
         content: {
           'application/json': { schema: answer },
-          ...(events && { 'text/event-stream': { schema: z.string().meta(eventsOf(events)) } }),
+          ...(event && { 'text/event-stream': { schema: event } }),
         },
       },
       ...refusalsOf(refused, surface),

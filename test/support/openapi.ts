@@ -54,13 +54,20 @@ export function answerChecker(document: unknown): AnswerChecker {
       if (response.content && type !== undefined) throw new Error(`${name}: the document does not know ${type}`)
       return
     }
-    const { 'x-event': event, ...whole } = content.schema
-    const isStream = event !== undefined && typeof body === 'string'
+    const ofStream = type?.startsWith('text/event-stream') ? contentSchema(content.schema) : undefined
+    const isStream = ofStream !== undefined && typeof body === 'string'
     for (const each of isStream ? eventsOf(body) : [body]) {
-      const checked = schemaOf(isStream ? event : whole).safeParse(each)
+      const checked = schemaOf(isStream ? ofStream : content.schema).safeParse(each)
       if (!checked.success) throw new Error(`${name}: ${z.prettifyError(checked.error)}\n${JSON.stringify(each)}`)
     }
   }
+}
+
+/** What the text of an event's data says, wherever that stands in the schema of an event. */
+function contentSchema(node: unknown): unknown {
+  if (typeof node !== 'object' || node === null) return undefined
+  if ('contentSchema' in node) return node.contentSchema
+  return Object.values(node).map(contentSchema).find(Boolean)
 }
 
 /** What the events of a stream say. OpenAI ends its own with a word that is no JSON. */

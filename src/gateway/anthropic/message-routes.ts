@@ -1,6 +1,7 @@
 import { promptBounds } from '#calls/prompt-size.ts'
 import { anthropicCountSchema, anthropicEventSchema, anthropicMessageSchema } from '#contracts/anthropic-answers.ts'
 import { anthropicCountRequestSchema, anthropicMessageRequestSchema } from '#contracts/anthropic-messages.ts'
+import { eventsOf } from '#contracts/documented.ts'
 import type { RouteHandlerMethod } from 'fastify'
 import { callerOfRequest } from '../access.ts'
 import { streamAnswer } from '../answer-stream.ts'
@@ -25,7 +26,7 @@ export const messageRoute: GatewayRoute = {
     description: 'Members that are not listed go to routes that take them; what has no price is refused.',
     body: anthropicMessageRequestSchema,
     answer: anthropicMessageSchema,
-    events: anthropicEventSchema,
+    event: eventsOf(anthropicEventSchema),
     refused: REFUSED.call,
     isCall: true,
   }),

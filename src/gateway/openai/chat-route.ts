@@ -1,3 +1,4 @@
+import { eventsOf } from '#contracts/documented.ts'
 import { openAiChunkSchema, openAiCompletionSchema } from '#contracts/openai-answers.ts'
 import { openAiChatRequestSchema } from '#contracts/openai-chat.ts'
 import type { RouteHandlerMethod } from 'fastify'
@@ -22,7 +23,7 @@ export const chatRoute: GatewayRoute = {
     description: 'Members that are not listed go to routes that take them; what has no price is refused.',
     body: openAiChatRequestSchema,
     answer: openAiCompletionSchema,
-    events: openAiChunkSchema,
+    event: eventsOf(openAiChunkSchema, '[DONE]'),
     refused: REFUSED.call,
     isCall: true,
   }),

@@ -1,3 +1,4 @@
+import { eventsOf } from '#contracts/documented.ts'
 import { openAiResponseEventSchema, openAiResponseSchema } from '#contracts/openai-response-answers.ts'
 import { openAiResponseRequestSchema } from '#contracts/openai-responses.ts'
 import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
@@ -23,7 +24,7 @@ export const responsesRoute: GatewayRoute = {
     description: 'Nothing is kept for later: the whole conversation is sent as `input`.',
     body: openAiResponseRequestSchema,
     answer: openAiResponseSchema,
-    events: openAiResponseEventSchema,
+    event: eventsOf(openAiResponseEventSchema),
     refused: REFUSED.call,
     isCall: true,
   }),
