@@ -1,4 +1,3 @@
-import { catalogImportSchema, catalogVersionSchema } from '#contracts/api-catalog.ts'
 import { checkCatalog, type CatalogFault } from '#contracts/catalog-check.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
@@ -59,7 +58,7 @@ async function check({ out, err }: Outputs, file: string): Promise<number> {
 async function put({ out }: Outputs, file: string): Promise<number> {
   const document = await readJson(file)
   const api = await connectToApi(process.env)
-  const { version, warnings } = await api.put('/catalog', { body: document, schema: catalogImportSchema })
+  const { version, warnings } = await api.putAsItIs('/catalog', { body: document })
   out.line(`Catalog version ${version} is in force.`)
   listFaults(out, warnings)
   return 0
@@ -70,8 +69,9 @@ async function show({ out }: Outputs, version: string | undefined): Promise<numb
     throw new UsageError(`"${version}" is no version: give its number.`, USAGE)
   }
   const api = await connectToApi(process.env)
-  const path = version === undefined ? '/catalog' : `/catalog/versions/${version}`
-  const found = await api.get(path, catalogVersionSchema)
+  const found = await (version === undefined
+    ? api.get('/catalog')
+    : api.get('/catalog/versions/{version}', { params: { path: { version: Number(version) } } }))
   out.line(JSON.stringify(found.catalog, undefined, 2))
   return 0
 }

@@ -1,4 +1,4 @@
-import { ApiClient } from './api-client.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { findLocalAccount } from './up-account.ts'
 import { findStack } from './up-state.ts'
 
@@ -8,12 +8,12 @@ import { findStack } from './up-state.ts'
  *
  * @throws what to do when there is none
  */
-export async function connectToApi(env: NodeJS.ProcessEnv): Promise<ApiClient> {
+export async function connectToApi(env: NodeJS.ProcessEnv): Promise<PurserClient> {
   const { PURSER_URL: url, PURSER_KEY: key } = env
   if (url !== undefined) {
     if (!key) throw new Error('PURSER_URL is set, and PURSER_KEY is not: set it to the key of a project.')
     if (!URL.canParse(url)) throw new Error(`PURSER_URL is not an address such as http://127.0.0.1:8080: ${url}`)
-    return new ApiClient(url, key)
+    return new PurserClient(url, key)
   }
   const stack = await findStack(env)
   if (!stack) {
@@ -22,8 +22,8 @@ export async function connectToApi(env: NodeJS.ProcessEnv): Promise<ApiClient> {
         'or set PURSER_URL and PURSER_KEY to one that runs elsewhere.',
     )
   }
-  if (key) return new ApiClient(stack.apiUrl, key)
+  if (key) return new PurserClient(stack.apiUrl, key)
   const account = await findLocalAccount(env)
   if (!account) throw new Error(`The stack at ${stack.apiUrl} has no project yet: wait until it says that it is up.`)
-  return new ApiClient(stack.apiUrl, account.key)
+  return new PurserClient(stack.apiUrl, account.key)
 }

@@ -1,10 +1,7 @@
 import { createHash } from 'node:crypto'
-import { corpusSchema, type SourceDocument } from '#contracts/corpus.ts'
+import type { SourceDocument } from '#contracts/corpus.ts'
 import { toUploads } from '#tools/uploads.ts'
-import { z } from 'zod'
-import type { ApiClient } from './api-client.ts'
-
-const uploadedSchema = z.object({ passagesAdded: z.int() })
+import type { PurserClient } from '#client/purser-client.ts'
 
 export interface UploadOptions {
   /** Called before each upload. */
@@ -22,22 +19,20 @@ export interface UploadedCorpus {
  * idempotency key of every request: an upload that broke off goes on where it stopped, and a second one adds nothing.
  */
 export async function uploadCorpus(
-  api: ApiClient,
+  api: PurserClient,
   documents: readonly SourceDocument[],
   { onUpload }: UploadOptions = {},
 ): Promise<UploadedCorpus> {
   const digest = digestOf(documents)
   const uploads = toUploads(documents)
-  const { body: corpus, isReplayed } = await api.post('/corpora', {
+  const { body: corpus, isReplayed } = await api.postOnce('/corpora', {
+    params: { header: { 'idempotency-key': `corpus-${digest}` } },
     body: { name: `${documents.length} documents, ${digest.slice(0, 12)}` },
-    schema: corpusSchema,
-    idempotencyKey: `corpus-${digest}`,
   })
   const send = async (index: number): Promise<boolean> => {
-    const sent = await api.post(`/corpora/${corpus.id}/documents`, {
-      body: { documents: uploads[index] },
-      schema: uploadedSchema,
-      idempotencyKey: `documents-${digest}-${index}`,
+    const sent = await api.postOnce('/corpora/{id}/documents', {
+      params: { path: { id: corpus.id }, header: { 'idempotency-key': `documents-${digest}-${index}` } },
+      body: { documents: (uploads[index] ?? []).map(titled) },
     })
     return sent.isReplayed
   }
@@ -48,6 +43,10 @@ export async function uploadCorpus(
     await send(index)
   }
   return { corpusId: corpus.id, isKnown: false }
+}
+
+function titled({ source, title, text }: SourceDocument) {
+  return { source, text, ...(title !== undefined && { title }) }
 }
 
 function digestOf(documents: readonly SourceDocument[]): string {

@@ -2,10 +2,10 @@ import { createWriteStream } from 'node:fs'
 import { rename, rm, writeFile } from 'node:fs/promises'
 import { Readable, Writable } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
-import type { ApiClient } from './api-client.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 
 /** Writes an answer to standard output, which is not ours to end. */
-export async function printDownload(api: ApiClient, path: string): Promise<void> {
+export async function printDownload(api: PurserClient, path: string): Promise<void> {
   const screen = new Writable({ write: (chunk: Buffer, _encoding, done) => void process.stdout.write(chunk, done) })
   await pipeline(Readable.from(api.download(path)), screen)
 }
@@ -25,7 +25,7 @@ export async function checkWritable(file: string): Promise<void> {
 }
 
 /** Writes an answer to a file: one that was cut off never stands under its name. */
-export async function saveDownload(api: ApiClient, path: string, file: string): Promise<void> {
+export async function saveDownload(api: PurserClient, path: string, file: string): Promise<void> {
   const unfinished = `${file}.part`
   try {
     await pipeline(Readable.from(api.download(path)), createWriteStream(unfinished))

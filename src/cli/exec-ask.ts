@@ -3,16 +3,16 @@ import { openSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
 import { ReadStream } from 'node:tty'
 import { BALANCE_CLASSES } from '#contracts/names.ts'
-import { runSchema } from '#contracts/api-run.ts'
 import { randomUUID } from 'node:crypto'
-import { ApiProblem, type ApiClient } from './api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 import { inOneSentence, type Refused } from './exec-watch.ts'
 import { isAmount } from './order-values.ts'
 import type { Screen } from './screen.ts'
 
 /** Asks on the terminal for more money, and moves it into the run. Whether that was done. */
 export async function askForMoney(
-  api: ApiClient,
+  api: PurserClient,
   { runId, child, err }: { readonly runId: string; readonly child: ChildProcess; readonly err: Screen },
   refused: Refused,
 ): Promise<boolean> {
@@ -31,7 +31,10 @@ export async function askForMoney(
     }
     const pockets = [{ balanceClass, amount: { amount, currency: refused.unit } }]
     try {
-      await api.post(`/runs/${runId}/top-up`, { body: { pockets }, schema: runSchema, idempotencyKey: randomUUID() })
+      await api.post('/runs/{id}/top-up', {
+        params: { path: { id: runId }, header: { 'idempotency-key': randomUUID() } },
+        body: { pockets },
+      })
       return true
     } catch (error) {
       if (!(error instanceof ApiProblem)) throw error

@@ -1,6 +1,5 @@
-import type { Pockets } from '#contracts/api-money.ts'
 import { readArguments, UsageError } from './arguments.ts'
-import { readCount, readPockets, readThresholds } from './order-values.ts'
+import { readCount, readPockets, readThresholds, type Pockets } from './order-values.ts'
 
 export const USAGE = `Usage: purser exec --budget AMOUNT [OPTIONS] -- COMMAND [ARGUMENT...]
 

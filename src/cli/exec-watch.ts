@@ -1,7 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { eventPageSchema, type EventView } from '#contracts/api-event.ts'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import type { ApiClient } from './api-client.ts'
+import type { EventView } from '#contracts/api-event.ts'
+import type { RunView } from '#contracts/api-run.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 import { inWords } from './event-line.ts'
 import type { Screen } from './screen.ts'
 import type { StatusLine } from './status-line.ts'
@@ -31,7 +31,7 @@ interface WatchOptions {
 
 /** Looks at a run while its command is at work: shows its figures, and says when its money has ended. */
 export class RunWatch {
-  readonly #api: ApiClient
+  readonly #api: PurserClient
   readonly #runId: string
   readonly #options: WatchOptions
   readonly #stopped = new AbortController()
@@ -41,7 +41,7 @@ export class RunWatch {
   #ask: AskForMoney | undefined
   #hasComplained = false
 
-  constructor(api: ApiClient, run: RunView, options: WatchOptions) {
+  constructor(api: PurserClient, run: RunView, options: WatchOptions) {
     this.#api = api
     this.#runId = run.id
     this.#options = options
@@ -70,7 +70,10 @@ export class RunWatch {
   async #look(): Promise<void> {
     const refused = await this.#readEvents()
     const { line } = this.#options
-    if (line) line.show(figuresOf(await this.#api.get(`/runs/${this.#runId}`, runSchema), this.#calls.size))
+    if (line)
+      line.show(
+        figuresOf(await this.#api.get('/runs/{id}', { params: { path: { id: this.#runId } } }), this.#calls.size),
+      )
     if (refused) await this.#tell(refused)
   }
 
@@ -78,8 +81,10 @@ export class RunWatch {
   async #readEvents(): Promise<Refused | undefined> {
     let refused: Refused | undefined
     for (;;) {
-      const after = this.#lastEventId === undefined ? '' : `&after=${this.#lastEventId}`
-      const { events } = await this.#api.get(`/runs/${this.#runId}/events?format=json${after}`, eventPageSchema)
+      const after = this.#lastEventId
+      const { events } = await this.#api.get('/runs/{id}/events', {
+        params: { path: { id: this.#runId }, query: { format: 'json', ...(after !== undefined && { after }) } },
+      })
       for (const event of events) {
         this.#lastEventId = event.id
         if (event.kind === 'attempt.settled') this.#calls.add(event.data['callId'])

@@ -1,10 +1,9 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { externalRunSchema } from '#contracts/api-external.ts'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { reportSchema } from '#contracts/report.ts'
+import type { RunView } from '#contracts/api-run.ts'
 import { isTerminal } from '#domain/run-states.ts'
 import { randomUUID } from 'node:crypto'
-import { ApiProblem, type ApiClient } from './api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 import { connectToApi } from './connection.ts'
 import { askForMoney } from './exec-ask.ts'
 import { commandEnvironment, endLike, SignalRelay, startCommand, type CommandEnd } from './exec-command.ts'
@@ -30,12 +29,10 @@ export async function exec(args: readonly string[], { out, err }: Outputs): Prom
   }
   const api = await connectToApi(process.env)
   const signals = new SignalRelay()
-  const { body: opened } = await api.post('/runs/external', {
+  const { run, key } = await api.postAsItIs('/runs/external', {
     body: order.request,
-    schema: externalRunSchema,
     idempotencyKey: randomUUID(),
   })
-  const { run, key } = opened
   if (key.secret === undefined) throw new Error('The API gave no key for the run.')
   const end = await runCommand(api, { order, run, secret: key.secret, signals, err })
   if (end.kind === 'not_started') err.line(`purser exec: ${order.command[0]} could not be started: ${end.detail}`)
@@ -53,7 +50,7 @@ interface Execution {
   readonly err: Screen
 }
 
-async function runCommand(api: ApiClient, execution: Execution): Promise<CommandEnd> {
+async function runCommand(api: PurserClient, execution: Execution): Promise<CommandEnd> {
   const { order, run, secret, signals, err } = execution
   if (signals.early !== undefined) return { kind: 'signalled', signal: signals.early }
   const { model, isQuiet } = order
@@ -73,11 +70,11 @@ async function runCommand(api: ApiClient, execution: Execution): Promise<Command
 }
 
 /** From the answer on no request of it begins. One that is over already, by its deadline say, is over. */
-async function endRun(api: ApiClient, runId: string, err: Screen): Promise<void> {
-  const end = { body: {}, schema: runSchema, idempotencyKey: randomUUID() }
+async function endRun(api: PurserClient, runId: string, err: Screen): Promise<void> {
+  const params = { path: { id: runId }, header: { 'idempotency-key': randomUUID() } }
   for (let triesLeft = END_TRIES; ; triesLeft -= 1) {
     try {
-      await api.post(`/runs/${runId}/end`, end)
+      await api.post('/runs/{id}/end', { params, body: {} })
       return
     } catch (error) {
       const isRefused = error instanceof ApiProblem && error.status < 500
@@ -95,10 +92,10 @@ async function endRun(api: ApiClient, runId: string, err: Screen): Promise<void>
 /** Most calls that are listed one by one. */
 const MOST_CALLS = 20
 
-async function tellCost(api: ApiClient, runId: string, err: Screen): Promise<void> {
+async function tellCost(api: PurserClient, runId: string, err: Screen): Promise<void> {
   try {
     const run = await closedRun(api, runId)
-    const report = await api.get(`/runs/${runId}/report`, reportSchema)
+    const report = await api.get('/runs/{id}/report', { params: { path: { id: runId } } })
     err.line(`\n${err.paint('bold', 'Cost report')}`)
     const { calls } = report
     printReport(err, { ...report, calls: calls.length > MOST_CALLS ? [] : calls })
@@ -109,9 +106,9 @@ async function tellCost(api: ApiClient, runId: string, err: Screen): Promise<voi
   }
 }
 
-async function closedRun(api: ApiClient, runId: string): Promise<RunView> {
+async function closedRun(api: PurserClient, runId: string): Promise<RunView> {
   for (const deadline = performance.now() + CLOSING_MS; ; await delay(CLOSING_POLL_MS)) {
-    const run = await api.get(`/runs/${runId}`, runSchema)
+    const run = await api.get('/runs/{id}', { params: { path: { id: runId } } })
     if (isTerminal(run.state) || performance.now() > deadline) return run
   }
 }

@@ -1,4 +1,4 @@
-import { invoiceSchema, type InvoiceView } from '#contracts/api-invoice.ts'
+import type { Schemas } from '#client/purser-client.ts'
 import { readFile } from 'node:fs/promises'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
@@ -36,13 +36,13 @@ export async function invoice(args: readonly string[], { out }: Outputs): Promis
     throw new UsageError('say of which --provider it is, --from when and --to when.', USAGE)
   const csv = await readFile(path, 'utf8')
   const api = await connectToApi(process.env)
-  const { body } = await api.post('/invoices', { body: { provider, from, to, csv }, schema: invoiceSchema })
+  const body = await api.post('/invoices', { body: { provider, from, to, csv } })
   if (values.json) out.line(JSON.stringify(body, undefined, 2))
   else for (const line of linesOf(body)) out.line(line)
   return body.differences.length === 0 ? 0 : DIFFERS
 }
 
-function linesOf({ knownSince, counts, totals, differences }: InvoiceView): readonly string[] {
+function linesOf({ knownSince, counts, totals, differences }: Schemas['InvoiceComparison']): readonly string[] {
   const known = knownSince === null ? [] : [`The same invoice was sent before, at ${knownSince}.`, '']
   const table = formatTable(
     [

@@ -1,12 +1,12 @@
 import { readFile } from 'node:fs/promises'
 import { basename, extname } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
-import { datasetSchema, type DatasetView } from '#contracts/api-dataset.ts'
-import { rowCountsSchema } from '#contracts/api-row.ts'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
+import type { DatasetView } from '#contracts/api-dataset.ts'
+import type { RunView } from '#contracts/api-run.ts'
 import { parseDecimal } from '#domain/money.ts'
 import { isTerminal } from '#domain/run-states.ts'
-import { ApiProblem, type ApiClient } from './api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { checkWritable, printDownload, saveDownload } from './download.ts'
@@ -70,7 +70,7 @@ export async function map(args: readonly string[], { out, err }: Outputs): Promi
   const api = await connectToApi(process.env)
   const dataset = await upload(api, order, content)
   err.line(`${dataset.rows} rows of ${dataset.columns.length} columns: dataset ${dataset.id}`)
-  const { body: started } = await api.post('/runs', {
+  const started = await api.startRun({
     body: {
       agent: 'map',
       model: order.model,
@@ -78,7 +78,6 @@ export async function map(args: readonly string[], { out, err }: Outputs): Promi
       input: { ...order.input, datasetId: dataset.id },
       envelope: { pockets: [{ balanceClass: 'direct', amount: { amount: order.budget, currency: 'USD' } }] },
     },
-    schema: runSchema,
   })
   err.line(`Run ${started.id}, envelope ${order.budget} USD; when it is empty: ${order.onExhausted}`)
   const ended = await follow(api, started.id, err)
@@ -146,22 +145,21 @@ async function readSchema(file: string): Promise<unknown> {
 }
 
 /** The same file under the same name is there already: it is not stored again. */
-async function upload(api: ApiClient, { file, type }: Order, content: Buffer): Promise<DatasetView> {
-  const query = new URLSearchParams({ name: basename(file).slice(0, 200) }).toString()
-  return api.upload(`/datasets?${query}`, { content, type, schema: datasetSchema })
+async function upload(api: PurserClient, { file, type }: Order, content: Buffer): Promise<DatasetView> {
+  return api.uploadDataset(basename(file).slice(0, 200), { content, type })
 }
 
 /** Ctrl-C cancels the run, which then ends by itself; a second one leaves at once. */
-async function follow(api: ApiClient, runId: string, screen: Screen): Promise<RunView> {
+async function follow(api: PurserClient, runId: string, screen: Screen): Promise<RunView> {
   const cancel = (): void => {
     screen.line('Cancelling the run.')
-    const cancelled = api.post(`/runs/${runId}/cancel`, { body: { reason: 'Ctrl-C' }, schema: runSchema })
+    const cancelled = api.post('/runs/{id}/cancel', { params: { path: { id: runId } }, body: { reason: 'Ctrl-C' } })
     cancelled.catch((error: unknown) => screen.line(String(error)))
   }
   process.once('SIGINT', cancel)
   try {
     for (let looks = 0; ; looks += 1) {
-      const run = await api.get(`/runs/${runId}`, runSchema)
+      const run = await api.get('/runs/{id}', { params: { path: { id: runId } } })
       if (isTerminal(run.state) || run.state === 'paused') return run
       if (looks % LOOKS_PER_LINE === LOOKS_PER_LINE - 1) screen.line(await progressOf(api, runId))
       await delay(LOOK_MS)
@@ -174,7 +172,7 @@ async function follow(api: ApiClient, runId: string, screen: Screen): Promise<Ru
   }
 }
 
-async function progressOf(api: ApiClient, runId: string): Promise<string> {
+async function progressOf(api: PurserClient, runId: string): Promise<string> {
   const counts = await countsOf(api, runId)
   if (!counts) return 'not begun yet'
   const { rows, answered, failed } = counts
@@ -183,9 +181,9 @@ async function progressOf(api: ApiClient, runId: string): Promise<string> {
 }
 
 /** Undefined while the run has not begun. */
-async function countsOf(api: ApiClient, runId: string) {
+async function countsOf(api: PurserClient, runId: string) {
   try {
-    return await api.get(`/runs/${runId}/row-counts`, rowCountsSchema)
+    return await api.get('/runs/{id}/row-counts', { params: { path: { id: runId } } })
   } catch (error) {
     if (error instanceof ApiProblem && error.status === 404) return undefined
     throw error
@@ -193,7 +191,7 @@ async function countsOf(api: ApiClient, runId: string) {
 }
 
 async function deliver(
-  api: ApiClient,
+  api: PurserClient,
   ended: RunView,
   { order, err }: { readonly order: Order; readonly err: Screen },
 ): Promise<number> {

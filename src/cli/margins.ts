@@ -1,4 +1,4 @@
-import { marginsSchema } from '#contracts/api-margin.ts'
+import type { Schemas } from '#client/purser-client.ts'
 import { readArguments } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import type { Outputs } from './screen.ts'
@@ -26,19 +26,21 @@ export async function margins(args: readonly string[], { out }: Outputs): Promis
     out.line(USAGE)
     return 0
   }
-  const query = new URLSearchParams()
-  for (const name of ['from', 'to', 'project', 'by'] as const) {
-    const value = values[name]
-    if (value !== undefined) query.set(name, value)
+  const { from, to, project, by } = values
+  const query = {
+    ...(from !== undefined && { from }),
+    ...(to !== undefined && { to }),
+    ...(project !== undefined && { project }),
+    ...(by !== undefined && { by }),
   }
   const api = await connectToApi(process.env)
-  const found = await api.get(`/margins?${query.toString()}`, marginsSchema)
+  const found = await api.get('/margins', { params: { query } })
   if (values.json) out.line(JSON.stringify(found, undefined, 2))
   else for (const line of linesOf(found)) out.line(line)
   return 0
 }
 
-function linesOf({ from, to, by, margins: lines }: ReturnType<typeof marginsSchema.parse>): readonly string[] {
+function linesOf({ from, to, by, margins: lines }: Schemas['Margins']): readonly string[] {
   const table = formatTable(
     [
       ...by.map((title) => ({ title })),

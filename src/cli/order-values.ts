@@ -1,9 +1,11 @@
-import type { Pockets } from '#contracts/api-money.ts'
-import { BALANCE_CLASSES } from '#contracts/names.ts'
+import { BALANCE_CLASSES, type BalanceClass } from '#contracts/names.ts'
 import { parseDecimal } from '#domain/money.ts'
 import { UsageError } from './arguments.ts'
 
 const CURRENCY = 'USD'
+
+/** The pockets of an envelope, as they are ordered. */
+export type Pockets = { balanceClass: BalanceClass; amount: { amount: string; currency: string } }[]
 
 /**
  * The envelope of `--budget`, or of `--direct` and `--credit`; undefined when none of them is given.

@@ -1,4 +1,4 @@
-import { MAX_LISTED, priceComparisonSchema, type PriceComparison } from '#contracts/api-price.ts'
+import { MAX_LISTED, type PriceComparison } from '#contracts/api-price.ts'
 import { readFile } from 'node:fs/promises'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
@@ -59,12 +59,12 @@ function namesOf(text: string): readonly [theirs: string, ours: string] {
 }
 
 /** A long list goes in parts. */
-async function send(file: PriceFile, path: string): Promise<PriceComparison> {
+async function send(file: PriceFile, path: '/prices' | '/prices/comparison'): Promise<PriceComparison> {
   const api = await connectToApi(process.env)
   const parts: PriceComparison[] = []
   for (let start = 0; start < file.prices.length; start += MAX_LISTED) {
     const part = file.prices.slice(start, start + MAX_LISTED)
-    parts.push((await api.post(path, { body: { prices: part }, schema: priceComparisonSchema })).body)
+    parts.push(await api.postAsItIs(path, { body: { prices: part } }))
   }
   return {
     added: parts.flatMap(({ added }) => added),

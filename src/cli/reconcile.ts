@@ -1,4 +1,3 @@
-import { reconciliationSchema, voidedSchema } from '#contracts/api-reconcile.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import type { Outputs } from './screen.ts'
@@ -37,7 +36,7 @@ interface Said {
 
 async function resolveNow(): Promise<Said> {
   const api = await connectToApi(process.env)
-  const { body } = await api.post('/reconciliations', { body: {}, schema: reconciliationSchema })
+  const body = await api.post('/reconciliations', { body: {} })
   const text = [
     ...body.resolved.map(
       ({ callId, attempt, held, charged, certainty }) =>
@@ -55,9 +54,9 @@ async function voidOne(name: string, because: string | undefined): Promise<Said>
   }
   if (because === undefined) throw new UsageError('say --because how you know it.', USAGE)
   const api = await connectToApi(process.env)
-  const { body } = await api.post(`/calls/${encodeURIComponent(callId)}/attempts/${attempt}/void`, {
+  const body = await api.post('/calls/{id}/attempts/{number}/void', {
+    params: { path: { id: callId, number: Number(attempt) } },
     body: { reason: because },
-    schema: voidedSchema,
   })
   return { body, text: [body.replayed ? 'It was voided before.' : `Attempt ${attempt} costs nothing now.`] }
 }

@@ -1,5 +1,3 @@
-import { runSchema } from '#contracts/api-run.ts'
-import { reportSchema } from '#contracts/report.ts'
 import { readArguments, runIdIn } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { printReport } from './print-report.ts'
@@ -22,12 +20,12 @@ export async function report(args: readonly string[], { out }: Outputs): Promise
   }
   const runId = runIdIn(positionals, USAGE)
   const api = await connectToApi(process.env)
-  const found = await api.get(`/runs/${encodeURIComponent(runId)}/report`, reportSchema)
+  const found = await api.get('/runs/{id}/report', { params: { path: { id: runId } } })
   if (values.json) {
     out.line(JSON.stringify(found, undefined, 2))
     return 0
   }
-  const run = await api.get(`/runs/${found.runId}`, runSchema)
+  const run = await api.get('/runs/{id}', { params: { path: { id: found.runId } } })
   out.line(`Run ${found.runId}, ${found.state}${run.detail === null ? '' : `: ${run.detail}`}`)
   out.line(`Agent ${found.agent}, catalog model ${found.model}\n`)
   printReport(out, found)

@@ -1,4 +1,4 @@
-import { RESETTABLE, routeListSchema, routeResetSchema, type RouteHealthView } from '#contracts/api-route.ts'
+import { RESETTABLE, type RouteHealthView } from '#contracts/api-route.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { inWords } from './event-line.ts'
@@ -30,7 +30,7 @@ export async function routes(args: readonly string[], outputs: Outputs): Promise
 
 async function show({ out }: Outputs, isJson: boolean): Promise<number> {
   const api = await connectToApi(process.env)
-  const list = await api.get('/routes', routeListSchema)
+  const list = await api.get('/routes')
   if (isJson) {
     out.line(JSON.stringify(list, undefined, 2))
     return 0
@@ -77,7 +77,7 @@ async function reset({ out }: Outputs, [provider, upstreamModel, what]: readonly
   }
   const api = await connectToApi(process.env)
   const body = { provider, upstreamModel, what: known }
-  const { body: answer } = await api.post('/routes/reset', { body, schema: routeResetSchema })
+  const answer = await api.post('/routes/reset', { body })
   const done = known === 'circuit' ? 'The circuit is closed.' : 'The route is trusted again.'
   out.line(answer.isChanged ? done : 'There was nothing to reset.')
   return 0

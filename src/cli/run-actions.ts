@@ -1,10 +1,9 @@
-import { runSchema } from '#contracts/api-run.ts'
-import type { Pockets } from '#contracts/api-money.ts'
 import { BALANCE_CLASSES } from '#contracts/names.ts'
 import { randomUUID } from 'node:crypto'
 import { readArguments, runIdIn, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import type { Command } from './main.ts'
+import type { Pockets } from './order-values.ts'
 
 const text = { type: 'string' } as const
 
@@ -99,9 +98,11 @@ ${AGAIN_OPTIONS}`,
 
 type Values = Readonly<Partial<Record<string, string | boolean>>>
 
+type ActionName = 'pause' | 'resume' | 'top-up' | 'cancel' | 'end' | 'answer' | 'rerun' | 'fork'
+
 /** A command that asks one thing of a run and prints how the run stands then, as one line. */
 function action(
-  name: string,
+  name: ActionName,
   spec: {
     readonly usage: string
     readonly options: Readonly<Record<string, { readonly type: 'string' | 'boolean' }>>
@@ -126,8 +127,7 @@ function action(
     if (needs !== undefined && given === undefined) throw new UsageError(needs, usage)
     const body = spec.bodyOf(stringsOf(values), given ?? '')
     const api = await connectToApi(process.env)
-    const path = `/runs/${encodeURIComponent(runId)}/${name}`
-    const { body: run } = await api.post(path, { body, schema: runSchema, idempotencyKey: randomUUID() })
+    const run = await api.postAsItIs(`/runs/{id}/${name}`, { path: { id: runId }, body, idempotencyKey: randomUUID() })
     out.line(`Run ${run.id}: ${run.state}${run.detail === null ? '' : `, ${run.detail}`}`)
     return 0
   }

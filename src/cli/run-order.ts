@@ -1,7 +1,6 @@
-import type { Pockets } from '#contracts/api-money.ts'
 import { BALANCE_CLASSES, ON_EXHAUSTED, type OnExhausted } from '#contracts/names.ts'
 import { readArguments, UsageError } from './arguments.ts'
-import { readCount, readPockets, readThresholds } from './order-values.ts'
+import { readCount, readPockets, readThresholds, type Pockets } from './order-values.ts'
 
 export const USAGE = `Usage: purser run AGENT (--question TEXT | --input JSON) [OPTIONS]
 

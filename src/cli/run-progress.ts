@@ -1,15 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isLastEvent, type EventView } from '#contracts/api-event.ts'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { callReportSchema } from '#contracts/report.ts'
-import { z } from 'zod'
-import { type ApiClient, ApiProblem } from './api-client.ts'
+import type { RunView } from '#contracts/api-run.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 
 /** A server that is restarted is back within seconds; the run itself goes on meanwhile. */
 const RECONNECT_MS = 500
 const MAX_RECONNECTS = 60
-
-const callsSchema = z.object({ calls: z.array(callReportSchema) })
 
 export interface FollowOptions {
   /** Called with each event, and the path of the call it is about, if it is about one. */
@@ -22,7 +19,7 @@ export interface FollowOptions {
 
 /** Follows a run until it ends (or pauses), and answers how it stands then and the last event seen. */
 export async function followRun(
-  api: ApiClient,
+  api: PurserClient,
   runId: string,
   { onEvent, after, stopsAtPause = false }: FollowOptions,
 ): Promise<{ readonly run: RunView; readonly lastEventId: string | undefined }> {
@@ -38,7 +35,7 @@ export async function followRun(
         lastEventId = event.id
         onEvent(event, await pathOf(api, { runId, event, paths }))
         if (isLastEvent(event) || (stopsAtPause && event.kind === 'run.paused')) {
-          return { run: await api.get(`/runs/${runId}`, runSchema), lastEventId }
+          return { run: await api.get('/runs/{id}', { params: { path: { id: runId } } }), lastEventId }
         }
       }
     } catch (error) {
@@ -58,13 +55,13 @@ function isFinal(error: unknown): boolean {
 
 /** Events name calls by id; people know them by their path. */
 async function pathOf(
-  api: ApiClient,
+  api: PurserClient,
   { runId, event, paths }: { readonly runId: string; readonly event: EventView; readonly paths: Map<string, string> },
 ): Promise<string | undefined> {
   const callId = event.data['callId']
   if (typeof callId !== 'string') return undefined
   if (!paths.has(callId)) {
-    const { calls } = await api.get(`/runs/${runId}/calls`, callsSchema)
+    const { calls } = await api.get('/runs/{id}/calls', { params: { path: { id: runId } } })
     for (const call of calls) paths.set(call.id, call.path)
   }
   return paths.get(callId)

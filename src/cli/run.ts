@@ -1,12 +1,8 @@
 import { stat } from 'node:fs/promises'
 import { fileURLToPath } from 'node:url'
-import { agentListSchema, modelListSchema } from '#contracts/api-catalog.ts'
-import { runPlanSchema } from '#contracts/api-plan.ts'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import type { Pockets } from '#contracts/api-money.ts'
-import { reportSchema } from '#contracts/report.ts'
+import type { RunView } from '#contracts/api-run.ts'
 import { collectFolder, collectInstalled } from '#tools/sources.ts'
-import type { ApiClient } from './api-client.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 import { connectToApi } from './connection.ts'
 import { uploadCorpus } from './corpus-upload.ts'
 import { describeEvent, formatEventLine } from './event-line.ts'
@@ -14,6 +10,7 @@ import { printOutput } from './print-answer.ts'
 import { printPlan } from './print-plan.ts'
 import { waitsFor } from './paused-run.ts'
 import { printReport } from './print-report.ts'
+import type { Pockets } from './order-values.ts'
 import { readOrder, USAGE, type Order } from './run-order.ts'
 import { readJson } from './json-file.ts'
 import { followRun } from './run-progress.ts'
@@ -35,27 +32,27 @@ export async function run(args: readonly string[], outputs: Outputs): Promise<nu
   const input = await provideInput(api, order, progress)
   const request = { agent, model, onExhausted, input, envelope, ...choices }
   if (order.isDryRun) return dryRun(api, request, { order, outputs })
-  const { body: started } = await api.post('/runs', { body: request, schema: runSchema })
+  const started = await api.startRun({ body: request })
   progress.line(`Run ${started.id}, envelope ${describePockets(envelope.pockets)}; when it is empty: ${onExhausted}`)
   const ended = await followToEnd(api, started, progress)
   return printEnd(api, ended, { order, outputs })
 }
 
 async function dryRun(
-  api: ApiClient,
+  api: PurserClient,
   request: object,
   { order, outputs }: { readonly order: Order; readonly outputs: Outputs },
 ): Promise<number> {
-  const { body: plan } = await api.post('/runs', { body: { ...request, dryRun: true }, schema: runPlanSchema })
+  const plan = await api.planRun(request)
   if (order.isJson) outputs.out.line(JSON.stringify(plan, undefined, 2))
   else printPlan(outputs.out, plan)
   return 0
 }
 
 /** The API would say so too, but only after all documents were indexed. */
-async function checkNames(api: ApiClient, { agent, model }: Order): Promise<void> {
-  const { agents } = await api.get('/agents', agentListSchema)
-  const { models } = await api.get('/models', modelListSchema)
+async function checkNames(api: PurserClient, { agent, model }: Order): Promise<void> {
+  const { agents } = await api.get('/agents')
+  const { models } = await api.get('/models')
   const nameAll = (named: readonly { readonly name: string }[]): string => named.map(({ name }) => name).join(', ')
   if (!agents.some(({ name }) => name === agent))
     throw new Error(`There is no agent ${agent}. Agents: ${nameAll(agents)}.`)
@@ -63,7 +60,7 @@ async function checkNames(api: ApiClient, { agent, model }: Order): Promise<void
     throw new Error(`There is no catalog model ${model}. Models: ${nameAll(models)}.`)
 }
 
-async function provideInput(api: ApiClient, order: Order, progress: Screen): Promise<unknown> {
+async function provideInput(api: PurserClient, order: Order, progress: Screen): Promise<unknown> {
   const { ask } = order
   if ('question' in ask) return { question: ask.question, corpusId: await provideDocuments(api, order, progress) }
   if (ask.input.startsWith('@')) return readJson(ask.input.slice(1))
@@ -74,7 +71,7 @@ async function provideInput(api: ApiClient, order: Order, progress: Screen): Pro
   }
 }
 
-async function provideDocuments(api: ApiClient, { sources }: Order, progress: Screen): Promise<string> {
+async function provideDocuments(api: PurserClient, { sources }: Order, progress: Screen): Promise<string> {
   if (sources !== undefined && !(await isFolder(sources))) throw new Error(`--sources is not a folder: ${sources}`)
   const { documents } = sources === undefined ? await collectInstalled(INSTALLED) : await collectFolder(sources)
   if (documents.length === 0) throw new Error(`There is no *.md, *.mdx or *.txt file in ${sources ?? INSTALLED}.`)
@@ -87,11 +84,14 @@ async function provideDocuments(api: ApiClient, { sources }: Order, progress: Sc
 }
 
 /** Ctrl-C cancels the run, which then ends by itself; a second one leaves at once. */
-async function followToEnd(api: ApiClient, started: RunView, progress: Screen): Promise<RunView> {
+async function followToEnd(api: PurserClient, started: RunView, progress: Screen): Promise<RunView> {
   const startMs = performance.now()
   const cancel = (): void => {
     progress.line('Cancelling the run.')
-    const cancelled = api.post(`/runs/${started.id}/cancel`, { body: { reason: 'Ctrl-C' }, schema: runSchema })
+    const cancelled = api.post('/runs/{id}/cancel', {
+      params: { path: { id: started.id } },
+      body: { reason: 'Ctrl-C' },
+    })
     cancelled.catch((error: unknown) => progress.line(String(error)))
   }
   process.once('SIGINT', cancel)
@@ -117,12 +117,12 @@ async function isFolder(path: string): Promise<boolean> {
 }
 
 async function printEnd(
-  api: ApiClient,
+  api: PurserClient,
   ended: RunView,
   { order, outputs }: { readonly order: Order; readonly outputs: Outputs },
 ): Promise<number> {
   const { out } = outputs
-  const report = await api.get(`/runs/${ended.id}/report`, reportSchema)
+  const report = await api.get('/runs/{id}/report', { params: { path: { id: ended.id } } })
   if (order.isJson) {
     out.line(JSON.stringify({ run: ended, report }, undefined, 2))
   } else {

@@ -1,4 +1,4 @@
-import { firingListSchema, scheduleListSchema, scheduleSchema, type ScheduleView } from '#contracts/api-schedule.ts'
+import type { ScheduleView } from '#contracts/api-schedule.ts'
 import { readArguments, UsageError } from './arguments.ts'
 import { connectToApi } from './connection.ts'
 import { readJson } from './json-file.ts'
@@ -37,7 +37,7 @@ export async function schedules(args: readonly string[], outputs: Outputs): Prom
 
 async function list({ out }: Outputs, isJson: boolean): Promise<number> {
   const api = await connectToApi(process.env)
-  const found = await api.get('/schedules', scheduleListSchema)
+  const found = await api.get('/schedules')
   if (isJson) {
     out.line(JSON.stringify(found, undefined, 2))
     return 0
@@ -61,28 +61,28 @@ function timesOf({ every, cron, timeZone }: Pick<ScheduleView, 'every' | 'cron' 
 async function add({ out }: Outputs, file: string): Promise<number> {
   const body = await readJson(file)
   const api = await connectToApi(process.env)
-  const { body: schedule } = await api.post('/schedules', { body, schema: scheduleSchema })
+  const schedule = await api.postAsItIs('/schedules', { body })
   out.line(`${schedule.name} ${schedule.id}: ${timesOf(schedule)}`)
   return 0
 }
 
 async function change({ out }: Outputs, command: 'pause' | 'resume' | 'remove', id: string): Promise<number> {
   const api = await connectToApi(process.env)
-  const path = `/schedules/${encodeURIComponent(id)}`
+  const params = { path: { id } }
   if (command === 'remove') {
-    await api.delete(path)
+    await api.delete('/schedules/{id}', { params })
     out.line('It is removed. Its runs go on.')
     return 0
   }
   const state = command === 'pause' ? 'paused' : 'active'
-  const schedule = await api.patch(path, { body: { state }, schema: scheduleSchema })
+  const schedule = await api.patch('/schedules/{id}', { params, body: { state } })
   out.line(`${schedule.name} is ${schedule.state}.`)
   return 0
 }
 
 async function show({ out }: Outputs, id: string): Promise<number> {
   const api = await connectToApi(process.env)
-  const { firings } = await api.get(`/schedules/${encodeURIComponent(id)}/firings`, firingListSchema)
+  const { firings } = await api.get('/schedules/{id}/firings', { params: { path: { id } } })
   const rows = firings.map(({ scheduledFor, runId, skipped, detail }) => [
     scheduledFor,
     runId ?? `skipped: ${skipped ?? NOTHING}`,

@@ -1,13 +1,11 @@
 import { randomBytes } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { newKeySchema } from '#contracts/api-key.ts'
-import { projectSchema } from '#contracts/api-project.ts'
-import { depositSchema, walletSchema } from '#contracts/api-wallet.ts'
 import type { BalanceClass } from '#contracts/names.ts'
 import { writePrivateFile } from '#local/stack-state.ts'
 import { z } from 'zod'
-import { ApiClient, ApiProblem } from './api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { stackFolder } from './up-state.ts'
 
 const accountSchema = z.object({ projectId: z.uuid(), projectName: z.string(), walletId: z.uuid(), key: z.string() })
@@ -27,16 +25,14 @@ export async function findLocalAccount(env: NodeJS.ProcessEnv): Promise<LocalAcc
 /** Finds the account, or makes it through the API: a project, its key and its wallet. */
 export async function ensureLocalAccount(
   env: NodeJS.ProcessEnv,
-  operator: ApiClient,
+  operator: PurserClient,
 ): Promise<{ readonly account: LocalAccount; readonly isNew: boolean }> {
   const known = await findLocalAccount(env)
   if (known && (await isGood(operator.url, known))) return { account: known, isNew: false }
   const project = await createProject(operator)
-  const { body: key } = await operator.post(`/projects/${project.id}/keys`, {
-    body: { name: 'command line' },
-    schema: newKeySchema,
-  })
-  const { body: wallet } = await operator.post(`/projects/${project.id}/wallet`, { schema: walletSchema })
+  const params = { path: { id: project.id } }
+  const key = await operator.post('/projects/{id}/keys', { params, body: { name: 'command line' } })
+  const wallet = await operator.post('/projects/{id}/wallet', { params, body: null })
   if (key.secret === undefined) throw new Error('The API made a key and did not show its secret.')
   const account = { projectId: project.id, projectName: project.name, walletId: wallet.id, key: key.secret }
   await writePrivateFile(accountPath(stackFolder(env)), JSON.stringify(account, undefined, 2))
@@ -45,21 +41,20 @@ export async function ensureLocalAccount(
 
 /** Puts money into the account's wallet, as an operator. The reference is the payment's own number. */
 export async function depositInto(
-  operator: ApiClient,
+  operator: PurserClient,
   account: LocalAccount,
   deposit: { readonly balanceClass: BalanceClass; readonly amount: string; readonly reference: string },
 ): Promise<void> {
   const { balanceClass, amount, reference } = deposit
   await operator.post('/deposits', {
     body: { walletId: account.walletId, balanceClass, amount: { amount, currency: CURRENCY }, reference },
-    schema: depositSchema,
   })
 }
 
 /** A key whose database was removed opens nothing. */
 async function isGood(url: string, account: LocalAccount): Promise<boolean> {
   try {
-    await new ApiClient(url, account.key).get(`/projects/${account.projectId}`, projectSchema)
+    await new PurserClient(url, account.key).get('/projects/{id}', { params: { path: { id: account.projectId } } })
     return true
   } catch (error) {
     if (error instanceof ApiProblem) return false
@@ -67,13 +62,13 @@ async function isGood(url: string, account: LocalAccount): Promise<boolean> {
   }
 }
 
-async function createProject(operator: ApiClient) {
+async function createProject(operator: PurserClient) {
   try {
-    return (await operator.post('/projects', { body: { name: PROJECT }, schema: projectSchema })).body
+    return await operator.post('/projects', { body: { name: PROJECT } })
   } catch (error) {
     if (!(error instanceof ApiProblem) || error.problem.code !== 'already_exists') throw error
     const name = `${PROJECT}-${randomBytes(3).toString('hex')}` // its key was lost with the file
-    return (await operator.post('/projects', { body: { name }, schema: projectSchema })).body
+    return await operator.post('/projects', { body: { name } })
   }
 }
 

@@ -1,4 +1,4 @@
-import { ApiClient } from './api-client.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { readArguments } from './arguments.ts'
 import type { Outputs, Screen } from './screen.ts'
 import { depositInto, ensureLocalAccount } from './up-account.ts'
@@ -27,7 +27,7 @@ export async function up(args: readonly string[], { out }: Outputs): Promise<num
     return 0
   }
   return withStack(process.env, async (stack) => {
-    const operator = new ApiClient(stack.apiUrl, stack.operatorKey)
+    const operator = new PurserClient(stack.apiUrl, stack.operatorKey)
     const { account } = await ensureLocalAccount(process.env, operator)
     for (const deposit of FIRST_DEPOSITS) await depositInto(operator, account, deposit)
     printLinks(out, stack)

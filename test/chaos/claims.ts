@@ -1,6 +1,5 @@
 import { evidenceOfStack } from '#src/cli/verify-evidence.ts'
 import { verifyDatabase } from '#src/cli/verify.ts'
-import { reportSchema } from '#contracts/report.ts'
 import type { Database } from '#db/schema.ts'
 import { formatNano } from '#domain/money.ts'
 import { isTerminal, RUN_STATES } from '#domain/run-states.ts'
@@ -219,7 +218,7 @@ export async function reportsRight({ db, runs, requests }: Aftermath): Promise<r
   let wronglyBilled = 0
   const all = await db.selectFrom('run').select('id').execute()
   for (const { id } of all) {
-    const report = await runs.client.get(`/runs/${id}/report`, reportSchema)
+    const report = await runs.client.ask((api) => api.get('/runs/{id}/report', { params: { path: { id } } }))
     const spent = report.totals.reduce((sum, each) => sum + readNano(each.spent.amount), 0n)
     if (spent !== (await spentOf(db, id))) different += 1
     total += spent

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { z } from 'zod'
-import { type ApiClient, ApiProblem, type Post } from '#src/cli/api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 
 /** What a client waits before it asks again. */
 const AGAIN_MS = 300
@@ -10,31 +10,20 @@ const SERVER_FAULT = 500
 
 /** A client that knows nothing of kills: it asks again, with the same key, until it is answered. */
 export class PatientClient {
-  readonly api: ApiClient
+  readonly api: PurserClient
   /** Requests that were answered, and those that had to be sent again before. */
   readonly counts = { answered: 0, repeated: 0 }
 
-  constructor(api: ApiClient) {
+  constructor(api: PurserClient) {
     this.api = api
   }
 
-  get<Schema extends z.ZodType>(path: string, schema: Schema): Promise<z.output<Schema>> {
-    return this.#untilAnswered(() => this.api.get(path, schema))
-  }
-
-  /** The key makes the repetitions one request. */
-  async post<Schema extends z.ZodType>(
-    path: string,
-    request: Post<Schema> & { readonly idempotencyKey: string },
-  ): Promise<z.output<Schema>> {
-    return (await this.#untilAnswered(() => this.api.post(path, request))).body
-  }
-
-  async #untilAnswered<Answer>(ask: () => Promise<Answer>): Promise<Answer> {
+  /** What changes anything carries an idempotency key, which makes its repetitions one request. */
+  async ask<Answer>(question: (api: PurserClient) => Promise<Answer>): Promise<Answer> {
     const deadline = performance.now() + PATIENCE_MS
     for (;;) {
       try {
-        const answer = await ask()
+        const answer = await question(this.api)
         this.counts.answered += 1
         return answer
       } catch (error) {

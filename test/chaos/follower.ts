@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isLastEvent } from '#contracts/api-event.ts'
-import type { ApiClient } from '#src/cli/api-client.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 
 /** What the stream tells its clients to wait before they come back. */
 const RETRY_MS = 1_000
@@ -15,12 +15,12 @@ export class Follower {
   /** Until the run's last event, or until it is told to give up. */
   readonly done: Promise<void>
 
-  constructor(api: ApiClient, runId: string, signal: AbortSignal) {
+  constructor(api: PurserClient, runId: string, signal: AbortSignal) {
     this.runId = runId
     this.done = this.#follow(api, signal)
   }
 
-  async #follow(api: ApiClient, signal: AbortSignal): Promise<void> {
+  async #follow(api: PurserClient, signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       if (await this.#hear(api, signal).catch(() => false)) return
       this.returns += 1
@@ -29,7 +29,7 @@ export class Follower {
   }
 
   /** Answers whether it heard the last event. */
-  async #hear(api: ApiClient, signal: AbortSignal): Promise<boolean> {
+  async #hear(api: PurserClient, signal: AbortSignal): Promise<boolean> {
     const after = this.heard.at(-1)
     for await (const event of api.events(this.runId, { signal, ...(after !== undefined && { after }) })) {
       this.heard.push(event.id)

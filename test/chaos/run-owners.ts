@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { reportSchema } from '#contracts/report.ts'
+import type { RunView } from '#contracts/api-run.ts'
 import { isTerminal } from '#domain/run-states.ts'
-import { ApiProblem } from '#src/cli/api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
 import type { PatientClient } from './client.ts'
 
 /** A run that was started, as its owner sees it. */
@@ -36,7 +35,7 @@ export function attend(means: {
   const { topUp, from = 0, answer } = means
   return async (live) => {
     for (let topUps = 0; topUps < MAX_TOP_UPS; await delay(POLL_MS)) {
-      const run = await live.client.get(`/runs/${live.id}`, runSchema)
+      const run = await live.client.ask((api) => api.get('/runs/{id}', { params: { path: { id: live.id } } }))
       if (isTerminal(run.state)) return
       if (topUp !== undefined && live.progress() >= from && (isShort(run) || (await areChildrenShort(live, run)))) {
         topUps += 1
@@ -59,7 +58,7 @@ function isShort({ state, reason }: { readonly state: string; readonly reason: s
 /** A run whose children wait for money is at work itself: its report says how they stand, and only it can be topped up. */
 async function areChildrenShort({ id, client }: LiveRun, { agent, state }: RunView): Promise<boolean> {
   if (agent !== 'family' || state !== 'running') return false
-  const { children } = await client.get(`/runs/${id}/report`, reportSchema)
+  const { children } = await client.ask((api) => api.get('/runs/{id}/report', { params: { path: { id } } }))
   return children.some((child) => [child, ...child.children].some(isShort))
 }
 
@@ -90,8 +89,10 @@ export function terminateAfter(choice: { readonly withinMs: number }): RunOwner 
 /** Has all answers used again that are stored (`fork`), or has everything asked anew (`rerun`). */
 export function againOnceOver(action: 'fork' | 'rerun'): RunOwner {
   return async ({ id, client, began }) => {
-    while (!isTerminal((await client.get(`/runs/${id}`, runSchema)).state)) await delay(POLL_MS)
-    const next = await client.post(`/runs/${id}/${action}`, { schema: runSchema, idempotencyKey: `${id}-${action}` })
+    const state = async () => (await client.ask((api) => api.get('/runs/{id}', { params: { path: { id } } }))).state
+    while (!isTerminal(await state())) await delay(POLL_MS)
+    const request = { path: { id }, body: {}, idempotencyKey: `${id}-${action}` }
+    const next = await client.ask((api) => api.postAsItIs(`/runs/{id}/${action}`, request))
     began(next.id)
   }
 }
@@ -99,11 +100,13 @@ export function againOnceOver(action: 'fork' | 'rerun'): RunOwner {
 /** Asks for something once, however often it has to be sent. */
 async function act(
   { id, client }: LiveRun,
-  action: string,
+  action: 'top-up' | 'answer' | 'cancel' | 'pause' | 'resume',
   { body, key }: { readonly body?: unknown; readonly key: string },
 ): Promise<void> {
-  const request = { ...(body !== undefined && { body }), schema: runSchema, idempotencyKey: `${id}-${key}` }
-  await client.post(`/runs/${id}/${action}`, request).catch((error: unknown) => {
-    if (!(error instanceof ApiProblem) || !TOO_LATE.has(error.problem.code)) throw error
-  })
+  const request = { path: { id }, body: body ?? {}, idempotencyKey: `${id}-${key}` }
+  await client
+    .ask((api) => api.postAsItIs(`/runs/{id}/${action}`, request))
+    .catch((error: unknown) => {
+      if (!(error instanceof ApiProblem) || !TOO_LATE.has(error.problem.code)) throw error
+    })
 }

@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { ApiClient } from '#src/cli/api-client.ts'
+import type { RunView } from '#contracts/api-run.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { PatientClient } from './client.ts'
 import { Follower } from './follower.ts'
 import { RUN_KINDS, type RunKind } from './run-kinds.ts'
@@ -55,7 +55,7 @@ export interface Runs {
 /** Begins to start runs, spread over the storm; the first of each kind is followed. Answers when all are started. */
 export async function startRuns(options: RunsOptions): Promise<Runs> {
   const { apiUrl, workflows, tenant, count, durationMs, random, say, signal } = options
-  const api = new ApiClient(apiUrl, tenant.key)
+  const api = new PurserClient(apiUrl, tenant.key)
   const client = new PatientClient(api)
   const beganMs = performance.now()
   const progress = () => (performance.now() - beganMs) / durationMs
@@ -67,7 +67,7 @@ export async function startRuns(options: RunsOptions): Promise<Runs> {
     await delay(((durationMs * STARTED_BY) / count) * index, undefined, { signal })
     const question = QUESTIONS[random(QUESTIONS.length)] ?? QUESTIONS[0]
     const body = kind.request({ ...tenant, question, random })
-    const { id } = await client.post('/runs', { body, schema: runSchema, idempotencyKey: `chaos-${index}` })
+    const { id } = await client.ask((each) => each.startRun({ body, idempotencyKey: `chaos-${index}` }))
     started.push({ id, kind: kind.name })
     say(`run ${index + 1} of ${count}: ${kind.name}`)
     if (!followed.has(kind.name)) followers.push(new Follower(api, id, signal))
@@ -105,7 +105,8 @@ export async function awaitEnds(runs: Runs, isOver: (state: string) => boolean):
   while (performance.now() < deadline) {
     for (const { id } of runs.started) {
       const known = states.get(id)
-      if (known === undefined || !isOver(known.state)) states.set(id, await runs.client.get(`/runs/${id}`, runSchema))
+      if (known !== undefined && isOver(known.state)) continue
+      states.set(id, await runs.client.ask((api) => api.get('/runs/{id}', { params: { path: { id } } })))
     }
     const isQuiet = runs.waits.count === 0 && states.size === runs.started.length
     if (isQuiet && [...states.values()].every(({ state }) => isOver(state))) break

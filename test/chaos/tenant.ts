@@ -1,10 +1,8 @@
 import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import { newKeySchema } from '#contracts/api-key.ts'
-import { projectSchema } from '#contracts/api-project.ts'
 import { datasetSchema } from '#contracts/api-dataset.ts'
-import { depositSchema, walletSchema } from '#contracts/api-wallet.ts'
-import { ApiClient } from '#src/cli/api-client.ts'
+import { BALANCE_CLASSES } from '#contracts/names.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { uploadCorpus } from '#src/cli/corpus-upload.ts'
 import { collectFolder } from '#tools/sources.ts'
 
@@ -23,26 +21,28 @@ const AMOUNT = { direct: '5000', credit: '500' } as const
 
 /** A project with money, a key, and our own documentation to be asked about. Before any kill. */
 export async function makeTenant(apiUrl: string, operatorKey: string): Promise<Tenant> {
-  const operator = new ApiClient(apiUrl, operatorKey)
-  const project = await operator.post('/projects', { body: { name: `chaos ${randomUUID()}` }, schema: projectSchema })
-  const projectId = project.body.id
-  const key = await operator.post(`/projects/${projectId}/keys`, { body: { name: 'chaos' }, schema: newKeySchema })
-  const wallet = await operator.post(`/projects/${projectId}/wallet`, { schema: walletSchema })
-  for (const [balanceClass, amount] of Object.entries(AMOUNT)) {
+  const operator = new PurserClient(apiUrl, operatorKey)
+  const project = await operator.post('/projects', { body: { name: `chaos ${randomUUID()}` } })
+  const projectId = project.id
+  const key = await operator.post('/projects/{id}/keys', {
+    params: { path: { id: projectId } },
+    body: { name: 'chaos' },
+  })
+  const wallet = await operator.post('/projects/{id}/wallet', { params: { path: { id: projectId } }, body: null })
+  for (const balanceClass of BALANCE_CLASSES) {
     await operator.post('/deposits', {
       body: {
-        walletId: wallet.body.id,
+        walletId: wallet.id,
         balanceClass,
-        amount: { amount, currency: 'USD' },
+        amount: { amount: AMOUNT[balanceClass], currency: 'USD' },
         reference: `chaos ${balanceClass}`,
       },
-      schema: depositSchema,
     })
   }
-  const { secret } = key.body
+  const { secret } = key
   if (secret === undefined) throw new Error('The API made a key and did not show its secret.')
   const { documents } = await collectFolder(DOCUMENTS)
-  const { corpusId } = await uploadCorpus(new ApiClient(apiUrl, secret), documents)
+  const { corpusId } = await uploadCorpus(new PurserClient(apiUrl, secret), documents)
   return { projectId, key: secret, corpusId, datasetId: await uploadRows(apiUrl, secret) }
 }
 

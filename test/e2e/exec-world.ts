@@ -1,8 +1,8 @@
 import { USUAL_GATEWAY_LIMITS } from '#contracts/gateway-limits.ts'
 import { startServer } from '#src/server.ts'
 import { onTestFinished } from 'vitest'
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { ApiClient } from '#src/cli/api-client.ts'
+import type { RunView } from '#contracts/api-run.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { makeSecret } from '#api/key-secret.ts'
 import { makeKey } from '../support/world.ts'
 import { pollUntil } from '../support/poll.ts'
@@ -41,13 +41,13 @@ export async function createExecWorld(): Promise<ExecWorld> {
   onTestFinished(() => server.stop())
   const key = makeSecret('pk')
   await makeKey(db, scope, key)
-  const api = new ApiClient(server.url, key)
+  const api = new PurserClient(server.url, key)
   const runIds = async () => (await db.selectFrom('run').select('id').execute()).map(({ id }) => id)
   const theRun = async (): Promise<RunView> => {
-    const [id] = await pollUntil(async () => ((ids) => ids.length > 0 && ids)(await runIds()), {
+    const id = await pollUntil(async () => (await runIds())[0], {
       what: 'there is a run',
     })
-    return api.get(`/runs/${id}`, runSchema)
+    return api.get('/runs/{id}', { params: { path: { id } } })
   }
   return {
     ...world,

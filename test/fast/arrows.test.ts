@@ -72,8 +72,13 @@ const ARROWS: Readonly<Record<string, Arrow>> = {
     types: ['kysely'],
     why: 'the gateway reaches providers through src/calls',
   },
+  'src/client': {
+    folders: [],
+    packages: ['openapi-fetch', 'openapi-typescript-helpers'],
+    why: 'the client is what any program may take: it knows the OpenAPI document, and nothing of ours',
+  },
   'src/cli': {
-    folders: ['src/domain', 'src/contracts', 'src/tools'],
+    folders: ['src/domain', 'src/contracts', 'src/tools', 'src/client'],
     packages: ['zod', 'node'],
     why: 'the command is an HTTP client; only up, verify, doctor and demo touch the stack and the database',
   },

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { readArguments, UsageError } from '../../src/cli/arguments.ts'
 import { describeEvent, formatEventLine } from '../../src/cli/event-line.ts'
-import { readServerEvents } from '../../src/cli/server-events.ts'
+import { readServerEvents } from '../../src/client/server-events.ts'
 import { formatTable, NOTHING, wrapText } from '../../src/cli/text-table.ts'
 
 test('amounts of a column stand with their points below each other', () => {

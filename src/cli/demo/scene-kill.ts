@@ -1,8 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import type { EventView } from '#contracts/api-event.ts'
-import { callReportSchema, type CallReport } from '#contracts/report.ts'
+import type { CallReport } from '#contracts/report.ts'
 import { type ProgressOutput, withProgress } from '#local/progress.ts'
-import { z } from 'zod'
 import { printCalls } from '../print-report.ts'
 import type { Screen } from '../screen.ts'
 import { ampleDirect } from './envelope-sizes.ts'
@@ -25,8 +24,6 @@ const POLL_MS = 50
 /** Longer than a run takes until its last call, on a slow machine. */
 const DEADLINE_MS = 60_000
 const PROGRESS_EVERY_MS = 4_000
-
-const callsSchema = z.object({ calls: z.array(callReportSchema) })
 
 /** A run that is being watched, and its last call, which the provider keeps open. */
 interface HeldRun {
@@ -140,7 +137,7 @@ function isShown(calls: readonly CallReport[], shown: readonly EventView[]): boo
 }
 
 async function callsOf({ api }: Stage, runId: string): Promise<readonly CallReport[]> {
-  return (await api.get(`/runs/${runId}/calls`, callsSchema)).calls
+  return (await api.get('/runs/{id}/calls', { params: { path: { id: runId } } })).calls
 }
 
 async function until<Found>(what: string, look: () => Promise<Found | undefined>): Promise<Found> {

@@ -1,5 +1,4 @@
-import { runSchema, type RunView } from '#contracts/api-run.ts'
-import { passageSchema } from '#contracts/corpus.ts'
+import type { RunView } from '#contracts/api-run.ts'
 import { formatNano } from '#domain/money.ts'
 import { printOutput, readOutput } from '../print-answer.ts'
 import { printReport } from '../print-report.ts'
@@ -64,7 +63,10 @@ export async function playPaused(stage: Stage, like: Evidence): Promise<Evidence
   const before = await requestsOf(stage, reportBefore)
 
   screen.line(screen.paint('dim', `POST /api/v1/runs/${started.id}/top-up ← ${more} USD direct`))
-  await api.post(`/runs/${started.id}/top-up`, { body: { pockets: pocketsOf({ direct: more }) }, schema: runSchema })
+  await api.post('/runs/{id}/top-up', {
+    params: { path: { id: started.id } },
+    body: { pockets: pocketsOf({ direct: more }) },
+  })
   const { run } = await watchRun(stage, started.id, { after: lastEventId })
   requireState(run, 'completed')
   const evidence = await gatherEvidence(stage, 'paused', run)
@@ -123,7 +125,9 @@ async function setPace({ sandbox, simpleModel }: Stage, answerMs: number): Promi
 async function checkQuotes({ api, screen, corpusId }: Stage, output: unknown): Promise<void> {
   const citations = readOutput(output)?.citations ?? []
   for (const { n, passageId, quote } of citations) {
-    const { text } = await api.get(`/corpora/${corpusId}/passages/${passageId}`, passageSchema)
+    const { text } = await api.get('/corpora/{id}/passages/{passageId}', {
+      params: { path: { id: corpusId, passageId } },
+    })
     if (!wordsOf(text).includes(wordsOf(quote)))
       throw new Error(`The quote of citation ${n} does not stand in its passage.`)
   }

@@ -1,12 +1,10 @@
-import { modelListSchema } from '#contracts/api-catalog.ts'
-import { walletSchema } from '#contracts/api-wallet.ts'
 import { collectFolder, collectInstalled } from '#tools/sources.ts'
 import { withProgress } from '#local/progress.ts'
 import type { Stack } from '#local/stack.ts'
 import { randomUUID } from 'node:crypto'
 import { fileURLToPath } from 'node:url'
-import { z } from 'zod'
-import { ApiClient, ApiProblem } from '../api-client.ts'
+import { ApiProblem } from '#client/api-problem.ts'
+import { PurserClient } from '#client/purser-client.ts'
 import { uploadCorpus, type UploadOptions } from '../corpus-upload.ts'
 import { printTable } from '../print-table.ts'
 import type { Screen } from '../screen.ts'
@@ -30,9 +28,9 @@ export interface Topic {
 export async function setUp(stack: Stack, screen: Screen, topic: Topic): Promise<Stage> {
   printLinks(screen, stack)
   if (stack.isOperatorKeyNew) screen.line(`  operator key   ${stack.operatorKey} (made now, shown once)`)
-  const operator = new ApiClient(stack.apiUrl, stack.operatorKey)
+  const operator = new PurserClient(stack.apiUrl, stack.operatorKey)
   const { account, isNew } = await ensureLocalAccount(process.env, operator)
-  const api = new ApiClient(stack.apiUrl, account.key)
+  const api = new PurserClient(stack.apiUrl, account.key)
   const verb = isNew ? 'The operator key has made' : 'From an earlier start there are'
   screen.line(`\n${verb} the project “${account.projectName}”, its key ${account.key.slice(0, 14)}… and its wallet.`)
 
@@ -65,8 +63,8 @@ export async function setUp(stack: Stack, screen: Screen, topic: Topic): Promise
 }
 
 /** Prints a wallet. Answers what is available in it of all balances together, in nano. */
-export async function printWallet(screen: Screen, api: ApiClient, projectId: string): Promise<bigint> {
-  const { balances } = await api.get(`/projects/${projectId}/wallet`, walletSchema)
+export async function printWallet(screen: Screen, api: PurserClient, projectId: string): Promise<bigint> {
+  const { balances } = await api.get('/projects/{id}/wallet', { params: { path: { id: projectId } } })
   const rows = balances.map(({ balanceClass, currency, available, inEnvelopes }) => [
     `${balanceClass} ${currency}`,
     available.amount,
@@ -81,36 +79,36 @@ export async function printWallet(screen: Screen, api: ApiClient, projectId: str
   return balances.reduce((sum, { available }) => sum + readNano(available.amount), 0n)
 }
 
-async function readModels(api: ApiClient): Promise<{ readonly model: Model; readonly simpleModel: Model }> {
-  const { models } = await api.get('/models', modelListSchema)
+async function readModels(api: PurserClient): Promise<{ readonly model: Model; readonly simpleModel: Model }> {
+  const { models } = await api.get('/models')
   const model = models.find(({ name }) => name === MODEL)
   if (!model) throw new Error(`The catalog has no model ${MODEL}.`)
   return { model, simpleModel: models.find(({ routes }) => routes.length === 1) ?? model }
 }
 
 /** Tries with a project's key what only operators may do. @throws when it is let through */
-async function tryAsProject(api: ApiClient, { projectId, walletId }: Stage['account']): Promise<readonly string[]> {
+async function tryAsProject(api: PurserClient, { projectId, walletId }: Stage['account']): Promise<readonly string[]> {
   const amount = { amount: '1', currency: 'USD' }
   const attempts = [
     { path: '/projects', body: { name: 'mine' } },
-    { path: `/projects/${projectId}/keys`, body: { name: 'mine' } },
-    { path: `/projects/${projectId}/wallet`, body: undefined },
+    { path: '/projects/{id}/keys', body: { name: 'mine' } },
+    { path: '/projects/{id}/wallet', body: {} },
     { path: '/deposits', body: { walletId, balanceClass: 'direct', amount, reference: 'mine' } },
-  ]
+  ] as const
   const answers = await Promise.all(
     attempts.map(async ({ path, body }) => {
-      const status = await api.post(path, { body, schema: z.unknown() }).then(
+      const status = await api.postAsItIs(path, { path: { id: projectId }, body }).then(
         () => 200,
         (error: unknown) => (error instanceof ApiProblem ? error.status : 0),
       )
       if (status !== 403) throw new Error(`POST ${path} with a project's key was answered ${status}, not 403.`)
-      return `POST ${path.replace(projectId, '{id}')} → ${status}`
+      return `POST ${path} → ${status}`
     }),
   )
   return answers
 }
 
-async function provideDocuments(api: ApiClient, screen: Screen, { sources }: Topic): Promise<string> {
+async function provideDocuments(api: PurserClient, screen: Screen, { sources }: Topic): Promise<string> {
   const what = sources === undefined ? 'the documentation of every installed package' : sources
   const { documents, corpus } = await withProgress(`Collecting and indexing ${what}`, async (say) => {
     const collected = await (sources === undefined ? collectInstalled(INSTALLED) : collectFolder(sources))

@@ -1,12 +1,12 @@
 import type { EventView } from '#contracts/api-event.ts'
-import type { Pockets } from '#contracts/api-money.ts'
+import type { Pockets } from '../order-values.ts'
 import type { ModelList } from '#contracts/api-catalog.ts'
-import { ledgerSchema, runSchema, type RunView, type TransferView } from '#contracts/api-run.ts'
+import type { RunView, TransferView } from '#contracts/api-run.ts'
 import type { OnExhausted } from '#contracts/names.ts'
-import { reportSchema, type Report } from '#contracts/report.ts'
+import type { Report } from '#contracts/report.ts'
 import type { Stack } from '#local/stack.ts'
 import type { RunningProcess } from '#local/child-process.ts'
-import type { ApiClient } from '../api-client.ts'
+import type { PurserClient } from '#client/purser-client.ts'
 import { describeEvent, formatEventLine } from '../event-line.ts'
 import { followRun } from '../run-progress.ts'
 import type { Screen } from '../screen.ts'
@@ -23,9 +23,9 @@ export type SceneName = 'plain' | 'paused' | 'cancelled' | 'killed' | 'killed-af
 export interface Stage {
   readonly screen: Screen
   readonly stack: Stack
-  readonly operator: ApiClient
+  readonly operator: PurserClient
   /** With the project's key. */
-  readonly api: ApiClient
+  readonly api: PurserClient
   readonly account: LocalAccount
   /** The catalog model with retries, a fallback and two balances on its way. */
   readonly model: Model
@@ -82,7 +82,7 @@ export function pocketsOf({ direct, credit }: Pick<RunOrder, 'direct' | 'credit'
 
 export async function startRun(stage: Stage, order: RunOrder): Promise<RunView> {
   const { api, question, corpusId } = stage
-  const { body } = await api.post('/runs', {
+  const run = await api.startRun({
     body: {
       agent: 'research',
       model: order.model.name,
@@ -90,10 +90,9 @@ export async function startRun(stage: Stage, order: RunOrder): Promise<RunView> 
       envelope: { pockets: pocketsOf(order) },
       onExhausted: order.onExhausted,
     },
-    schema: runSchema,
   })
-  stage.screen.line(stage.screen.paint('dim', `POST /api/v1/runs → run ${body.id}`))
-  return body
+  stage.screen.line(stage.screen.paint('dim', `POST /api/v1/runs → run ${run.id}`))
+  return run
 }
 
 /** Shows a run's events as they come, until it ends or, when asked so, pauses. */
@@ -131,7 +130,7 @@ export function requireState({ id, state, detail }: RunView, expected: RunView['
 }
 
 export async function gatherEvidence(stage: Stage, name: SceneName, run: RunView): Promise<Evidence> {
-  const report = await stage.api.get(`/runs/${run.id}/report`, reportSchema)
+  const report = await stage.api.get('/runs/{id}/report', { params: { path: { id: run.id } } })
   const requests = await requestsOf(stage, report)
   return {
     name,
@@ -160,14 +159,17 @@ function countAnswers(requests: readonly LoggedRequest[]): Readonly<Record<strin
   return Object.fromEntries(counts)
 }
 
-async function readTransfers(api: ApiClient, runId: string): Promise<readonly TransferView[]> {
+async function readTransfers(api: PurserClient, runId: string): Promise<readonly TransferView[]> {
   const transfers: TransferView[] = []
   let cursor: string | null = null
   do {
-    const query: string = cursor === null ? '' : `&cursor=${encodeURIComponent(cursor)}`
+    const query: { readonly limit: number; readonly cursor?: string } = {
+      limit: LEDGER_PAGE,
+      ...(cursor !== null && { cursor }),
+    }
     const page: { readonly transfers: TransferView[]; readonly nextCursor: string | null } = await api.get(
-      `/runs/${runId}/ledger?limit=${LEDGER_PAGE}${query}`,
-      ledgerSchema,
+      '/runs/{id}/ledger',
+      { params: { path: { id: runId }, query } },
     )
     transfers.push(...page.transfers)
     cursor = page.nextCursor
