@@ -61,8 +61,13 @@ export class PurserClient {
   }
 
   async get<P extends At<'get'>>(path: P, ...init: InitParam<Init<P, 'get'>>) {
-    const { data } = await this.#client.GET<P, Init<P, 'get'>>(path, ...init)
-    return present(data)
+    return (await this.getTagged(path, ...init)).body
+  }
+
+  /** With its `ETag`: as `if-match` of a change, it has that made of this version only. Null where there are no versions. */
+  async getTagged<P extends At<'get'>>(path: P, ...init: InitParam<Init<P, 'get'>>) {
+    const { data, response } = await this.#client.GET<P, Init<P, 'get'>>(path, ...init)
+    return { body: present(data), etag: response.headers.get('etag') }
   }
 
   async post<P extends At<'post'>>(path: P, ...init: InitParam<Init<P, 'post'>>) {
