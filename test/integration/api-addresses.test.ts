@@ -1,6 +1,6 @@
 import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { makeOperator, makeTenant, startTestRun, useApi } from '#test/support/api.ts'
-import { routes, type Ids } from '#test/support/addresses.ts'
+import { names, routes } from '#test/support/addresses.ts'
 import { useGateway } from '#test/support/gateway.ts'
 import type { FastifyInstance, RouteOptions } from 'fastify'
 import { subscribe, unsubscribe } from 'node:diagnostics_channel'
@@ -30,27 +30,6 @@ const FILTERS = [
   'GET /api/v1/deposit-requests projectId',
   'GET /api/v1/limits subjectId',
 ]
-
-const names: Ids = {
-  organisation: '{id}',
-  project: '{id}',
-  key: '{id}',
-  wallet: '{id}',
-  account: '{id}',
-  month: '{month}',
-  deposit: '{id}',
-  run: '{id}',
-  call: '{id}',
-  attempt: '{number}',
-  corpus: '{id}',
-  passage: '{passageId}',
-  limit: '{id}',
-  dataset: '{id}',
-  schedule: '{id}',
-  webhook: '{id}',
-  delivery: '{id}',
-  depositRequest: '{id}',
-}
 
 const documentSchema = z.object({
   paths: z.record(

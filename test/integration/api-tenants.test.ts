@@ -11,7 +11,7 @@ import {
   useApi,
   type TestApi,
 } from '#test/support/api.ts'
-import { pockets, reads, routes, type Ids } from '#test/support/addresses.ts'
+import { names, pockets, reads, routes, type Ids } from '#test/support/addresses.ts'
 
 async function makeEverything(api: TestApi): Promise<Ids> {
   const tenant = await makeTenant(api)
@@ -231,28 +231,8 @@ test('an operator reads everything of the organisation', async () => {
 test('the walk above knows every address that has an id in it', async () => {
   const api = await useApi()
   const { paths } = (await api.app.inject({ method: 'GET', url: '/api/openapi.json' })).json()
-  const named: Ids = {
-    organisation: '{id}',
-    project: '{id}',
-    key: '{id}',
-    wallet: '{id}',
-    account: '{id}',
-    month: '{month}',
-    deposit: '{id}',
-    run: '{id}',
-    call: '{id}',
-    attempt: '{number}',
-    corpus: '{id}',
-    passage: '{passageId}',
-    limit: '{id}',
-    dataset: '{id}',
-    schedule: '{id}',
-    webhook: '{id}',
-    delivery: '{id}',
-    depositRequest: '{id}',
-  }
   const walked = new Set(
-    [...routes.operator(named), ...routes.project(named)].map(
+    [...routes.operator(names), ...routes.project(names)].map(
       ([method, path]) => `${method} /api/v1${path.split('?')[0] ?? ''}`,
     ),
   )

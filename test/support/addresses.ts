@@ -23,6 +23,28 @@ export interface Ids {
   readonly depositRequest: string
 }
 
+/** Each as the document of the API names it in an address. */
+export const names: Ids = {
+  organisation: '{id}',
+  project: '{id}',
+  key: '{id}',
+  wallet: '{id}',
+  account: '{id}',
+  month: '{month}',
+  deposit: '{id}',
+  run: '{id}',
+  call: '{id}',
+  attempt: '{number}',
+  corpus: '{id}',
+  passage: '{passageId}',
+  limit: '{id}',
+  dataset: '{id}',
+  schedule: '{id}',
+  webhook: '{id}',
+  delivery: '{id}',
+  depositRequest: '{id}',
+}
+
 export const pockets = [{ balanceClass: 'direct', amount: usd('0.1') }]
 
 /** Every address with an id in it, by who may call it. A route that is missing here fails the last test. */
