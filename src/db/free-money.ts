@@ -33,13 +33,12 @@ export type HopRow = readonly [accountId: string, free: string, room: string | n
 
 /**
  * The hops of some pockets, for a statement that moves their money: `moved`, which it returns, makes them looked up behind it.
- * Null for no pockets.
  */
 export function reachAfter(
   moved: Expression<unknown>,
   accounts: readonly string[],
 ): RawBuilder<readonly HopRow[] | null> {
-  return sql`case when ${accounts.length}::integer > 0 and ${moved} is not null then (
+  return sql`case when ${moved} is not null then (
     select json_agg(json_build_array(account_id, free::text, room::text, wallet::text) order by account_id, hop)
     from money_within_reach(${accounts}::uuid[])) end`
 }

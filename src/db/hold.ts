@@ -1,7 +1,7 @@
 import type { Certainty, Gate } from '#contracts/names.ts'
 import { invariant } from '#domain/invariant.ts'
 import type { Outcome } from '#domain/policy.ts'
-import { sql, type Kysely } from 'kysely'
+import { sql, type Kysely, type RawBuilder } from 'kysely'
 import { reachAfter, reachByPocket, type HopRow } from './free-money.ts'
 import { json } from './json.ts'
 import { callRow, type NewCall } from './opened-call.ts'
@@ -151,7 +151,7 @@ export async function post(
   const accounts = accountsOf([...settles, ...reserves])
   const asking = accountsOf(settles.filter(({ item }) => item.tellsReach))
   const { rows } = await sql<PostedRow>`
-    /* prepared: post */ select settled, granted, to_json(odd) as odd, ${reachAfter(sql.ref('settled'), asking)} as reach
+    ${posted(asking)}
     from post(${batch.instanceId}, ${accounts}, ${opensOf(reserves)}::jsonb, ${listOf(settles, plainRow)}::jsonb,
       ${listOf(reserves, reserveRow)}::jsonb, ${batch.again ?? false})`.execute(db)
   const [row] = rows
@@ -175,6 +175,13 @@ export async function post(
       ({ item: { holdId } }, ord) => oddReserves.get(ord) ?? { holdId, verdict: 'granted', replayed: false },
     ),
   }
+}
+
+/** What is asked of `post`. Either is prepared under its own name: where nobody asks for the reach there is nothing to plan. */
+function posted(asking: readonly string[]): RawBuilder<unknown> {
+  if (asking.length === 0) return sql`/* prepared: post */ select settled, granted, to_json(odd) as odd, null as reach`
+  const reach = reachAfter(sql.ref('settled'), asking)
+  return sql`/* prepared: post_and_tell */ select settled, granted, to_json(odd) as odd, ${reach} as reach`
 }
 
 function accountsOf(entries: readonly { readonly pocket: PocketKey }[]): readonly string[] {
