@@ -10,12 +10,20 @@ export const TOOLS_OVERHEAD = 600
 
 /** Length of a text in UTF-8 bytes, without an encoder (the still half has none). */
 export function utf8Length(text: string): number {
-  let bytes = 0
-  for (const character of text) {
-    const code = character.codePointAt(0) ?? 0
-    bytes += code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4
+  let bytes = text.length
+  for (let index = 0; index < text.length; index += 1) {
+    const code = text.charCodeAt(index)
+    // A surrogate stands for half of four bytes where it has its other half, and for a mark of three where it has not.
+    if (code >= 0x800) bytes += isPaired(text, index, code) ? 1 : 2
+    else if (code >= 0x80) bytes += 1
   }
   return bytes
+}
+
+function isPaired(text: string, index: number, code: number): boolean {
+  if (code < 0xd800 || code > 0xdfff) return false
+  const other = text.charCodeAt(code < 0xdc00 ? index + 1 : index - 1)
+  return code < 0xdc00 ? other >= 0xdc00 && other <= 0xdfff : other >= 0xd800 && other <= 0xdbff
 }
 
 /**
