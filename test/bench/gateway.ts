@@ -25,6 +25,8 @@ const REPETITIONS = 7
 const MEASURE_MS = 2_000
 const LEAD_IN_MS = 300
 const WARM_UP_MS = 3_000
+/** Before any number of callers: at one caller it would take minutes until the code of each party is compiled. */
+const WARM_UP_CALLERS = 32
 const ADDED: Bound = { bound: 'at most', value: 4 }
 const ADDED_TO_FIRST: Bound = { bound: 'at most', value: 5 }
 const OF_PROXY: Bound = { bound: 'at least', value: 0.3 }
@@ -138,7 +140,7 @@ async function measureCase(targets: Targets, each: Case): Promise<readonly Row[]
   const { isStream, callers, options } = each
   const load = { isStream, callers, prompts: freshPrompts(BYTES), leadInMs: LEAD_IN_MS, measureMs: MEASURE_MS }
   const names = (['ours', 'direct', 'proxy', 'peer'] as const).filter((name) => targets[name])
-  for (const name of names) await pressOne(targets, name, { ...load, measureMs: WARM_UP_MS })
+  for (const name of names) await pressOne(targets, name, { ...load, callers: WARM_UP_CALLERS, measureMs: WARM_UP_MS })
   const turns: Turn[] = []
   for (let turn = 0; turn < (options.size === 'quick' ? 1 : REPETITIONS); turn += 1) {
     const order = [...names.slice(turn % names.length), ...names.slice(0, turn % names.length)]
