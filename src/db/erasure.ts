@@ -125,7 +125,8 @@ function bySize(payloads: readonly Found[]): readonly (readonly string[])[] {
   return groups
 }
 
-async function erasePayloads(db: Kysely<Database>, ids: readonly string[]): Promise<number> {
+/** Erases those of them that may go. Returns how many. */
+export async function erasePayloads(db: Kysely<Database>, ids: readonly string[]): Promise<number> {
   const { rows } = await sql<{ erased: number }>`select erase_payloads(${[...ids]}::uuid[]) as erased`.execute(db)
   return rows[0]?.erased ?? 0
 }
