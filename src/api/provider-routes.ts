@@ -132,7 +132,7 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
       },
     },
     async (request) => ({
-      encryptsWith: secrets?.keyId ?? null,
+      encryptsWith: secrets?.now().keyId ?? null,
       secrets: [...(await secretCounts(tenantDb(request)))],
     }),
   )

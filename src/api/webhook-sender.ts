@@ -2,7 +2,7 @@ import type { DeliveryOutcome, DueDelivery } from '#db/webhook-delivery.ts'
 import { noteOutcome, takeDue, webhookSecretOf } from '#db/webhook-delivery.ts'
 import { fanOut } from '#db/webhook-fan-out.ts'
 import type { Database } from '#db/schema.ts'
-import type { SecretBox } from '#db/secret-box.ts'
+import type { SecretKeys } from '#db/secret-box.ts'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Kysely } from 'kysely'
 import { createHmac } from 'node:crypto'
@@ -29,7 +29,7 @@ export interface SenderOptions {
   /** Whether addresses of private networks may be told. */
   readonly allowsPrivate: boolean
   /** Reads what deliveries are signed with. */
-  readonly secrets: SecretBox | undefined
+  readonly secrets: SecretKeys | undefined
 }
 
 /** Tells webhooks what happened, until they hear it. Any number of processes may do so at once. */

@@ -5,7 +5,7 @@ import type { Scope } from './database.ts'
 import { storableText } from './json.ts'
 import type { Database } from './schema.ts'
 import { pageBy } from './page.ts'
-import { SecretUnreadable, type SecretBox } from './secret-box.ts'
+import { SecretUnreadable, type SecretKeys } from './secret-box.ts'
 import { webhookSecretPlace } from './webhook.ts'
 
 /** A delivery that is to be sent now, by whoever took it. */
@@ -59,12 +59,12 @@ export async function takeDue(
 
 /** What a delivery is signed with. @throws SecretUnreadable when no key here opens it */
 export function webhookSecretOf(
-  box: SecretBox | undefined,
+  keys: SecretKeys | undefined,
   { webhookId: id, projectId, secret: bytes, encryptedBy }: DueDelivery,
 ): Buffer {
   if (encryptedBy === null) return bytes
-  if (!box) throw new SecretUnreadable('PURSER_SECRETS_KEY_FILE is not set in this process: set it, and start again')
-  return box.decrypt(webhookSecretPlace({ id, projectId }), { bytes, encryptedBy })
+  if (!keys) throw new SecretUnreadable('PURSER_SECRETS_KEY_FILE is not set in this process: set it, and start again')
+  return keys.now().decrypt(webhookSecretPlace({ id, projectId }), { bytes, encryptedBy })
 }
 
 /** How a try went. Left out `retryInMs`: it is given up, unless it was heard. */
