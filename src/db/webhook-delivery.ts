@@ -74,11 +74,13 @@ export interface DeliveryOutcome {
   readonly status: number | null
   readonly error: string | null
   readonly retryInMs?: number
+  /** It could not be tried: that was none of the tries it has. */
+  readonly isUntried?: boolean
 }
 
 export async function noteOutcome(
   db: Kysely<Database>,
-  { id, wasHeard, status, error, retryInMs }: DeliveryOutcome,
+  { id, wasHeard, status, error, retryInMs, isUntried = false }: DeliveryOutcome,
 ): Promise<void> {
   const last = { last_status: status, last_error: error === null ? null : storableText(error) }
   await db
@@ -88,7 +90,11 @@ export async function noteOutcome(
         ? { ...last, state: 'delivered', delivered_at: sql<Date>`clock_timestamp()` }
         : retryInMs === undefined
           ? { ...last, state: 'dead' }
-          : { ...last, due_at: sql<Date>`clock_timestamp() + ${retryInMs}::float8 * interval '1 millisecond'` },
+          : {
+              ...last,
+              due_at: sql<Date>`clock_timestamp() + ${retryInMs}::float8 * interval '1 millisecond'`,
+              ...(isUntried && { tries: sql<number>`greatest(tries - 1, 0)` }),
+            },
     )
     .where('id', '=', id)
     .where('state', '=', 'waiting')
