@@ -16,7 +16,7 @@ import { bootstrapOrganisation } from '#db/organisation.ts'
 import { keyHintOf } from '#db/provider.ts'
 import type { Database } from '#db/schema.ts'
 import { startSealer } from '#calls/sealer.ts'
-import { readSecretBox } from '#calls/secrets-key-file.ts'
+import { openSecretsKeyFile } from '#calls/secrets-key-file.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from './gateway/gateway.ts'
@@ -51,7 +51,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   const orchestrator = temporalOrchestrator({ client, taskQueue })
   const clock = temporalSchedules({ client, taskQueue })
   const nowMs = () => Date.now()
-  const secrets = await readSecretBox(config.secretsKeyFile)
+  const secrets = await openSecretsKeyFile(config.secretsKeyFile)
   if (config.catalogFile !== undefined) await importCatalogFile(db, config.catalogFile)
   const app = await buildApi({
     ...configured(config),
@@ -87,6 +87,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
   const census = temporalCensus({ client, taskQueue })
   const reconciler = startReconciler({ db, census, lostCost: config.lostCost, log: app.log, monotonicMs })
   const histories = startHistoryEraser({ db, client, log: app.log })
+  const keyWatch = secrets?.watch(complain)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const url = await app.listen({ host: config.api.host, port: config.api.port })
   // Last, because a key that is made is shown once, in the line that says that all is well.
@@ -101,7 +102,7 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     operatorKey,
     async stop() {
       await app.close()
-      for (const part of [dispatcher, reconciler, histories, webhooks, sealer, engine]) await part.stop()
+      for (const part of [keyWatch, dispatcher, reconciler, histories, webhooks, sealer, engine]) await part?.stop()
       await connection.close()
       await db.destroy()
     },

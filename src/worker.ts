@@ -4,7 +4,7 @@ import { createRunActivities } from '#activities/run.ts'
 import { createScheduleActivities } from '#activities/schedule.ts'
 import { createToolActivities } from '#activities/tool.ts'
 import { startSealer } from '#calls/sealer.ts'
-import { readSecretBox } from '#calls/secrets-key-file.ts'
+import { openSecretsKeyFile } from '#calls/secrets-key-file.ts'
 import { startEngine } from '#calls/start-engine.ts'
 import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
@@ -50,7 +50,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const nowMs = () => Date.now()
   const providers = config.providers.map((provider) => createProvider(provider, { nowMs }))
   const complain = (sentence: string) => void process.stderr.write(`${sentence}\n`)
-  const secrets = await readSecretBox(config.secretsKeyFile)
+  const secrets = await openSecretsKeyFile(config.secretsKeyFile)
   const engine = await startEngine({
     db,
     databaseUrl: config.database.url,
@@ -60,6 +60,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     lostCost: config.lostCost,
     retention: config.retention,
   })
+  const keyWatch = secrets?.watch(complain)
   const sealer = await startSealer({ db, settings: config.seals, complain })
   const connection = await NativeConnection.connect({ address })
   const worker: Worker = await Worker.create({
@@ -80,6 +81,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     try {
       await worker.run()
     } finally {
+      await keyWatch?.stop()
       await sealer.stop()
       await engine.stop()
       await connection.close()

@@ -5,7 +5,7 @@ import type { AgentManifest } from '#contracts/agents.ts'
 import type { SourceDocument, SplitDocument } from '#contracts/corpus.ts'
 import type { ProviderSettings } from '#contracts/provider-settings.ts'
 import type { Database } from '#db/schema.ts'
-import type { SecretBox } from '#db/secret-box.ts'
+import type { SecretKeys } from '#db/secret-box.ts'
 import type { FastifyBaseLogger, FastifyInstance, RawServerDefault } from 'fastify'
 import type { ZodTypeProvider } from 'fastify-type-provider-zod'
 import type { IncomingMessage, ServerResponse } from 'node:http'
@@ -35,7 +35,7 @@ export interface ApiDeps {
   /** Providers of the environment here, without their keys; none when those are known to the workers only. */
   readonly fixedProviders: readonly FixedProvider[]
   /** Encrypts secrets that are stored; without it none is. */
-  readonly secrets: SecretBox | undefined
+  readonly secrets: SecretKeys | undefined
   /** Keys that open nothing, from one address in a minute. Left out: as many as usual. */
   readonly failuresOfAddress?: number
   /** What an attempt is booked at whose answer died with its process. */

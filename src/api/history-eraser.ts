@@ -1,6 +1,6 @@
 import { markHistoryErased, runsWithHistory } from '#db/run-history.ts'
 import type { Database } from '#db/schema.ts'
-import { isGrpcServiceError, type Client } from '@temporalio/client'
+import { isGrpcServiceError, WorkflowNotFoundError, type Client } from '@temporalio/client'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Kysely } from 'kysely'
 import { startRounds } from './rounds.ts'
@@ -23,16 +23,18 @@ export function startHistoryEraser(options: {
   readonly roundMs?: number
 }): { stop(): Promise<void> } {
   const { db, client, log, roundMs = ROUND_MS } = options
+  // Where the last round ended: a run whose history cannot be forgotten keeps no other.
+  let place: string | undefined
   return startRounds(roundMs, async (isStopped) => {
     try {
-      const runIds = await runsWithHistory(db, MOST_RUNS)
-      let left = 0
-      for (const runId of runIds) {
+      const runs = await runsWithHistory(db, { after: place, limit: MOST_RUNS })
+      for (const run of runs) {
         if (isStopped()) return false
-        if (await eraseHistory(client, runId)) await markHistoryErased(db, runId)
-        else left += 1
+        place = run.place
+        if (await isForgotten(client, run.id)) await markHistoryErased(db, run.id)
       }
-      return runIds.length === MOST_RUNS && left === 0
+      if (runs.length < MOST_RUNS) place = undefined
+      return runs.length === MOST_RUNS
     } catch (error) {
       log.warn({ err: error }, 'Temporal does not forget the workflows of erased runs yet')
       return false
@@ -40,22 +42,34 @@ export function startHistoryEraser(options: {
   })
 }
 
-/** Whether nothing of it is left: each of its executions, when it continued as new, unless it goes on. */
-async function eraseHistory({ connection, workflow, options }: Client, runId: string): Promise<boolean> {
+/**
+ * Whether Temporal knows nothing of it any more. What it knows is deleted, in Temporal's own time: each execution, when it
+ * continued as new, unless it goes on. That a list is empty proves nothing, since lists come late: the workflow is asked for.
+ */
+async function isForgotten({ connection, workflow, options }: Client, runId: string): Promise<boolean> {
   const { namespace } = options
   return inTime(connection, async () => {
-    let isOver = true
+    let isListed = false
     for await (const execution of workflow.list({ query: `WorkflowId = "${runId}"` })) {
-      if (execution.status.name === 'RUNNING') isOver = false
-      else {
-        const workflowExecution = { workflowId: runId, runId: execution.runId }
-        await connection.workflowService
-          .deleteWorkflowExecution({ namespace, workflowExecution })
-          .catch((error: unknown) => {
-            if (!isGrpcServiceError(error) || error.code !== NOT_FOUND) throw error
-          })
-      }
+      isListed = true
+      if (execution.status.name === 'RUNNING') continue
+      const workflowExecution = { workflowId: runId, runId: execution.runId }
+      await connection.workflowService
+        .deleteWorkflowExecution({ namespace, workflowExecution })
+        .catch((error: unknown) => {
+          if (!isGrpcServiceError(error) || error.code !== NOT_FOUND) throw error
+        })
     }
-    return isOver
+    return !isListed && isUnknown(workflow, runId)
   })
+}
+
+async function isUnknown(workflow: Client['workflow'], runId: string): Promise<boolean> {
+  try {
+    await workflow.getHandle(runId).describe()
+    return false
+  } catch (error) {
+    if (error instanceof WorkflowNotFoundError) return true
+    throw error
+  }
 }

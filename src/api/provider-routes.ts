@@ -14,11 +14,13 @@ import { misplacedOptions, type ProviderSettings } from '#contracts/provider-set
 import { routesTo } from '#db/catalog-version.ts'
 import {
   addProvider,
+  MOST_PROVIDERS,
   changeProvider,
   findProvider,
   listProviders,
   lockProvider,
   removeProvider,
+  type NotAdded,
   type StoredProvider,
 } from '#db/provider.ts'
 import { resetCircuitsOf } from '#db/route-health.ts'
@@ -51,7 +53,7 @@ export function providerRoutes(app: Api, deps: RouteDeps): void {
         access: 'operator',
         versioned: 'provider',
         audit: 'provider.create',
-        problems: ['already_exists', 'no_secrets_key'],
+        problems: ['already_exists', 'no_secrets_key', 'too_many'],
       },
       schema: {
         tags,
@@ -65,12 +67,8 @@ export function providerRoutes(app: Api, deps: RouteDeps): void {
       answerPost({ request, reply, schema: providerSchema }, async (trx) => {
         const { name } = request.body
         const box = secretBoxOf(deps)
-        const added = fixed.has(name) ? undefined : await addProvider(trx, box, request.body)
-        if (!added) {
-          throw new Problem('already_exists', `There is a provider ${name} already.`, {
-            remedy: 'Change it with PATCH /api/v1/providers/{name}, or choose another name.',
-          })
-        }
+        const added = fixed.has(name) ? 'already_exists' : await addProvider(trx, box, request.body)
+        if (typeof added === 'string') throw notAdded(name, added)
         return { status: 201, body: storedView(added), audit: { target: name } }
       }),
   )
@@ -132,7 +130,7 @@ function readRoutes(app: Api, { secrets }: RouteDeps, fixed: Fixed): void {
       },
     },
     async (request) => ({
-      encryptsWith: secrets?.keyId ?? null,
+      encryptsWith: secrets?.now().keyId ?? null,
       secrets: [...(await secretCounts(tenantDb(request)))],
     }),
   )
@@ -229,6 +227,17 @@ function changed(before: StoredProvider, change: ProviderChange): Omit<ProviderS
   if (faults.length === 0) return settings
   const detail = faults.map(({ path, message }) => `${path}: ${message}`).join('; ')
   throw new Problem('invalid_request', detail, { extra: { errors: faults } })
+}
+
+/** What was written of it is undone. */
+function notAdded(name: string, why: NotAdded): Problem {
+  return why === 'too_many'
+    ? new Problem(why, `${MOST_PROVIDERS} providers are stored, and no more may be.`, {
+        remedy: 'Delete one that no route names (DELETE /api/v1/providers/{name}), or change one with PATCH.',
+      })
+    : new Problem(why, `There is a provider ${name} already.`, {
+        remedy: 'Change it with PATCH /api/v1/providers/{name}, or choose another name.',
+      })
 }
 
 function inUse(name: string, routes: readonly string[]): Problem {

@@ -16,8 +16,10 @@ import {
   createWebhook,
   endWebhook,
   getWebhook,
+  hasRoomForWebhook,
   listWebhooks,
   lockWebhook,
+  MOST_WEBHOOKS,
   type LowBalance,
   type Webhook,
 } from '#db/webhook.ts'
@@ -47,7 +49,7 @@ export function webhookRoutes(app: Api, deps: RouteDeps): void {
         access: 'any',
         versioned: 'webhook',
         audit: 'webhook.create',
-        problems: ['not_found', 'no_secrets_key'],
+        problems: ['not_found', 'no_secrets_key', 'too_many'],
       },
       schema: {
         tags,
@@ -68,6 +70,7 @@ export function webhookRoutes(app: Api, deps: RouteDeps): void {
         const secret = randomBytes(SECRET_BYTES)
         const marks = lowBalance.map(markOf)
         const asked = { url, topics: [...new Set(topics)], lowBalance: marks }
+        if (!(await hasRoomForWebhook(trx, scope))) throw tooMany()
         const body = viewOf(await createWebhook(trx, scope, { ...asked, secret, box, nowMs: nowMs() }))
         const remedy = 'The secret was answered once. If it is lost, delete this webhook and make another.'
         const told = { ...body, secret: `whsec_${secret.toString('base64')}` }
@@ -222,6 +225,12 @@ function markOf({ balanceClass, below }: Mark): LowBalance {
   const parsed = parseDecimal(below.amount)
   invariant(parsed.ok, 'the schema has checked the amount')
   return { balanceClass, currency: below.currency, belowNano: parsed.nano }
+}
+
+function tooMany(): Problem {
+  return new Problem('too_many', `The organisation has ${MOST_WEBHOOKS} webhooks, and may have no more.`, {
+    remedy: 'Delete one (DELETE /api/v1/webhooks/{id}), or have one told more topics with PATCH.',
+  })
 }
 
 /** Names are looked up when they are told: only what is wrong by itself is refused here. */

@@ -2,7 +2,7 @@ import type { DeliveryOutcome, DueDelivery } from '#db/webhook-delivery.ts'
 import { noteOutcome, takeDue, webhookSecretOf } from '#db/webhook-delivery.ts'
 import { fanOut } from '#db/webhook-fan-out.ts'
 import type { Database } from '#db/schema.ts'
-import type { SecretBox } from '#db/secret-box.ts'
+import type { SecretKeys } from '#db/secret-box.ts'
 import type { FastifyBaseLogger } from 'fastify'
 import type { Kysely } from 'kysely'
 import { createHmac } from 'node:crypto'
@@ -19,6 +19,8 @@ const TIMEOUT_MS = 10_000
 const LEASE_MS = 30_000
 /** Before each further try: half a day in all, then it is a dead letter. */
 const WAITS_MS = [5_000, 30_000, 120_000, 600_000, 1_800_000, 7_200_000, 21_600_000, 14_400_000] as const
+/** Until a secret is looked at again that cannot be read here; another process may read it before. */
+const UNREADABLE_MS = 30_000
 /** Of an answer that is no success, kept for whoever looks why. */
 const MOST_ERROR = 300
 
@@ -29,17 +31,18 @@ export interface SenderOptions {
   /** Whether addresses of private networks may be told. */
   readonly allowsPrivate: boolean
   /** Reads what deliveries are signed with. */
-  readonly secrets: SecretBox | undefined
+  readonly secrets: SecretKeys | undefined
 }
 
 /** Tells webhooks what happened, until they hear it. Any number of processes may do so at once. */
 export function startWebhookSender(options: SenderOptions): Rounds {
   const { db, log, nowMs } = options
+  const unreadable: Unreadable = new Set()
   return startRounds(ROUND_MS, async () => {
     try {
       const hasMore = await fanOut(db, nowMs())
       const due = await takeDue(db, { limit: DELIVERIES_PER_ROUND, leaseMs: LEASE_MS })
-      await Promise.all(due.map(async (delivery) => noteOutcome(db, await deliver(delivery, options))))
+      await Promise.all(due.map(async (delivery) => noteOutcome(db, await deliver(delivery, options, unreadable))))
       return hasMore || due.length === DELIVERIES_PER_ROUND
     } catch (error) {
       log.warn({ err: error }, 'webhooks cannot be told')
@@ -48,12 +51,22 @@ export function startWebhookSender(options: SenderOptions): Rounds {
   })
 }
 
-async function deliver(delivery: DueDelivery, options: SenderOptions): Promise<DeliveryOutcome> {
+/** The webhooks whose secrets could not be read when they were to be told last. */
+type Unreadable = Set<string>
+
+async function deliver(
+  delivery: DueDelivery,
+  options: SenderOptions,
+  unreadable: Unreadable,
+): Promise<DeliveryOutcome> {
   const { id, tries } = delivery
   const retryInMs = WAITS_MS[tries - 1]
   const again = retryInMs === undefined ? {} : { retryInMs }
-  const secret = secretOf(delivery, options)
-  if (!secret) return { id, wasHeard: false, status: null, error: 'its secret cannot be read here', ...again }
+  const secret = secretOf(delivery, options, unreadable)
+  if (!secret) {
+    const error = 'its secret cannot be read here'
+    return { id, wasHeard: false, status: null, error, retryInMs: UNREADABLE_MS, isUntried: true }
+  }
   try {
     const { status, text } = await post(delivery, { ...options, secret })
     const wasHeard = status >= 200 && status < 300
@@ -64,12 +77,16 @@ async function deliver(delivery: DueDelivery, options: SenderOptions): Promise<D
   }
 }
 
-/** Why it cannot be read is for operators: a project is told that it cannot. */
-function secretOf(delivery: DueDelivery, { secrets, log }: SenderOptions): Buffer | undefined {
+/** Why it cannot be read is for operators, who are told once: a project is told that it cannot. */
+function secretOf(delivery: DueDelivery, { secrets, log }: SenderOptions, unreadable: Unreadable): Buffer | undefined {
+  const { webhookId } = delivery
   try {
-    return webhookSecretOf(secrets, delivery)
+    const secret = webhookSecretOf(secrets, delivery)
+    unreadable.delete(webhookId)
+    return secret
   } catch (error) {
-    log.warn({ err: error, webhookId: delivery.webhookId }, 'the secret of a webhook cannot be read')
+    if (!unreadable.has(webhookId)) log.warn({ err: error, webhookId }, 'the secret of a webhook cannot be read')
+    unreadable.add(webhookId)
     return undefined
   }
 }

@@ -1,7 +1,7 @@
 import type { Database } from '#db/schema.ts'
 import type { LedgerQueue } from '#db/ledger-queue.ts'
 import type { Retention } from '#db/retention.ts'
-import type { SecretBox } from '#db/secret-box.ts'
+import type { SecretKeys } from '#db/secret-box.ts'
 import type { Kysely } from 'kysely'
 import type { GateWatch } from './gate-watch.ts'
 import type { InstanceLease } from './instance-lease.ts'
@@ -19,7 +19,7 @@ export interface Engine {
   readonly gates: GateWatch
   readonly providers: ProviderDesk
   /** Encrypts what has to be stored and read again. */
-  readonly secrets: SecretBox | undefined
+  readonly secrets: SecretKeys | undefined
   readonly shelf: Shelf
   readonly tokens: TokenCounter
   readonly routes: RouteDesk

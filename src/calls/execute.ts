@@ -1,6 +1,7 @@
 import type { CatalogModel } from '#contracts/catalog.ts'
 import { canonical, loadCall, type CallStory } from '#db/call.ts'
 import type { CatalogVersion } from '#db/catalog.ts'
+import { erasePayloads } from '#db/erasure.ts'
 import { deriveId, newId, sha256 } from '#db/ids.ts'
 import {
   forkedAnswer,
@@ -40,7 +41,11 @@ export async function executeCall(engine: Engine, request: CallRequest): Promise
     const asked = canonical({ model: request.model, ...request.body })
     const call = newCall(request, { asked, catalogVersion: newest.version })
     const isLarge = asked.length > LARGE_REQUEST
-    return (await reuse(engine, request, call)) ?? (await begin(engine, request, { call, newest, owner, isLarge }))
+    const result =
+      (await reuse(engine, request, call)) ?? (await begin(engine, request, { call, newest, owner, isLarge }))
+    // Whoever slept until its run was erased has just stored what it asks, where nothing would look for it any more.
+    if (result.kind === 'gate' && result.gate === 'closed') await erasePayloads(engine.db, [call.requestId])
+    return result
   } finally {
     engine.instance.owners.delete(owner)
   }

@@ -13,7 +13,8 @@ import { sweepOrphans } from './lost.ts'
 /** Work that every process does now and then, whichever tenant it is for. Many at once do no harm. */
 interface Chore {
   readonly everyMs: number
-  run(engine: Engine): Promise<void>
+  /** @param isStopped whether the process ends, and waits for it */
+  run(engine: Engine, isStopped: () => boolean): Promise<void>
 }
 
 const chores: readonly Chore[] = [
@@ -25,22 +26,23 @@ const chores: readonly Chore[] = [
   { everyMs: 5_000, run: async ({ db, nowMs }) => void (await resumeLimitedRuns(db, nowMs())) },
   { everyMs: 5_000, run: async ({ db }) => void (await expireKeys(db)) },
   { everyMs: 5_000, run: async ({ db }) => void (await closeRevokedStanding(db)) },
-  { everyMs: 10_000, run: async ({ db, secrets }) => void (secrets && (await encryptAgain(db, secrets))) },
+  { everyMs: 10_000, run: async ({ db, secrets }) => void (secrets && (await encryptAgain(db, secrets.now()))) },
   { everyMs: 30_000, run: async ({ db }) => void (await emptyIdleStanding(db)) },
-  { everyMs: 60_000, run: async ({ db }) => void (await eraseDue(db)) },
+  { everyMs: 60_000, run: async ({ db }, isStopped) => void (await eraseDue(db, { isStopped })) },
   { everyMs: 60_000, run: async ({ db, retention }) => void (await purgeExpired(db, retention)) },
 ]
 
 /** A chore that fails because the database is away is made up for by its next turn; it never runs beside itself. */
 export function startHousekeeping(engine: Engine): { stop(): Promise<void> } {
   const running = new Set<Promise<void>>()
+  let isStopped = false
   const timers = chores.map((chore) => {
     let isBusy = false
     const turnOnce = (): void => {
       if (isBusy) return
       isBusy = true
       const turn = chore
-        .run(engine)
+        .run(engine, () => isStopped)
         .catch(() => {})
         .finally(() => {
           isBusy = false
@@ -55,6 +57,7 @@ export function startHousekeeping(engine: Engine): { stop(): Promise<void> } {
   })
   return {
     async stop() {
+      isStopped = true
       for (const timer of timers) clearInterval(timer)
       await Promise.all(running)
     },

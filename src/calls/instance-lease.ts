@@ -29,20 +29,20 @@ export async function startInstanceLease(options: {
   readonly db: Kysely<Database>
   readonly kind: 'api' | 'worker' | 'test'
   readonly clocks: Clocks
-  /** The id of the key that this process encrypts secrets with. */
-  readonly encryptsWith?: string | undefined
+  /** The id of the key that this process encrypts secrets with, as it is then. */
+  readonly encryptsWith?: () => string | undefined
 }): Promise<InstanceLease> {
-  const { db, kind, clocks, encryptsWith } = options
+  const { db, kind, clocks, encryptsWith = () => undefined } = options
   const id = newId(clocks.nowMs())
   let renewed = readClocks(clocks)
   let stopped = false
   let renewing: Promise<void> | undefined
-  await registerInstance(db, { id, kind, host: hostname(), pid: process.pid, encryptsWith })
+  await registerInstance(db, { id, kind, host: hostname(), pid: process.pid, encryptsWith: encryptsWith() })
 
   async function renew(): Promise<void> {
     const started = readClocks(clocks)
     try {
-      await renewLease(db, id)
+      await renewLease(db, { id, encryptsWith: encryptsWith() })
       renewed = started
     } catch {
       // The database is away: the lease runs out by itself, and `isFresh` says so.

@@ -1,6 +1,6 @@
 import { apiKeyOf, lockedProviders, providerVersions, type LockedProvider } from '#db/provider.ts'
 import type { Database } from '#db/schema.ts'
-import type { SecretBox } from '#db/secret-box.ts'
+import type { SecretBox, SecretKeys } from '#db/secret-box.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import type { Provider } from '#providers/provider.ts'
 import type { Kysely } from 'kysely'
@@ -11,7 +11,7 @@ const LOOK_MS = 1_000
 /** What of a process's providers is stored: without it there are only those of its environment. */
 export interface StoredProviders {
   /** Reads their keys. */
-  readonly secrets: SecretBox | undefined
+  readonly secrets: SecretKeys | undefined
   /** Told once of each provider that cannot be used, and why. */
   readonly complain: (sentence: string) => void
 }
@@ -43,7 +43,9 @@ export async function startProviderDesk(options: {
 
 interface Kept {
   readonly version: bigint
-  /** Undefined: it cannot be used, which was said. */
+  /** The keys that it was read with. */
+  readonly box: SecretBox | undefined
+  /** Undefined: it cannot be used, which was said; with other keys it may. */
   readonly provider: Provider | undefined
 }
 
@@ -106,7 +108,11 @@ class Desk implements ProviderDesk {
     if (!stored) return
     const versions = await providerVersions(this.#db)
     for (const name of this.#kept.keys()) if (!versions.has(name)) this.#kept.delete(name)
-    const changed = [...versions].filter(([name, version]) => this.#kept.get(name)?.version !== version)
+    const box = stored.secrets?.now()
+    const changed = [...versions].filter(([name, version]) => {
+      const kept = this.#kept.get(name)
+      return kept?.version !== version || (!kept.provider && kept.box !== box)
+    })
     if (changed.length === 0) return
     const locked = await lockedProviders(
       this.#db,
@@ -114,23 +120,27 @@ class Desk implements ProviderDesk {
     )
     for (const each of locked) {
       const { version, settings } = each
-      this.#kept.set(settings.name, { version, provider: this.#usable(each, stored) })
+      this.#kept.set(settings.name, { version, box, provider: this.#usable(each, box, stored.complain) })
     }
   }
 
-  #usable(locked: LockedProvider, { secrets, complain }: StoredProviders): Provider | undefined {
+  #usable(
+    locked: LockedProvider,
+    box: SecretBox | undefined,
+    complain: StoredProviders['complain'],
+  ): Provider | undefined {
     const { settings } = locked
     const { name } = settings
     if (this.#fixed.has(name)) {
       complain(`The stored provider ${name} is not used: PURSER_PROVIDERS has one of that name.`)
       return undefined
     }
-    if (!secrets) {
+    if (!box) {
       complain(`The provider ${name} is not used: its key is encrypted, and PURSER_SECRETS_KEY_FILE is not set.`)
       return undefined
     }
     try {
-      return createProvider({ ...settings, apiKey: apiKeyOf(secrets, locked) }, { nowMs: this.#nowMs })
+      return createProvider({ ...settings, apiKey: apiKeyOf(box, locked) }, { nowMs: this.#nowMs })
     } catch (error) {
       complain(`The provider ${name} is not used: ${error instanceof Error ? error.message : String(error)}.`)
       return undefined

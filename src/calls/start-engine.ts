@@ -36,7 +36,7 @@ export async function startEngine(options: {
     db: options.db,
     kind: options.kind,
     clocks,
-    encryptsWith: options.stored?.secrets?.keyId,
+    encryptsWith: () => options.stored?.secrets?.now().keyId,
   })
   const routes = await startRouteDesk({ db: options.db, instanceId: instance.id, clocks })
   const providers = await startProviderDesk({

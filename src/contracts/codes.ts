@@ -32,6 +32,7 @@ export const PROBLEMS = {
   key_rotated: { status: 409, title: 'Another key takes over from this one already' },
   provider_in_use: { status: 409, title: 'Routes of the catalog name this provider' },
   provider_fixed: { status: 409, title: 'The provider is configured in the environment' },
+  too_many: { status: 409, title: 'There are as many as there may be' },
   no_secrets_key: { status: 409, title: 'The installation has no key for secrets' },
   limit_retired: { status: 409, title: 'The limit is retired' },
   answer_not_stored: { status: 410, title: 'The answer is not stored any more' },

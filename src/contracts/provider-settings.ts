@@ -17,6 +17,7 @@ export const baseUrlSchema = z
   .max(2_000)
   .regex(/^[\x21-\x7e]+$/, 'ASCII without spaces: encode the others with %')
   .refine(isPlainAddress, 'an address without a name, a password or a fragment: the key is `apiKey`')
+  .refine(hasNoSecret, 'its query has what opens something, and an address is shown: the key is `apiKey`')
 
 export const apiKeySchema = z
   .string()
@@ -51,6 +52,16 @@ export function misplacedOptions(
   const { kind } = settings
   const field = kind === 'anthropic' ? 'maxTokensField' : 'promptCache'
   return settings[field] === undefined ? [] : [{ field, message: `means nothing for kind ${kind}: leave it out` }]
+}
+
+/** Names under which services take a key in the query: those that are told are of Google, Azure, and of many. */
+const SECRET_PARAMETERS =
+  /^(?:x-)?(?:(?:api|access|auth|subscription|client|private|ocp-apim-subscription)[-_]?)?(?:key|token|secret|password|signature|sig|code)$/i
+
+function hasNoSecret(address: string): boolean {
+  // That it is an address is checked beside this.
+  if (!URL.canParse(address)) return true
+  return ![...new URL(address).searchParams.keys()].some((name) => SECRET_PARAMETERS.test(name))
 }
 
 /** An address is shown and logged; what opens something is not part of it. */

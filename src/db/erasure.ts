@@ -1,4 +1,4 @@
-import { sql, type Kysely } from 'kysely'
+import { sql, type Kysely, type RawBuilder } from 'kysely'
 import { instantText } from './instant.ts'
 import type { Database } from './schema.ts'
 
@@ -6,8 +6,8 @@ import type { Database } from './schema.ts'
 const MOST_RUNS = 100
 const MOST_PAYLOADS = 1_000
 const MOST_BYTES = 16 * 1024 * 1024
-/** Commits of one turn: the next one goes on. */
-const MOST_COMMITS = 200
+/** Commits of one turn, of some milliseconds each as a rule: the next one goes on. */
+const MOST_COMMITS = 2_000
 
 export interface Erased {
   /** Trees of runs that were marked. */
@@ -21,31 +21,47 @@ export interface Erased {
  * Erases prompts and answers whose time is over, as their projects say; a bounded part of them. What may go is decided in
  * the database again, by `erase_payloads`; here it is found. Many at once do no harm: each finds less.
  *
- * @param most commits of this turn
+ * @param turn.most commits of this turn
+ * @throws the first failure, when the others had their turn
  */
-export async function eraseDue(db: Kysely<Database>, most = MOST_COMMITS): Promise<Erased> {
-  const turn = { commits: most, payloads: 0 }
-  const marked = await beginErasing(db)
-  await eraseOfNoRun(db, turn)
-  let runs = 0
-  let failure: { readonly error: unknown } | undefined
-  for (const run of await runsToErase(db)) {
-    try {
-      if (!(await eraseRun(db, run, turn))) break
-      await endErasing(db, run.id)
-      runs += 1
-    } catch (error) {
-      // A body that takes longer than a commit may keeps no other run's.
-      failure ??= { error }
-    }
-  }
-  if (failure) throw failure.error
-  return { marked, payloads: turn.payloads, runs }
+export async function eraseDue(
+  db: Kysely<Database>,
+  { most = MOST_COMMITS, isStopped = () => false }: { readonly most?: number; readonly isStopped?: () => boolean } = {},
+): Promise<Erased> {
+  const turn: Turn = { commits: most, isStopped, payloads: 0, runs: 0, failure: undefined }
+  await orKeep(turn, () => eraseOfNoRun(db, turn))
+  let marked = 0
+  let found: number
+  do {
+    found = await beginErasing(db)
+    marked += found
+  } while (found === MOST_RUNS && !isOver(turn))
+  await eraseMarked(db, turn)
+  if (turn.failure) throw turn.failure.error
+  return { marked, payloads: turn.payloads, runs: turn.runs }
 }
 
 interface Turn {
   commits: number
+  readonly isStopped: () => boolean
   payloads: number
+  runs: number
+  /** The first one. */
+  failure: { readonly error: unknown } | undefined
+}
+
+function isOver({ commits, isStopped }: Turn): boolean {
+  return commits <= 0 || isStopped()
+}
+
+/** A body that takes longer than a commit may keeps no other one. Undefined when it failed. */
+async function orKeep<Result>(turn: Turn, work: () => Promise<Result>): Promise<Result | undefined> {
+  try {
+    return await work()
+  } catch (error) {
+    turn.failure ??= { error }
+    return undefined
+  }
 }
 
 async function beginErasing(db: Kysely<Database>): Promise<number> {
@@ -56,13 +72,41 @@ async function beginErasing(db: Kysely<Database>): Promise<number> {
 interface MarkedRun {
   readonly id: string
   readonly isRoot: boolean
+  readonly place: string
 }
 
-async function runsToErase(db: Kysely<Database>): Promise<readonly MarkedRun[]> {
+/** Those that were marked first first; each once, so that one that cannot be erased keeps no other. */
+async function eraseMarked(db: Kysely<Database>, turn: Turn): Promise<void> {
+  let after: string | undefined
+  do {
+    const page: readonly MarkedRun[] = await runsToErase(db, after)
+    for (const run of page) {
+      if (isOver(turn)) return
+      if (!(await orKeep(turn, () => eraseRun(db, run, turn)))) continue
+      await endErasing(db, run.id)
+      turn.commits -= 1
+      turn.runs += 1
+    }
+    after = page.length < MOST_RUNS ? undefined : page.at(-1)?.place
+  } while (after !== undefined)
+}
+
+async function runsToErase(db: Kysely<Database>, after?: string): Promise<readonly MarkedRun[]> {
   const { rows } = await sql<MarkedRun>`
-    select id, parent_run_id is null as "isRoot" from run where erasing_at is not null and erased_at is null
-    order by erasing_at limit ${MOST_RUNS}`.execute(db)
+    select id, parent_run_id is null as "isRoot", ${placeOf(sql`erasing_at`, sql`id`)} as place
+    from run where erasing_at is not null and erased_at is null and ${isBehind(sql`(erasing_at, id)`, after)}
+    order by erasing_at, id limit ${MOST_RUNS}`.execute(db)
   return rows
+}
+
+/** Where a page ends that is in the order of a moment. */
+function placeOf(moment: RawBuilder<unknown>, id: RawBuilder<unknown>): RawBuilder<string> {
+  return sql<string>`${instantText(moment)} || ' ' || ${id}`
+}
+
+function isBehind(columns: RawBuilder<unknown>, after: string | undefined): RawBuilder<boolean> {
+  const [at, id] = after?.split(' ') ?? []
+  return after === undefined ? sql`true` : sql`${columns} > (${at}::timestamptz, ${id}::uuid)`
 }
 
 /** Whether nothing of it is left. The requests and answers of its calls first, then whatever else belongs to its tree. */
@@ -100,7 +144,7 @@ async function eraseAll(
   do {
     const { payloads, next } = await pageAfter(after)
     for (const ids of bySize(payloads)) {
-      if (turn.commits <= 0) return false
+      if (isOver(turn)) return false
       turn.commits -= 1
       turn.payloads += await erasePayloads(db, ids)
     }
@@ -125,19 +169,18 @@ function bySize(payloads: readonly Found[]): readonly (readonly string[])[] {
   return groups
 }
 
-async function erasePayloads(db: Kysely<Database>, ids: readonly string[]): Promise<number> {
+/** Erases those of them that may go. Returns how many. */
+export async function erasePayloads(db: Kysely<Database>, ids: readonly string[]): Promise<number> {
   const { rows } = await sql<{ erased: number }>`select erase_payloads(${[...ids]}::uuid[]) as erased`.execute(db)
   return rows[0]?.erased ?? 0
 }
 
 /** Requests and answers of a page of a run's calls, in the order in which they were opened. */
 async function payloadsOfCalls(db: Kysely<Database>, runId: string, after?: string): Promise<FoundPage> {
-  const [at, id] = after?.split(' ') ?? []
-  const isBehind = after === undefined ? sql`true` : sql`(created_at, id) > (${at}::timestamptz, ${id}::uuid)`
   const { rows } = await sql<{ place: string; payloads: readonly Found[] | null }>`
-    select ${instantText(sql`c.created_at`)} || ' ' || c.id as place, p.payloads
+    select ${placeOf(sql`c.created_at`, sql`c.id`)} as place, p.payloads
     from (
-      select id, created_at, request_id, answer_id from call where run_id = ${runId} and ${isBehind}
+      select id, created_at, request_id, answer_id from call where run_id = ${runId} and ${isBehind(sql`(created_at, id)`, after)}
       order by created_at, id limit ${MOST_PAYLOADS}
     ) c
     cross join lateral (
@@ -179,7 +222,7 @@ async function eraseOfNoRun(db: Kysely<Database>, turn: Turn): Promise<void> {
       where o.storage = 'hash_only' or o.keep_days is not null limit ${MOST_PAYLOADS}`.execute(db)
     erased = 0
     for (const ids of bySize(rows)) {
-      if (turn.commits <= 0) return
+      if (isOver(turn)) return
       turn.commits -= 1
       erased += await erasePayloads(db, ids)
     }

@@ -24,10 +24,14 @@ export async function registerInstance(
       clock_timestamp() + ${LEASE_MS} * interval '1 millisecond')`.execute(db)
 }
 
-/** Prolongs the lease. A process that slept past its lease gets a new one: what was taken over meanwhile stays taken. */
-export async function renewLease(db: Kysely<Database>, id: string): Promise<void> {
+/** Prolongs the lease, and says which key is in use by now. A process that slept past its lease gets a new one: what was taken over meanwhile stays taken. */
+export async function renewLease(
+  db: Kysely<Database>,
+  { id, encryptsWith }: { readonly id: string; readonly encryptsWith: string | undefined },
+): Promise<void> {
   await sql`
-    update instance set lease_until = clock_timestamp() + ${LEASE_MS} * interval '1 millisecond'
+    update instance set lease_until = clock_timestamp() + ${LEASE_MS} * interval '1 millisecond',
+      encrypts_with = ${encryptsWith ?? null}
     where id = ${id}`.execute(db)
 }
 

@@ -1,6 +1,6 @@
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
-import { getPayload, putPayload } from './payload.ts'
+import { getPayload, isGivenUp, putPayload } from './payload.ts'
 import type { Database } from './schema.ts'
 
 /** A call as it is opened. */
@@ -53,7 +53,7 @@ export async function reusableAnswer(
 ): Promise<ReusableAnswer | undefined> {
   const { rows } = await sql<ReusableAnswer>`
     select r.call_id as "callId", r.answer_id as "answerId" from reusable_answer r
-    join payload p on p.id = r.answer_id and p.body is not null
+    join payload p on p.id = r.answer_id and p.body is not null and not ${isGivenUp(sql`p.run_id`)}
     where r.project_id = ${scope.projectId} and r.digest = ${request.digest}
       and r.answered_at > clock_timestamp() - ${request.maxAgeMs}::float8 * interval '1 millisecond'
     order by r.answered_at desc limit 1`.execute(db)
@@ -96,7 +96,7 @@ async function isStored(db: Kysely<Database>, scope: Scope, id: string): Promise
 
 /**
  * Opens a call with a copy of another one's answer: nothing is sent, and nothing is charged. A copy, because each is kept as
- * long as its own run. False when the answer is not stored any more.
+ * long as its own run. False when the answer is not stored any more, or the run is given up itself.
  */
 export async function openAnswered(
   db: Kysely<Database>,
@@ -108,6 +108,7 @@ export async function openAnswered(
     insert into payload (id, project_id, run_id, kind, body)
     select ${copyId}, p.project_id, ${call.runId}, 'answer', p.body from payload p
     where p.id = ${answer.answerId} and p.project_id = ${scope.projectId} and p.body is not null
+      and not ${isGivenUp(sql`${call.runId}::uuid`)}
     on conflict (id) do nothing returning id`.execute(db)
   if (rows.length === 0 && !(await isStored(db, scope, copyId))) return false
   await insertCall(db, scope, { call, answer: { ...answer, answerId: copyId } })

@@ -16,6 +16,9 @@ export interface StoredProvider extends Omit<ProviderSettings, 'apiKey'> {
   readonly version: number
 }
 
+/** Of the installation: each process looks each second which there are. */
+export const MOST_PROVIDERS = 100
+
 /** Characters of a key that are shown, of a key that has many more. */
 const HINT_LENGTH = 4
 const HIDDEN_LENGTH = 12
@@ -42,19 +45,28 @@ export async function lockProvider(trx: Transaction<Database>, name: string): Pr
   return row && storedProviderOf(row)
 }
 
-/** Undefined when there is one of that name. */
+/** Why there is none: one of that name, or as many as there may be. */
+export type NotAdded = 'already_exists' | 'too_many'
+
 export async function addProvider(
   trx: Transaction<Database>,
   box: SecretBox,
   { name, apiKey, ...settings }: ProviderSettings,
-): Promise<StoredProvider | undefined> {
+): Promise<StoredProvider | NotAdded> {
+  // In turn: who adds one at the same time is counted.
+  await sql`select pg_advisory_xact_lock(hashtextextended('providers', 0))`.execute(trx)
   const row = await trx
     .insertInto('provider')
     .values({ name, ...columnsOf(settings), ...keyColumnsOf(box, { name, apiKey, baseUrl: settings.baseUrl }) })
     .onConflict((conflict) => conflict.doNothing())
     .returningAll()
     .executeTakeFirst()
-  return row && storedProviderOf(row)
+  if (!row) return 'already_exists'
+  const { count } = await trx
+    .selectFrom('provider')
+    .select((eb) => eb.fn.countAll<bigint>().as('count'))
+    .executeTakeFirstOrThrow()
+  return count > MOST_PROVIDERS ? 'too_many' : storedProviderOf(row)
 }
 
 /**

@@ -13,8 +13,13 @@ export interface EncryptedSecret {
  */
 export type SecretPlace = readonly string[]
 
-/** Encrypts what has to be stored and read again. Its keys are in a file outside the database. */
-export interface SecretBox {
+/** The keys of a process, which change while it runs. Whoever looks at them first and uses them then asks once. */
+export interface SecretKeys {
+  now(): SecretBox
+}
+
+/** Encrypts what has to be stored and read again. Its keys are in a file outside the database, and stay as they are. */
+export interface SecretBox extends SecretKeys {
   /** The id of the key that encrypts. */
   readonly keyId: string
   encrypt(place: SecretPlace, secret: Buffer): EncryptedSecret
@@ -46,8 +51,9 @@ export function secretBox(text: string): SecretBox {
   const [first] = keys
   if (!first) throw new Error('there is no key in it')
   const [keyId, key] = first
-  return {
+  const box: SecretBox = {
     keyId,
+    now: () => box,
     encrypt(place, secret) {
       const nonce = randomBytes(NONCE_BYTES)
       const cipher = createCipheriv(ALGORITHM, key, nonce, { authTagLength: TAG_BYTES })
@@ -58,13 +64,12 @@ export function secretBox(text: string): SecretBox {
     decrypt(place, { bytes, encryptedBy }) {
       const known = keys.get(encryptedBy)
       if (!known) {
-        throw new SecretUnreadable(
-          `no key ${encryptedBy} is in PURSER_SECRETS_KEY_FILE: add its line below the others, and start again`,
-        )
+        throw new SecretUnreadable(`no key ${encryptedBy} is in PURSER_SECRETS_KEY_FILE: add its line below the others`)
       }
       return opened(known, bytes, boundTo(encryptedBy, place))
     },
   }
+  return box
 }
 
 /** A line for the file, with a new key. Its id is taken from the key, so that one id is never two keys. */

@@ -1,6 +1,9 @@
 import { sql } from 'kysely'
 import { epochOf, type TableCheck } from './verify-table.ts'
 
+/** The ids of a tree begin with the same time: see `deriveId`. */
+const treeId = (rest: string) => sql`(left(r.id::text, 13) || ${rest}::text)::uuid`
+
 /** What was erased, and whether it might be. Nothing of it moves money: the incremental verification leaves it out. */
 export const storageChecks: readonly TableCheck[] = [
   {
@@ -25,7 +28,8 @@ export const storageChecks: readonly TableCheck[] = [
   },
   {
     name: 'erased runs',
-    claim: 'a run that is erased is over with all below it, and nothing that it asked or was answered is left',
+    claim:
+      'a run that is erased is over with all below it, and nothing that it asked, was answered, was given by tools or delivered is left',
     table: 'run',
     key: 'id',
     alias: 'r',
@@ -43,6 +47,11 @@ export const storageChecks: readonly TableCheck[] = [
             select from call c join payload p on p.id in (c.request_id, c.answer_id)
             where c.run_id = r.id and p.body is not null
           ) then 'is erased, and something of its calls is left'
+          when r.output <> 'null' then 'is given up, and what it delivered is left'
+          when r.erased_at is not null and r.parent_run_id is null and exists (
+            select from payload p join run o on o.id = p.run_id
+            where p.id between ${treeId('-0000-0000-000000000000')} and ${treeId('-ffff-ffff-ffffffffffff')} and p.body is not null and o.erased_at is not null
+          ) then 'is erased, and something of its tree is left'
         end as wrong
       from run r where ${piece} and r.erasing_at is not null`,
   },

@@ -5,7 +5,7 @@ import type { Scope } from './database.ts'
 import { storableText } from './json.ts'
 import type { Database } from './schema.ts'
 import { pageBy } from './page.ts'
-import { SecretUnreadable, type SecretBox } from './secret-box.ts'
+import { SecretUnreadable, type SecretKeys } from './secret-box.ts'
 import { webhookSecretPlace } from './webhook.ts'
 
 /** A delivery that is to be sent now, by whoever took it. */
@@ -59,12 +59,12 @@ export async function takeDue(
 
 /** What a delivery is signed with. @throws SecretUnreadable when no key here opens it */
 export function webhookSecretOf(
-  box: SecretBox | undefined,
+  keys: SecretKeys | undefined,
   { webhookId: id, projectId, secret: bytes, encryptedBy }: DueDelivery,
 ): Buffer {
   if (encryptedBy === null) return bytes
-  if (!box) throw new SecretUnreadable('PURSER_SECRETS_KEY_FILE is not set in this process: set it, and start again')
-  return box.decrypt(webhookSecretPlace({ id, projectId }), { bytes, encryptedBy })
+  if (!keys) throw new SecretUnreadable('PURSER_SECRETS_KEY_FILE is not set in this process: set it, and start again')
+  return keys.now().decrypt(webhookSecretPlace({ id, projectId }), { bytes, encryptedBy })
 }
 
 /** How a try went. Left out `retryInMs`: it is given up, unless it was heard. */
@@ -74,11 +74,13 @@ export interface DeliveryOutcome {
   readonly status: number | null
   readonly error: string | null
   readonly retryInMs?: number
+  /** It could not be tried: that was none of the tries it has. */
+  readonly isUntried?: boolean
 }
 
 export async function noteOutcome(
   db: Kysely<Database>,
-  { id, wasHeard, status, error, retryInMs }: DeliveryOutcome,
+  { id, wasHeard, status, error, retryInMs, isUntried = false }: DeliveryOutcome,
 ): Promise<void> {
   const last = { last_status: status, last_error: error === null ? null : storableText(error) }
   await db
@@ -88,7 +90,11 @@ export async function noteOutcome(
         ? { ...last, state: 'delivered', delivered_at: sql<Date>`clock_timestamp()` }
         : retryInMs === undefined
           ? { ...last, state: 'dead' }
-          : { ...last, due_at: sql<Date>`clock_timestamp() + ${retryInMs}::float8 * interval '1 millisecond'` },
+          : {
+              ...last,
+              due_at: sql<Date>`clock_timestamp() + ${retryInMs}::float8 * interval '1 millisecond'`,
+              ...(isUntried && { tries: sql<number>`greatest(tries - 1, 0)` }),
+            },
     )
     .where('id', '=', id)
     .where('state', '=', 'waiting')

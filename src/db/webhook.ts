@@ -10,6 +10,9 @@ import type { Database } from './schema.ts'
 import { pageBy } from './page.ts'
 import type { SecretBox, SecretPlace } from './secret-box.ts'
 
+/** Of an organisation, those that are told: each is looked at several times a second. */
+export const MOST_WEBHOOKS = 100
+
 /** Below how much of a wallet's money it is told, in nano. */
 export interface LowBalance {
   readonly balanceClass: BalanceClass
@@ -25,6 +28,12 @@ export interface Webhook {
   readonly lowBalance: readonly LowBalance[]
   readonly createdAt: Date
   readonly version: number
+}
+
+/** Whether the organisation of the project may have one more. Others wait with theirs until the transaction is over. */
+export async function hasRoomForWebhook(trx: Transaction<Database>, { projectId }: Scope): Promise<boolean> {
+  const { rows } = await sql<{ count: number }>`select webhooks_beside(${projectId}) as count`.execute(trx)
+  return (rows[0]?.count ?? 0) < MOST_WEBHOOKS
 }
 
 /** From its commit on: what is under way then is told as well. */

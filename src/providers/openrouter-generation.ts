@@ -57,8 +57,11 @@ function usageOf(body: unknown): LookedUp {
   return usage ? { kind: 'found', usage } : { kind: 'unknown' }
 }
 
-/** What no later question would change. A 404 is a generation that is not written down yet. */
-const REFUSALS: ReadonlySet<number> = new Set([400, 401, 402, 403, 405, 422])
+/**
+ * What no later question would change. A 404 is a generation that is not written down yet; 401, 402 and 403 are said of a key,
+ * which operators change while this process runs.
+ */
+const REFUSALS: ReadonlySet<number> = new Set([400, 405, 422])
 
 function isRefused(error: unknown): boolean {
   return error instanceof UpstreamError && error.problem.status !== null && REFUSALS.has(error.problem.status)

@@ -96,6 +96,9 @@ test('it is for operators, and those of the environment are changed there', asyn
 test.each([
   [{ baseUrl: 'https://user:hush@lux.example/v1' }, 'baseUrl'],
   [{ baseUrl: 'https://lux.example/v1#hush' }, 'baseUrl'],
+  [{ baseUrl: 'https://lux.example/v1?api-version=1&Key=hush' }, 'baseUrl'],
+  [{ baseUrl: 'https://lux.example/v1?subscription-key=hush' }, 'baseUrl'],
+  [{ baseUrl: 'nowhere?key=hush' }, 'baseUrl'],
   [{ baseUrl: 'ftp://lux.example/v1' }, 'baseUrl'],
   [{ baseUrl: 'https://lux.example/\0' }, 'baseUrl'],
   [{ baseUrl: 'https://lux.example/\ud800' }, 'baseUrl'],
@@ -126,6 +129,8 @@ test('a private address is taken, and a stored key is sent to no address but its
   const api = await useApi()
   const ask = asOperator(api)
   expect((await ask('POST', '/providers', { ...lux, baseUrl: 'http://10.0.0.7:8000/v1' })).status).toBe(201)
+  const versioned = { ...lux, name: 'azure', baseUrl: 'https://azure.example/openai?api-version=2026-10-21' }
+  expect((await ask('POST', '/providers', versioned)).status).toBe(201)
   const elsewhere = await ask('PATCH', '/providers/lux', { baseUrl: 'https://elsewhere.example/v1' })
   expect(elsewhere).toMatchObject({ status: 400, body: { errors: [{ path: 'apiKey' }] } })
   const cache = await ask('PATCH', '/providers/lux', { promptCache: true })

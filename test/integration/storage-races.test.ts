@@ -49,14 +49,14 @@ test('ten thousand texts are erased in bounded turns, by two processes at once, 
   await largeRun(world, MANY)
   await keep(world, 'hash_only')
   await letPass(world, '1 day')
-  expect(await eraseDue(world.db, 2)).toEqual({ marked: 1, payloads: 2_000, runs: 0 })
+  expect(await eraseDue(world.db, { most: 2 })).toEqual({ marked: 1, payloads: 2_000, runs: 0 })
   const other = connectDatabase({ url: world.database.appUrl, maxConnections: 2 })
   onTestFinished(() => other.destroy())
   let erased = 2_000
   const readers = Promise.all(
     [world.db, other].map(async (db) => {
       for (;;) {
-        const { payloads, runs } = await eraseDue(db, 3)
+        const { payloads, runs } = await eraseDue(db, { most: 3 })
         erased += payloads
         if (payloads + runs === 0) return
       }
@@ -85,7 +85,7 @@ test('a commit erases few texts where they are large', async () => {
   await endRun(world, run.runId)
   await keep(world, 'hash_only')
   await letPass(world, '1 day')
-  const first = await eraseDue(world.db, 1)
+  const first = await eraseDue(world.db, { most: 1 })
   expect(first.payloads).toBeGreaterThan(0)
   expect(first.payloads).toBeLessThan(5)
   expect((await eraseAll(world)).payloads).toBe(6 - first.payloads)

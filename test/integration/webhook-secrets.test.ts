@@ -89,3 +89,30 @@ test('a process that cannot read the secret sends nothing unsigned, says why to 
   await pollUntil(() => receiver.requests.length > 0, { what: 'it is told', ...SOON })
   expect(receiver.requests.every((request) => isSigned(request, secret))).toBe(true)
 })
+
+test('a secret that cannot be read uses up no try, is said once, and is told of when it can be read', async () => {
+  const stage = await useWebhook()
+  const { api, receiver, secret } = stage
+  const deliveries = () => api.db.selectFrom('webhook_delivery').select(['state', 'tries', 'last_error']).execute()
+  const set = (columns: { readonly tries?: number; readonly due_at: Date }) =>
+    api.db.updateTable('webhook_delivery').set(columns).where('state', '=', 'waiting').execute()
+  const { teller, warnings } = startTeller(stage, undefined)
+  await makeNews(stage)
+  const isTried = async () => (await deliveries()).some(({ last_error: error }) => error !== null)
+  await pollUntil(isTried, { what: 'it is tried', ...SOON })
+  // As if it had been tried in vain, but for one time.
+  await set({ tries: 8, due_at: new Date(0) })
+  const isPutOff = async () => {
+    const rows = await api.db.selectFrom('webhook_delivery').select('due_at').execute()
+    return rows.every(({ due_at: due }) => due.getTime() > 0)
+  }
+  await pollUntil(isPutOff, { what: 'it is tried again', ...SOON })
+  await teller.stop()
+  const waiting = await deliveries()
+  expect(new Set(waiting.map(({ state, tries }) => `${state} ${tries}`))).toEqual(new Set(['waiting 8']))
+  expect(warnings).toHaveLength(1)
+  await set({ due_at: new Date(0) })
+  startTeller(stage, testSecrets)
+  await pollUntil(() => receiver.requests.length === waiting.length, { what: 'all is told', ...SOON })
+  expect(receiver.requests.every((request) => isSigned(request, secret))).toBe(true)
+})

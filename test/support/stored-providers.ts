@@ -32,5 +32,5 @@ export async function storeProvider(
   settings: { readonly name: string; readonly baseUrl: string; readonly apiKey: string },
 ): Promise<void> {
   const added = await db.transaction().execute((trx) => addProvider(trx, box, { kind: 'openai', ...settings }))
-  if (!added) throw new Error(`${settings.name} is stored already`)
+  if (typeof added === 'string') throw new Error(`${settings.name}: ${added}`)
 }
