@@ -1,6 +1,7 @@
 import { apiKeyOf, lockedProviders, providerVersions, type LockedProvider } from '#db/provider.ts'
 import type { Database } from '#db/schema.ts'
 import type { SecretBox } from '#db/secret-box.ts'
+import type { Connections } from '#providers/connections.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import type { Provider } from '#providers/provider.ts'
 import type { Kysely } from 'kysely'
@@ -14,6 +15,8 @@ export interface StoredProviders {
   readonly secrets: SecretBox | undefined
   /** Told once of each provider that cannot be used, and why. */
   readonly complain: (sentence: string) => void
+  /** Left out: each is asked straight. */
+  readonly connections?: Connections
 }
 
 /** The providers that this process can ask, by name. */
@@ -118,7 +121,7 @@ class Desk implements ProviderDesk {
     }
   }
 
-  #usable(locked: LockedProvider, { secrets, complain }: StoredProviders): Provider | undefined {
+  #usable(locked: LockedProvider, { secrets, complain, connections }: StoredProviders): Provider | undefined {
     const { settings } = locked
     const { name } = settings
     if (this.#fixed.has(name)) {
@@ -130,7 +133,8 @@ class Desk implements ProviderDesk {
       return undefined
     }
     try {
-      return createProvider({ ...settings, apiKey: apiKeyOf(secrets, locked) }, { nowMs: this.#nowMs })
+      const apiKey = apiKeyOf(secrets, locked)
+      return createProvider({ ...settings, apiKey }, { nowMs: this.#nowMs, connections })
     } catch (error) {
       complain(`The provider ${name} is not used: ${error instanceof Error ? error.message : String(error)}.`)
       return undefined

@@ -2,6 +2,7 @@ import { AnswerCollector } from './answer-collector.ts'
 import { MessageReader, problemOf } from './anthropic-answer.ts'
 import { toMessageRequest, type AnthropicFeatures } from './anthropic-request.ts'
 import { judgeChat } from './chat-verdict.ts'
+import type { Connections } from './connections.ts'
 import { readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import { UpstreamError } from './problem.ts'
@@ -15,6 +16,8 @@ export interface AnthropicOptions extends AnthropicFeatures {
   readonly baseUrl: string
   readonly apiKey: string
   readonly nowMs: () => number
+  /** Left out: straight to it. */
+  readonly connections?: Connections | undefined
 }
 
 /** Of its API: as its own client (`@anthropic-ai/sdk`) sends it. */
@@ -24,6 +27,7 @@ const VERSION = '2026-10-21'
 export function createAnthropic(options: AnthropicOptions): Provider {
   const upstream: Upstream = {
     baseUrl: options.baseUrl.replace(/\/v1\/?$/, ''),
+    connections: options.connections,
     headers: { authorization: `Bearer ${options.apiKey}`, 'anthropic-version': VERSION },
     problemOf,
   }

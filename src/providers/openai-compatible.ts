@@ -1,6 +1,7 @@
 import type { MaxTokensField } from '#contracts/names.ts'
 import { AnswerCollector } from './answer-collector.ts'
 import { judgeChat } from './chat-verdict.ts'
+import type { Connections } from './connections.ts'
 import { readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
@@ -19,6 +20,8 @@ export interface OpenAiCompatibleOptions {
   /** Left out: as OpenAI's newer models want it there, and as all others do elsewhere. */
   readonly maxTokensField?: MaxTokensField | undefined
   readonly nowMs: () => number
+  /** Left out: straight to it. */
+  readonly connections?: Connections | undefined
 }
 
 interface ChatSettings extends OpenAiCompatibleOptions {
@@ -47,9 +50,10 @@ export function createOpenRouter(options: OpenAiCompatibleOptions): Provider {
   }
 }
 
-function upstreamOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): Upstream {
+function upstreamOf({ baseUrl, apiKey, connections }: OpenAiCompatibleOptions): Upstream {
   return {
     baseUrl,
+    connections,
     headers: { authorization: `Bearer ${apiKey}` },
     problemOf: (body) => problemOf(recordOf(body)?.['error'] ?? body),
   }

@@ -1,8 +1,9 @@
 import { CLIENT_REQUEST_ID_HEADER } from '#contracts/names.ts'
 import { pipeline, type Readable } from 'node:stream'
 import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
-import { Agent, type Dispatcher } from 'undici'
+import type { Dispatcher } from 'undici'
 import { AnswerTooLong } from './answer-choice.ts'
+import { DIRECT, type Connections } from './connections.ts'
 import { UpstreamError, type Problem, type ProblemHeaders } from './problem.ts'
 
 /** More than any answer, error or list of vectors takes: an upstream that never ends must not take the process along. */
@@ -11,15 +12,11 @@ const MAX_BODY_BYTES = 134_217_728
 const MAX_REST_BYTES = 65_536
 const MAX_REST_MS = 250
 
-/**
- * The connections to all upstreams, of HTTP/1.1: `sending.ts` watches each request being written. Attempts have time-outs of
- * their own. No redirect is followed: a prompt goes to the host that was configured and nowhere else.
- */
-const agent = new Agent({ allowH2: false, headersTimeout: 0, bodyTimeout: 0 })
-
 /** Where an upstream is, what opens it, and what it means by a body that says what is wrong. */
 export interface Upstream {
   readonly baseUrl: string
+  /** Left out: straight to it. */
+  readonly connections?: Connections | undefined
   readonly headers: Readonly<Record<string, string>>
   readonly problemOf: (body: unknown) => Problem
 }
@@ -45,21 +42,25 @@ export interface UpstreamAnswer {
 }
 
 /**
- * Sends one request, once, whatever happens.
+ * Sends one request, once, whatever happens. No redirect is followed: a prompt goes to the host that was configured and
+ * nowhere else.
  *
  * @throws UpstreamError when the upstream refused it; otherwise what broke the connection
  */
 export async function askUpstream(upstream: Upstream, request: UpstreamRequest): Promise<UpstreamAnswer> {
+  const { connections = DIRECT } = upstream
   const { body, signal } = request
   const url = addressOf(upstream, request)
   const answer = await unlessAborted(
     signal,
-    agent.request({
+    connections.request({
       origin: url.origin,
       path: url.pathname + url.search,
       method: body ? 'POST' : 'GET',
       headers: headersOf(upstream, request),
       body: body ? JSON.stringify(body) : null,
+      headersTimeout: 0,
+      bodyTimeout: 0,
       signal,
     }),
   )
