@@ -3,12 +3,13 @@ import { MessageReader, problemOf } from './anthropic-answer.ts'
 import { toMessageRequest, type AnthropicFeatures } from './anthropic-request.ts'
 import { judgeChat } from './chat-verdict.ts'
 import type { Connections } from './connections.ts'
-import { readEvents } from './event-stream.ts'
+import { dataOf, readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
+import { jsonIn } from './json-text.ts'
 import { UpstreamError } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderResult } from './provider.ts'
-import { askUpstream, jsonIn, parseJson, type Upstream, type UpstreamAnswer } from './upstream.ts'
+import { askUpstream, type Upstream, type UpstreamAnswer } from './upstream.ts'
 
 export interface AnthropicOptions extends AnthropicFeatures {
   readonly name: string
@@ -58,8 +59,10 @@ function chat(upstream: Upstream, options: AnthropicOptions, request: ProviderCh
 
 /** What is named an error is one, whatever its data is; events without a name are none of this API. */
 async function* eventsOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
-  for await (const { name, data } of readEvents(answer.pieces())) {
+  for await (const event of readEvents(answer.body.pieces())) {
+    const { name, data } = event
     if (name === 'error') throw new UpstreamError(problemOf(jsonIn(data) ?? data))
-    if (name !== undefined && name !== 'ping' && data !== '') yield parseJson(data)
+    if (name !== undefined && name !== 'ping') yield dataOf(event)
+    if (name === 'message_stop') return
   }
 }

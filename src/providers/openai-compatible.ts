@@ -2,7 +2,7 @@ import type { MaxTokensField } from '#contracts/names.ts'
 import { AnswerCollector } from './answer-collector.ts'
 import { judgeChat } from './chat-verdict.ts'
 import type { Connections } from './connections.ts'
-import { readEvents } from './event-stream.ts'
+import { dataOf, readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
 import { addEmbeddings, judgeVectors, toEmbedding } from './openai-embedding.ts'
@@ -11,7 +11,7 @@ import { lookUpGeneration } from './openrouter-generation.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderEmbedRequest, ProviderResult } from './provider.ts'
 import { recordOf } from './untrusted.ts'
-import { askUpstream, parseJson, type Upstream, type UpstreamAnswer } from './upstream.ts'
+import { askUpstream, type Upstream, type UpstreamAnswer } from './upstream.ts'
 
 export interface OpenAiCompatibleOptions {
   readonly name: string
@@ -86,10 +86,10 @@ function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatR
 
 /** What an upstream says is wrong becomes a chunk that says so, however it was named. */
 async function* chunksOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
-  for await (const { name, data } of readEvents(answer.pieces())) {
-    if (data === '[DONE]') return
-    const chunk = parseJson(data)
-    yield name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
+  for await (const event of readEvents(answer.body.pieces())) {
+    if (event.data.startsWith('[DONE]')) return
+    const chunk = dataOf(event)
+    yield event.name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
   }
 }
 
