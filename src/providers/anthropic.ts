@@ -47,6 +47,7 @@ function chat(upstream: Upstream, options: AnthropicOptions, request: ProviderCh
     ...request,
     ...options,
     answer,
+    asked: () => JSON.stringify(body),
     judge: (received) => judgeChat(received, request),
     dialect: {
       send: (signal) => askUpstream(upstream, { path: '/v1/messages', body, clientRequestId, signal }),

@@ -25,6 +25,8 @@ export interface Exchange extends AttemptTimes {
   readonly clientRequestId: string
   readonly answer: AnswerCollector
   readonly dialect: Dialect
+  /** The request, as text. */
+  readonly asked: () => string
   /** What a whole answer is worth. */
   readonly judge: (received: Received) => ProviderResult
   readonly nowMs: () => number
@@ -126,7 +128,7 @@ function problemIn({ error }: Ending): Problem | null {
  * far may be billed, if it is only the prompt.
  */
 function refusalOf(settings: Exchange, { isOfDialect }: Ending, problem: Problem): Failure {
-  const outcome = outcomeOf(problem)
+  const outcome = outcomeOf(problem, settings.asked())
   const isCut = (isOfDialect || settings.answer.hasBegun) && outcome !== 'content_filter'
   return failure(isCut ? 'cut_stream' : outcome, withoutKey(settings, problem.message), {
     httpStatus: problem.status,

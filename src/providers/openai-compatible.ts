@@ -66,6 +66,7 @@ function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatR
     ...request,
     ...settings,
     answer,
+    asked: () => JSON.stringify(body),
     judge: (received) => judgeChat(received, request),
     dialect: {
       async send(signal) {
@@ -106,6 +107,7 @@ function embed(
     ...request,
     ...options,
     answer,
+    asked: () => JSON.stringify(body),
     judge: (received) => judgeVectors(received, request),
     dialect: {
       send: (signal) => askUpstream(upstream, { path: '/embeddings', body, clientRequestId, signal }),

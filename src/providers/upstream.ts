@@ -103,8 +103,15 @@ interface Refusal {
 
 function refusalOf({ problemOf }: Upstream, { status, headers, text }: Refusal): Problem {
   const body = jsonIn(text)
-  const told = body === undefined ? { codes: [], message: text.trim() } : problemOf(body)
-  return { codes: told.codes, message: `${status} ${told.message || silenceOf(status)}`, status, headers }
+  const isPage = body === undefined && /^\s*</.test(text)
+  const told = body === undefined ? { codes: [], message: isPage ? titleOf(text) : text.trim() } : problemOf(body)
+  return { codes: told.codes, message: `${status} ${told.message || silenceOf(status)}`, status, isPage, headers }
+}
+
+/** Its marks are nothing for who reads why a call failed. */
+function titleOf(page: string): string {
+  const [, title = 'without a title'] = /<title[^>]*>([^<]*)/i.exec(page) ?? []
+  return `a page: ${title.trim()}`
 }
 
 function silenceOf(status: number): string {
