@@ -1,5 +1,5 @@
 import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
-import { providerSettingsSchema, type ProviderSettings } from '#contracts/provider-settings.ts'
+import { providerSettingsSchema, type ProviderSettings, type ProxySettings } from '#contracts/provider-settings.ts'
 import { TASK_QUEUE } from '#contracts/names.ts'
 import { parseDecimal } from '#domain/money.ts'
 import { z } from 'zod'
@@ -26,6 +26,13 @@ const proxies = z
   .default('')
   .transform((text) => text.split(',').flatMap((each) => each.trim() || []))
   .pipe(z.array(z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])))
+
+/** An empty variable is none, as curl has it. */
+const proxy = z
+  .literal('')
+  .transform(() => undefined)
+  .or(z.url({ protocol: /^https?$/ }))
+  .optional()
 
 function jsonText(otherwise: string) {
   return z
@@ -59,6 +66,12 @@ const environment = z.object({
   PURSER_TRUSTED_PROXIES: proxies,
   PURSER_CATALOG: z.string().min(1).optional(),
   PURSER_PROVIDERS: jsonText('[]').pipe(providersSchema),
+  http_proxy: proxy,
+  HTTP_PROXY: proxy,
+  https_proxy: proxy,
+  HTTPS_PROXY: proxy,
+  no_proxy: z.string().optional(),
+  NO_PROXY: z.string().optional(),
   PURSER_LOST_COST: z.enum(['maximum', 'estimate']).default('maximum'),
   PURSER_KEEP_REFUSALS_DAYS: days.default(400),
   PURSER_KEEP_IDEMPOTENCY_DAYS: days.default(30),
@@ -110,6 +123,8 @@ export interface Config {
   /** Path of the catalog to import at start; without it the newest imported one stays in force. */
   readonly catalogFile: string | undefined
   readonly providers: readonly ProviderSettings[]
+  /** Through which providers are asked; undefined: directly. */
+  readonly proxy: ProxySettings | undefined
   /** What an attempt is booked at whose answer died with its process. */
   readonly lostCost: 'maximum' | 'estimate'
   /** How long what is no part of the ledger is kept. */
@@ -157,7 +172,8 @@ class ConfigError extends Error {
 
 /** Reads the environment: the only place that does. Pure: takes it as an argument and touches nothing else. */
 export function loadConfig(env: Readonly<Record<string, string | undefined>>): Config {
-  const values = read(environment, env)
+  const isProxied = env['NODE_USE_ENV_PROXY'] === '1'
+  const values = read(environment, isProxied ? env : withoutProxies(env))
   return Object.freeze({
     database: { url: values.PURSER_DATABASE_URL, maxConnections: values.PURSER_DATABASE_CONNECTIONS },
     api: {
@@ -171,6 +187,7 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     stripeSecret: values.PURSER_STRIPE_WEBHOOK_SECRET,
     allowsPrivateWebhooks: values.PURSER_WEBHOOKS_PRIVATE,
     providers: values.PURSER_PROVIDERS,
+    proxy: isProxied ? proxyOf(values) : undefined,
     lostCost: values.PURSER_LOST_COST,
     retention: {
       refusalsDays: values.PURSER_KEEP_REFUSALS_DAYS,
@@ -192,6 +209,22 @@ export function loadConfig(env: Readonly<Record<string, string | undefined>>): C
     seals: { keyFile: values.PURSER_SEAL_KEY_FILE, anchorFile: values.PURSER_SEAL_ANCHOR_FILE },
     secretsKeyFile: values.PURSER_SECRETS_KEY_FILE,
   })
+}
+
+const PROXIES: ReadonlySet<string> = new Set(['http_proxy', 'https_proxy', 'no_proxy'])
+
+/** Whatever stands in these means nothing without the switch that node itself has for them. */
+function withoutProxies(env: Readonly<Record<string, string | undefined>>): typeof env {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !PROXIES.has(name.toLowerCase())))
+}
+
+/** As node itself takes them for everything else that it asks: the lower case first. */
+function proxyOf(values: z.output<typeof environment>): ProxySettings {
+  return {
+    http: values.http_proxy ?? values.HTTP_PROXY,
+    https: values.https_proxy ?? values.HTTPS_PROXY,
+    except: values.no_proxy ?? values.NO_PROXY,
+  }
 }
 
 /** The same for a verification. */

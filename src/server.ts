@@ -18,6 +18,7 @@ import type { Database } from '#db/schema.ts'
 import { startSealer } from '#calls/sealer.ts'
 import { openSecretsKeyFile } from '#calls/secrets-key-file.ts'
 import { startEngine } from '#calls/start-engine.ts'
+import { connectionsBy } from '#providers/connections.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from './gateway/gateway.ts'
 import { splitDocument } from '#tools/passages.ts'
@@ -65,12 +66,13 @@ export async function startServer(config: Config, options: ServerOptions = {}): 
     secrets,
   })
   const complain = (sentence: string) => app.log.error(sentence)
+  const connections = connectionsBy(config.proxy)
   const engine = await startEngine({
     db,
     databaseUrl: config.database.url,
     kind: 'api',
-    providers: config.providers.map((provider) => createProvider(provider, { nowMs })),
-    stored: { secrets, complain },
+    providers: config.providers.map((provider) => createProvider(provider, { nowMs, connections })),
+    stored: { secrets, complain, connections },
     lostCost: config.lostCost,
     retention: config.retention,
   })

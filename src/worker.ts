@@ -9,6 +9,7 @@ import { startEngine } from '#calls/start-engine.ts'
 import { corpusStore } from '#db/corpus-search.ts'
 import { connectDatabase } from '#db/database.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
+import { connectionsBy } from '#providers/connections.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { DefaultLogger, NativeConnection, Runtime, Worker, type WorkerOptions as Tuning } from '@temporalio/worker'
 import { fileURLToPath } from 'node:url'
@@ -48,7 +49,8 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
   const { address, namespace, taskQueue } = config.temporal
   const db = connectDatabase(config.database)
   const nowMs = () => Date.now()
-  const providers = config.providers.map((provider) => createProvider(provider, { nowMs }))
+  const connections = connectionsBy(config.proxy)
+  const providers = config.providers.map((provider) => createProvider(provider, { nowMs, connections }))
   const complain = (sentence: string) => void process.stderr.write(`${sentence}\n`)
   const secrets = await openSecretsKeyFile(config.secretsKeyFile)
   const engine = await startEngine({
@@ -56,7 +58,7 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     databaseUrl: config.database.url,
     kind: 'worker',
     providers,
-    stored: { secrets, complain },
+    stored: { secrets, complain, connections },
     lostCost: config.lostCost,
     retention: config.retention,
   })

@@ -69,7 +69,9 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
   }
   if (result.outcome === 'answered') return estimate(received, context)
   if (!result.sent || !mayHaveRun(result.outcome)) return undefined
-  const isAnswer = bytesOf(received) > 0 || received.finishReason !== null
+  const isAnswer = result.isTakenOn || bytesOf(received) > 0 || received.finishReason !== null
+  if (result.isTakenOn && result.outcome === 'malformed_answer')
+    return estimate(received, { ...context, isUnread: true })
   if (isAnswer || result.outcome === 'aborted' || result.outcome === 'cut_stream') return estimate(received, context)
   // An answer that is none and reports no usage was not billed; a silence may have been, up to the hold.
   if (result.outcome === 'malformed_answer' || result.outcome === 'content_filter') return undefined
@@ -81,9 +83,9 @@ function chargeFor(result: ProviderResult, context: ChargeContext): Charge | und
  * bound, and a token for each byte received, or all its output where not all of that is seen. What is given back too early
  * would be spent again, so an estimate errs to the side of the provider.
  */
-function estimate(received: Received, { plan, held }: ChargeContext): Charge {
+function estimate(received: Received, { plan, held, isUnread }: ChargeContext & { readonly isUnread?: true }): Charge {
   const most = outputBoundOf(plan)
-  const isHidden = plan.reasoning || (plan.streaming === false && !isEnded(received))
+  const isHidden = isUnread || plan.reasoning || (plan.streaming === false && !isEnded(received))
   const seen = isHidden ? most : Math.min(most, bytesOf(received))
   const usage: Usage = {
     ...(received.usage ?? { ...NO_USAGE, input: plan.inputTokenBound, images: plan.bound?.images ?? 0 }),

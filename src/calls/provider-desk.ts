@@ -1,6 +1,7 @@
 import { apiKeyOf, lockedProviders, providerVersions, type LockedProvider } from '#db/provider.ts'
 import type { Database } from '#db/schema.ts'
 import type { SecretBox, SecretKeys } from '#db/secret-box.ts'
+import type { Connections } from '#providers/connections.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import type { Provider } from '#providers/provider.ts'
 import type { Kysely } from 'kysely'
@@ -14,6 +15,8 @@ export interface StoredProviders {
   readonly secrets: SecretKeys | undefined
   /** Told once of each provider that cannot be used, and why. */
   readonly complain: (sentence: string) => void
+  /** Left out: each is asked straight. */
+  readonly connections?: Connections
 }
 
 /** The providers that this process can ask, by name. */
@@ -120,14 +123,14 @@ class Desk implements ProviderDesk {
     )
     for (const each of locked) {
       const { version, settings } = each
-      this.#kept.set(settings.name, { version, box, provider: this.#usable(each, box, stored.complain) })
+      this.#kept.set(settings.name, { version, box, provider: this.#usable(each, box, stored) })
     }
   }
 
   #usable(
     locked: LockedProvider,
     box: SecretBox | undefined,
-    complain: StoredProviders['complain'],
+    { complain, connections }: StoredProviders,
   ): Provider | undefined {
     const { settings } = locked
     const { name } = settings
@@ -140,7 +143,8 @@ class Desk implements ProviderDesk {
       return undefined
     }
     try {
-      return createProvider({ ...settings, apiKey: apiKeyOf(box, locked) }, { nowMs: this.#nowMs })
+      const apiKey = apiKeyOf(box, locked)
+      return createProvider({ ...settings, apiKey }, { nowMs: this.#nowMs, connections })
     } catch (error) {
       complain(`The provider ${name} is not used: ${error instanceof Error ? error.message : String(error)}.`)
       return undefined

@@ -11,6 +11,14 @@ export interface ProviderSettings {
   readonly promptCache?: boolean | undefined
 }
 
+/** Through which proxies providers are asked, by the scheme of their addresses; left out: directly. */
+export interface ProxySettings {
+  readonly http?: string | undefined
+  readonly https?: string | undefined
+  /** Hosts that are asked directly, with commas between them. */
+  readonly except?: string | undefined
+}
+
 /** Any address, those of private networks too: who configures providers runs what stands there. */
 export const baseUrlSchema = z
   .url({ protocol: /^https?$/ })

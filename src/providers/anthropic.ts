@@ -2,12 +2,14 @@ import { AnswerCollector } from './answer-collector.ts'
 import { MessageReader, problemOf } from './anthropic-answer.ts'
 import { toMessageRequest, type AnthropicFeatures } from './anthropic-request.ts'
 import { judgeChat } from './chat-verdict.ts'
-import { readEvents } from './event-stream.ts'
+import type { Connections } from './connections.ts'
+import { dataOf, readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
+import { jsonIn } from './json-text.ts'
 import { UpstreamError } from './problem.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderResult } from './provider.ts'
-import { askUpstream, jsonIn, parseJson, type Upstream, type UpstreamAnswer } from './upstream.ts'
+import { askUpstream, type Upstream, type UpstreamAnswer } from './upstream.ts'
 
 export interface AnthropicOptions extends AnthropicFeatures {
   readonly name: string
@@ -15,6 +17,8 @@ export interface AnthropicOptions extends AnthropicFeatures {
   readonly baseUrl: string
   readonly apiKey: string
   readonly nowMs: () => number
+  /** Left out: straight to it. */
+  readonly connections?: Connections | undefined
 }
 
 /** Of its API: as its own client (`@anthropic-ai/sdk`) sends it. */
@@ -24,6 +28,7 @@ const VERSION = '2026-10-21'
 export function createAnthropic(options: AnthropicOptions): Provider {
   const upstream: Upstream = {
     baseUrl: options.baseUrl.replace(/\/v1\/?$/, ''),
+    connections: options.connections,
     headers: { authorization: `Bearer ${options.apiKey}`, 'anthropic-version': VERSION },
     problemOf,
   }
@@ -42,6 +47,7 @@ function chat(upstream: Upstream, options: AnthropicOptions, request: ProviderCh
     ...request,
     ...options,
     answer,
+    asked: () => JSON.stringify(body),
     judge: (received) => judgeChat(received, request),
     dialect: {
       send: (signal) => askUpstream(upstream, { path: '/v1/messages', body, clientRequestId, signal }),
@@ -54,8 +60,10 @@ function chat(upstream: Upstream, options: AnthropicOptions, request: ProviderCh
 
 /** What is named an error is one, whatever its data is; events without a name are none of this API. */
 async function* eventsOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
-  for await (const { name, data } of readEvents(answer.pieces())) {
+  for await (const event of readEvents(answer.body.pieces())) {
+    const { name, data } = event
     if (name === 'error') throw new UpstreamError(problemOf(jsonIn(data) ?? data))
-    if (name !== undefined && name !== 'ping' && data !== '') yield parseJson(data)
+    if (name !== undefined && name !== 'ping') yield dataOf(event)
+    if (name === 'message_stop') return
   }
 }

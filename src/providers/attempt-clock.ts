@@ -1,9 +1,17 @@
+/**
+ * How long a whole answer's bill, or the mark of its end, is waited for: they come with the answer, or a moment later. An
+ * upstream that forgets to end its stream would keep its caller until the time of the whole attempt is up.
+ */
+const REST_MS = 10_000
+
 /** Ends one request when its caller wants no more of it, or when its time is up. */
 export interface AttemptClock {
   /** Aborted when the request must end, for whatever reason. */
   readonly controller: AbortController
   /** The answer has begun: from now on only the whole is bounded. */
   noteFirstByte(): void
+  /** The answer is whole, and something came: nothing more is waited for long. */
+  noteRest(): void
   /** Why the request had to end; null as long as it need not. */
   ending(): AttemptEnding | null
   /** Must be called when the request is over: nothing may outlive it. */
@@ -12,7 +20,11 @@ export interface AttemptClock {
 
 type AttemptEnding =
   | { readonly kind: 'aborted' }
-  | { readonly kind: 'timeout'; readonly of: 'first byte' | 'whole answer'; readonly afterMs: number }
+  | {
+      readonly kind: 'timeout'
+      readonly of: 'first byte' | 'whole answer' | 'end of the stream'
+      readonly afterMs: number
+    }
 
 export interface AttemptTimes {
   readonly signal: AbortSignal
@@ -37,15 +49,21 @@ export function startClock({ signal, timeoutMs, firstByteTimeoutMs }: AttemptTim
     firstByteTimeoutMs !== undefined && firstByteTimeoutMs < timeoutMs
       ? setTimeout(() => end({ kind: 'timeout', of: 'first byte', afterMs: firstByteTimeoutMs }), firstByteTimeoutMs)
       : undefined
+  let rest: NodeJS.Timeout | undefined
   signal.addEventListener('abort', abort, { once: true })
   if (signal.aborted) abort()
   return {
     controller,
     noteFirstByte: () => clearTimeout(first),
+    noteRest() {
+      clearTimeout(rest)
+      rest = setTimeout(() => end({ kind: 'timeout', of: 'end of the stream', afterMs: REST_MS }), REST_MS)
+    },
     ending: () => reason,
     stop() {
       clearTimeout(whole)
       clearTimeout(first)
+      clearTimeout(rest)
       signal.removeEventListener('abort', abort)
     },
   }

@@ -1,4 +1,5 @@
 import { AnswerTooLong } from './answer-choice.ts'
+import { JsonCut, parseJson } from './json-text.ts'
 
 /** Longest line of a stream, in characters: more than any whole answer has. */
 const MAX_LINE = 33_554_432
@@ -7,6 +8,8 @@ const MAX_LINE = 33_554_432
 export interface ServerSentEvent {
   readonly name: string | undefined
   readonly data: string
+  /** The stream ended before the empty line that ends an event. */
+  readonly isOpen?: true
 }
 
 /**
@@ -32,7 +35,16 @@ export async function* readEvents(body: AsyncIterable<Uint8Array>): AsyncGenerat
     if (rest.length > MAX_LINE) throw new AnswerTooLong(`a line of the stream has more than ${MAX_LINE} characters`)
   }
   const last = event.add(rest + decoder.decode()) ?? event.add('')
-  if (last) yield last
+  if (last) yield { ...last, isOpen: true }
+}
+
+/** What an event says. @throws JsonCut where the stream ended within it; SyntaxError */
+export function dataOf({ data, isOpen }: ServerSentEvent): unknown {
+  try {
+    return parseJson(data)
+  } catch (error) {
+    throw isOpen ? new JsonCut('the stream ended within an event') : error
+  }
 }
 
 /** Lines of an event until it is whole. */
@@ -54,7 +66,8 @@ class EventLines {
   }
 
   #end(): ServerSentEvent | undefined {
-    const ended = this.#data === undefined ? undefined : { name: this.#name, data: this.#data }
+    // As that standard has it, an event of nothing is none: some keep their streams alive with them.
+    const ended = this.#data ? { name: this.#name, data: this.#data } : undefined
     this.#name = undefined
     this.#data = undefined
     return ended

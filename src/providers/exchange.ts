@@ -2,6 +2,7 @@ import { AnswerTooLong } from './answer-choice.ts'
 import type { AnswerCollector } from './answer-collector.ts'
 import { startClock, type AttemptClock, type AttemptTimes } from './attempt-clock.ts'
 import { failure, type Failure } from './failure.ts'
+import { parseBody } from './json-text.ts'
 import { outcomeOf, UpstreamError, type Problem } from './problem.ts'
 import type { ProviderResult, Received } from './provider.ts'
 import { retryAfterMs } from './retry-after.ts'
@@ -24,6 +25,8 @@ export interface Exchange extends AttemptTimes {
   readonly clientRequestId: string
   readonly answer: AnswerCollector
   readonly dialect: Dialect
+  /** The request, as text. */
+  readonly asked: () => string
   /** What a whole answer is worth. */
   readonly judge: (received: Received) => ProviderResult
   readonly nowMs: () => number
@@ -51,26 +54,31 @@ export async function exchange(settings: Exchange): Promise<ProviderResult> {
     const received = settings.answer.received()
     // What the model has ended is whole, however its connection ended: sending it again would pay for it twice.
     if (settings.answer.isWhole) return settings.judge(received)
-    return { ...failureOf(settings, { ending, clock, watch }), received: withRequestId(received, ending) }
+    return {
+      ...failureOf(settings, { ending, clock, watch }),
+      isTakenOn: isTakenOn(ending),
+      received: withRequestId(received, ending),
+    }
   } finally {
     watch.release()
     clock.stop()
   }
 }
 
-async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<Ending> {
+async function converse({ dialect, answer }: Exchange, clock: AttemptClock): Promise<Ending> {
   let isResponding = false
   let isOfDialect = false
   try {
     const response = await dialect.send(clock.controller.signal)
     isResponding = true
-    if (!dialect.events || isWhole(response)) {
+    if (!dialect.events || (await isWhole(response))) {
       clock.noteFirstByte()
-      return { isResponding, isOfDialect: dialect.addWhole(await response.json()) }
+      return { isResponding, isOfDialect: dialect.addWhole(parseBody(await response.body.text())) }
     }
     for await (const event of dialect.events(response)) {
       clock.noteFirstByte()
       if (dialect.addEvent?.(event)) isOfDialect = true
+      if (answer.isWhole) clock.noteRest()
     }
     return { isResponding, isOfDialect }
   } catch (error) {
@@ -79,8 +87,10 @@ async function converse({ dialect }: Exchange, clock: AttemptClock): Promise<End
 }
 
 /** Some upstreams answer in one piece whatever was asked for, an error above all. */
-function isWhole(response: UpstreamAnswer): boolean {
-  return /^application\/([\w.]+\+)?json\b/i.test(response.headers.get('content-type') ?? '')
+async function isWhole({ headers, body }: UpstreamAnswer): Promise<boolean> {
+  const type = headers.get('content-type') ?? ''
+  if (/^application\/([\w.]+\+)?json\b/i.test(type)) return true
+  return !/^text\/event-stream\b/i.test(type) && body.beginsAsJson()
 }
 
 interface Course {
@@ -104,6 +114,11 @@ function failureOf(settings: Exchange, { ending, clock, watch }: Course): Failur
     : failure('malformed_answer', 'what came is no answer of this API')
 }
 
+/** Whoever began an answer, or wrote more than any answer has, was at work. */
+function isTakenOn({ isOfDialect, error }: Ending): boolean {
+  return isOfDialect || error instanceof AnswerTooLong
+}
+
 function problemIn({ error }: Ending): Problem | null {
   return error instanceof UpstreamError ? error.problem : null
 }
@@ -113,7 +128,7 @@ function problemIn({ error }: Ending): Problem | null {
  * far may be billed, if it is only the prompt.
  */
 function refusalOf(settings: Exchange, { isOfDialect }: Ending, problem: Problem): Failure {
-  const outcome = outcomeOf(problem)
+  const outcome = outcomeOf(problem, settings.asked())
   const isCut = (isOfDialect || settings.answer.hasBegun) && outcome !== 'content_filter'
   return failure(isCut ? 'cut_stream' : outcome, withoutKey(settings, problem.message), {
     httpStatus: problem.status,
@@ -121,11 +136,9 @@ function refusalOf(settings: Exchange, { isOfDialect }: Ending, problem: Problem
   })
 }
 
-/** What is neither garbage nor one of undici's own time-outs is a connection that died. */
+/** What is no garbage is a connection that died, or an answer that broke off. */
 function outcomeOfError(ending: Ending): Failure['outcome'] {
   if (ending.error instanceof AnswerTooLong || ending.error instanceof SyntaxError) return 'malformed_answer'
-  const codes = causesOf(ending.error).map((each) => ('code' in each ? each.code : undefined))
-  if (codes.includes('UND_ERR_HEADERS_TIMEOUT') || codes.includes('UND_ERR_BODY_TIMEOUT')) return 'timeout'
   return ending.isResponding ? 'cut_stream' : 'network_after_send'
 }
 

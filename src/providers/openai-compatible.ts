@@ -1,7 +1,8 @@
 import type { MaxTokensField } from '#contracts/names.ts'
 import { AnswerCollector } from './answer-collector.ts'
 import { judgeChat } from './chat-verdict.ts'
-import { readEvents } from './event-stream.ts'
+import type { Connections } from './connections.ts'
+import { dataOf, readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
 import { addEmbeddings, judgeVectors, toEmbedding } from './openai-embedding.ts'
@@ -10,7 +11,7 @@ import { lookUpGeneration } from './openrouter-generation.ts'
 import { factsOf } from './prompt-facts.ts'
 import type { Extras, Provider, ProviderChatRequest, ProviderEmbedRequest, ProviderResult } from './provider.ts'
 import { recordOf } from './untrusted.ts'
-import { askUpstream, parseJson, type Upstream, type UpstreamAnswer } from './upstream.ts'
+import { askUpstream, type Upstream, type UpstreamAnswer } from './upstream.ts'
 
 export interface OpenAiCompatibleOptions {
   readonly name: string
@@ -19,6 +20,8 @@ export interface OpenAiCompatibleOptions {
   /** Left out: as OpenAI's newer models want it there, and as all others do elsewhere. */
   readonly maxTokensField?: MaxTokensField | undefined
   readonly nowMs: () => number
+  /** Left out: straight to it. */
+  readonly connections?: Connections | undefined
 }
 
 interface ChatSettings extends OpenAiCompatibleOptions {
@@ -47,9 +50,10 @@ export function createOpenRouter(options: OpenAiCompatibleOptions): Provider {
   }
 }
 
-function upstreamOf({ baseUrl, apiKey }: OpenAiCompatibleOptions): Upstream {
+function upstreamOf({ baseUrl, apiKey, connections }: OpenAiCompatibleOptions): Upstream {
   return {
     baseUrl,
+    connections,
     headers: { authorization: `Bearer ${apiKey}` },
     problemOf: (body) => problemOf(recordOf(body)?.['error'] ?? body),
   }
@@ -62,6 +66,7 @@ function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatR
     ...request,
     ...settings,
     answer,
+    asked: () => JSON.stringify(body),
     judge: (received) => judgeChat(received, request),
     dialect: {
       async send(signal) {
@@ -82,10 +87,10 @@ function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatR
 
 /** What an upstream says is wrong becomes a chunk that says so, however it was named. */
 async function* chunksOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
-  for await (const { name, data } of readEvents(answer.pieces())) {
-    if (data === '[DONE]') return
-    const chunk = parseJson(data)
-    yield name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
+  for await (const event of readEvents(answer.body.pieces())) {
+    if (event.data.startsWith('[DONE]')) return
+    const chunk = dataOf(event)
+    yield event.name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
   }
 }
 
@@ -102,6 +107,7 @@ function embed(
     ...request,
     ...options,
     answer,
+    asked: () => JSON.stringify(body),
     judge: (received) => judgeVectors(received, request),
     dialect: {
       send: (signal) => askUpstream(upstream, { path: '/embeddings', body, clientRequestId, signal }),

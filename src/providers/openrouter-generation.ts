@@ -2,6 +2,7 @@ import { NO_USAGE } from '#domain/pricing.ts'
 import { z } from 'zod'
 import { startClock } from './attempt-clock.ts'
 import { believableUsage, MAX_REPORTED_TOKENS } from './believable-usage.ts'
+import { parseJson } from './json-text.ts'
 import { UpstreamError } from './problem.ts'
 import type { LookedUp } from './provider.ts'
 import { askUpstream, type Upstream } from './upstream.ts'
@@ -28,7 +29,7 @@ export async function lookUpGeneration(upstream: Upstream, id: string, signal: A
   try {
     const { signal: ended } = clock.controller
     const answer = await askUpstream(upstream, { path: '/generation', query: { id }, signal: ended })
-    return usageOf(await answer.json())
+    return usageOf(parseJson(await answer.body.text()))
   } catch (error) {
     return { kind: isRefused(error) ? 'unknown' : 'not_yet' }
   } finally {

@@ -7,6 +7,8 @@ export interface Problem {
   /** Its codes and types, the most exact first. */
   readonly codes: readonly string[]
   readonly message: string
+  /** It was no error of the API but a page, of a wall or a proxy before it. */
+  readonly isPage?: boolean
   readonly headers?: ProblemHeaders | undefined
 }
 
@@ -79,7 +81,11 @@ const wordings: Namings<RegExp> = [
     ],
   ],
   ['model_not_found', [/not a valid model/i, /model not exist/i]],
+  ['content_filter', [/\b(content|prompt|request|input|it) violates?\b.{0,60}\b(guidelines|polic)/i]],
 ]
+
+/** What says something of a route, for all who ask there: of these a caller's own words are no evidence. */
+const SHARED: ReadonlySet<ProblemOutcome> = new Set(['quota_gone', 'model_not_found'])
 
 /** The statuses that a refusal in words comes with. */
 const SPEAKING: ReadonlySet<number | null> = new Set([null, 400, 403, 404, 422, 429])
@@ -87,17 +93,25 @@ const SPEAKING: ReadonlySet<number | null> = new Set([null, 400, 403, 404, 422, 
 /** What a proxy says when it lost sight of the upstream: the request may have been executed. */
 const MAY_HAVE_RUN: ReadonlySet<number> = new Set([502, 504, 522, 524])
 
-export function outcomeOf({ status, codes, message }: Problem): ProblemOutcome {
+/** @param asked the request: providers repeat pieces of what they refuse */
+export function outcomeOf({ status, codes, message, isPage }: Problem, asked: string): ProblemOutcome {
   if (status === 402) return 'quota_gone'
   if (status === 413) return 'context_too_long'
   const coded = codes.map((code) => byCode.get(code)).find((outcome) => outcome !== undefined)
   if (coded !== undefined) return coded
-  const worded = SPEAKING.has(status)
-    ? wordings.find(([, patterns]) => patterns.some((pattern) => pattern.test(message)))
-    : undefined
-  if (worded) return worded[0]
+  const worded = SPEAKING.has(status) ? wordedOutcome(message, asked) : undefined
+  if (worded !== undefined) return worded
+  // A wall stops a prompt, and knows no key: one caller's must not close the route to all as a refused key does.
+  if (status === 403 && isPage) return 'model_not_found'
   // An error inside a stream that names nothing known came after the request was taken on.
   return status === null ? 'cut_stream' : outcomeOfStatus(status)
+}
+
+function wordedOutcome(message: string, asked: string): ProblemOutcome | undefined {
+  const worded = wordings.find(([outcome, patterns]) =>
+    patterns.some((pattern) => pattern.test(message) && !(SHARED.has(outcome) && pattern.test(asked))),
+  )
+  return worded?.[0]
 }
 
 function outcomeOfStatus(status: number): ProblemOutcome {

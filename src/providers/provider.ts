@@ -82,6 +82,8 @@ export type ProviderResult =
       readonly outcome: Exclude<Outcome, 'answered' | 'hold_refused' | 'lost'>
       /** False when the request surely never left. */
       readonly sent: boolean
+      /** True when something of an answer came: its prompt is billed at least, whatever else came. */
+      readonly isTakenOn?: boolean | undefined
       readonly detail: string
       readonly httpStatus: number | null
       readonly retryAfterMs: number | null

@@ -1,25 +1,17 @@
 import { CLIENT_REQUEST_ID_HEADER } from '#contracts/names.ts'
-import { pipeline, type Readable } from 'node:stream'
-import { createBrotliDecompress, createGunzip, createInflate } from 'node:zlib'
-import { Agent, type Dispatcher } from 'undici'
-import { AnswerTooLong } from './answer-choice.ts'
+import { DIRECT, type Connections } from './connections.ts'
+import { jsonIn } from './json-text.ts'
 import { UpstreamError, type Problem, type ProblemHeaders } from './problem.ts'
+import { headerText, ResponseBody } from './response-body.ts'
 
-/** More than any answer, error or list of vectors takes: an upstream that never ends must not take the process along. */
-const MAX_BODY_BYTES = 134_217_728
-/** What comes after an answer's end: hardly ever more than the mark that says so. */
-const MAX_REST_BYTES = 65_536
-const MAX_REST_MS = 250
-
-/**
- * The connections to all upstreams, of HTTP/1.1: `sending.ts` watches each request being written. Attempts have time-outs of
- * their own. No redirect is followed: a prompt goes to the host that was configured and nowhere else.
- */
-const agent = new Agent({ allowH2: false, headersTimeout: 0, bodyTimeout: 0 })
+/** What is read of a refusal: it names its reason at its start, and the next route waits for its end. */
+const REFUSAL = { bytes: 65_536, ms: 5_000 } as const
 
 /** Where an upstream is, what opens it, and what it means by a body that says what is wrong. */
 export interface Upstream {
   readonly baseUrl: string
+  /** Left out: straight to it. */
+  readonly connections?: Connections | undefined
   readonly headers: Readonly<Record<string, string>>
   readonly problemOf: (body: unknown) => Problem
 }
@@ -35,40 +27,40 @@ export interface UpstreamRequest {
   readonly signal: AbortSignal
 }
 
-/** What came back, as far as its headers. Its body is read once, one way or the other. */
+/** What came back, as far as its headers. */
 export interface UpstreamAnswer {
   readonly headers: ProblemHeaders
-  /** @throws AnswerTooLong, and what broke the connection */
-  pieces(): AsyncGenerator<Uint8Array>
-  /** @throws SyntaxError when it is not JSON, and as `pieces` does */
-  json(): Promise<unknown>
+  readonly body: ResponseBody
 }
 
 /**
- * Sends one request, once, whatever happens.
+ * Sends one request, once, whatever happens. No redirect is followed: a prompt goes to the host that was configured and
+ * nowhere else.
  *
  * @throws UpstreamError when the upstream refused it; otherwise what broke the connection
  */
 export async function askUpstream(upstream: Upstream, request: UpstreamRequest): Promise<UpstreamAnswer> {
+  const { connections = DIRECT } = upstream
   const { body, signal } = request
   const url = addressOf(upstream, request)
   const answer = await unlessAborted(
     signal,
-    agent.request({
+    connections.request({
       origin: url.origin,
       path: url.pathname + url.search,
       method: body ? 'POST' : 'GET',
       headers: headersOf(upstream, request),
       body: body ? JSON.stringify(body) : null,
+      headersTimeout: 0,
+      bodyTimeout: 0,
       signal,
     }),
   )
   const { statusCode: status } = answer
-  const headers: ProblemHeaders = { get: (name) => oneOf(answer.headers[name]) }
-  const pieces = () => piecesOf(answer)
-  if (status >= 200 && status < 300) return { headers, pieces, json: async () => parseJson(await textOf(pieces())) }
-  // What broke while it told what is wrong tells less than its status.
-  const text = await textOf(pieces()).catch(() => '')
+  const headers: ProblemHeaders = { get: (name) => headerText(answer.headers[name]) }
+  const responseBody = new ResponseBody(answer)
+  if (status >= 200 && status < 300) return { headers, body: responseBody }
+  const text = await responseBody.beginning(REFUSAL)
   throw new UpstreamError(refusalOf(upstream, { status, headers, text }))
 }
 
@@ -111,77 +103,19 @@ interface Refusal {
 
 function refusalOf({ problemOf }: Upstream, { status, headers, text }: Refusal): Problem {
   const body = jsonIn(text)
-  const told = body === undefined ? { codes: [], message: text.trim() } : problemOf(body)
-  return { codes: told.codes, message: `${status} ${told.message || 'without a word'}`, status, headers }
+  const isPage = body === undefined && /^\s*</.test(text)
+  const told = body === undefined ? { codes: [], message: isPage ? titleOf(text) : text.trim() } : problemOf(body)
+  return { codes: told.codes, message: `${status} ${told.message || silenceOf(status)}`, status, isPage, headers }
 }
 
-/** Undefined for what is not JSON. */
-export function jsonIn(text: string): unknown {
-  try {
-    return parseJson(text)
-  } catch {
-    return undefined
-  }
+/** Its marks are nothing for who reads why a call failed. */
+function titleOf(page: string): string {
+  const [, title = 'without a title'] = /<title[^>]*>([^<]*)/i.exec(page) ?? []
+  return `a page: ${title.trim()}`
 }
 
-/** @throws SyntaxError */
-export function parseJson(text: string): unknown {
-  try {
-    const parsed: unknown = JSON.parse(text)
-    return parsed
-  } catch {
-    // Its own message would quote the answer.
-    throw new SyntaxError('what came is not JSON')
-  }
-}
-
-async function textOf(pieces: AsyncIterable<Uint8Array>): Promise<string> {
-  const decoder = new TextDecoder()
-  let text = ''
-  for await (const bytes of pieces) text += decoder.decode(bytes, { stream: true })
-  return text + decoder.decode()
-}
-
-async function* piecesOf(answer: Dispatcher.ResponseData): AsyncGenerator<Uint8Array> {
-  let count = 0
-  try {
-    for await (const bytes of readable(answer).iterator({ destroyOnReturn: false })) {
-      if (!(bytes instanceof Uint8Array)) throw new TypeError('the body is not of bytes')
-      count += bytes.length
-      if (count > MAX_BODY_BYTES) throw new AnswerTooLong(`the answer has more than ${MAX_BODY_BYTES} bytes`)
-      yield bytes
-    }
-  } finally {
-    readRest(answer, count)
-  }
-}
-
-const DECODERS = new Map([
-  ['gzip', createGunzip],
-  ['x-gzip', createGunzip],
-  ['deflate', createInflate],
-  ['br', createBrotliDecompress],
-])
-
-/** Nobody was asked to compress; some do. */
-function readable({ body, headers }: Dispatcher.ResponseData): Readable {
-  const decoder = DECODERS.get(oneOf(headers['content-encoding'])?.toLowerCase() ?? '')
-  return decoder ? pipeline(body, decoder(), () => {}) : body
-}
-
-/**
- * Whoever has heard the answer's end stops reading, mostly a moment before the last byte: a connection that is read to its
- * end serves the next request, one that is cut has to be made again. An abort cuts it at once, by its own signal.
- */
-function readRest({ body }: Dispatcher.ResponseData, count: number): void {
-  if (body.readableEnded || body.destroyed) return
-  const timer = setTimeout(() => body.destroy(), MAX_REST_MS)
-  body
-    .dump({ limit: count + MAX_REST_BYTES })
-    .catch(() => {})
-    .finally(() => clearTimeout(timer))
-}
-
-function oneOf(value: string | readonly string[] | undefined): string | null {
-  return typeof value === 'string' ? value : (value?.join(', ') ?? null)
+function silenceOf(status: number): string {
+  return status >= 300 && status < 400
+    ? "is a redirect, which is not followed: correct the provider's baseUrl"
+    : 'without a word'
 }

@@ -27,6 +27,7 @@ export async function createExecWorld(): Promise<ExecWorld> {
     database: { url: database.appUrl, maxConnections: 8 },
     api: { host: '127.0.0.1', port: 0, operatorKey: undefined, trustedProxies: [] },
     catalogFile: undefined,
+    proxy: undefined,
     approvalAbove: new Map(),
     stripeSecret: undefined,
     allowsPrivateWebhooks: false,

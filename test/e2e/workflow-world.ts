@@ -113,6 +113,7 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         database: { url: database.appUrl, maxConnections: 8 },
         api: { host: '127.0.0.1', port: 0, operatorKey: undefined, trustedProxies: [] },
         catalogFile: undefined,
+        proxy: undefined,
         approvalAbove: new Map(),
         stripeSecret: undefined,
         allowsPrivateWebhooks: false,

@@ -29,6 +29,23 @@ test('proxies are trusted by address or network, and anything else is refused', 
   expect(() => trusting('10.0.0.7,loadbalancer')).toThrow(/PURSER_TRUSTED_PROXIES\.1/)
 })
 
+test('providers are asked through the proxies of the environment where node is told to use them, and only there', () => {
+  const named = { HTTPS_PROXY: 'http://proxy.test:3128', http_proxy: '', NO_PROXY: '.internal' }
+  const switched = { ...minimal, ...named, NODE_USE_ENV_PROXY: '1' }
+  expect(loadConfig({ ...minimal, ...named }).proxy).toBeUndefined()
+  expect(loadConfig(switched).proxy).toEqual({
+    http: undefined,
+    https: 'http://proxy.test:3128',
+    except: '.internal',
+  })
+  expect(loadConfig({ ...switched, https_proxy: 'http://other.test' }).proxy).toMatchObject({
+    https: 'http://other.test',
+  })
+  const schemeless = { HTTP_PROXY: 'proxy.test:3128' }
+  expect(() => loadConfig({ ...switched, ...schemeless })).toThrow(/HTTP_PROXY/)
+  expect(loadConfig({ ...minimal, ...schemeless }).proxy).toBeUndefined()
+})
+
 test('an unknown field of a provider is refused, and so is a missing key', () => {
   const providers = JSON.stringify([{ name: 'a', baseUrl: 'http://127.0.0.1:1/v1', apikey: 'x' }])
   expect(() => loadConfig({ ...minimal, PURSER_PROVIDERS: providers })).toThrow(/PURSER_PROVIDERS\.0/)

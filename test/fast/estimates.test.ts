@@ -26,9 +26,13 @@ const PLAN: Plan = {
 
 type Failed = Exclude<ProviderResult, { outcome: 'answered' }>
 
-function chargeOf(outcome: Failed['outcome'], received: Partial<Received>, plan: Partial<Plan> = {}) {
+function chargeOf(
+  outcome: Failed['outcome'],
+  received: Partial<Received>,
+  { isTakenOn, ...plan }: Partial<Plan> & Pick<Failed, 'isTakenOn'> = {},
+) {
   const key = { runId: null, callId: '00000000-0000-0000-0000-000000000001', number: 1 }
-  const failed = { outcome, sent: true, detail: '', httpStatus: null, retryAfterMs: null }
+  const failed = { outcome, isTakenOn, sent: true, detail: '', httpStatus: null, retryAfterMs: null }
   const result = { ...failed, received: { ...NOTHING_RECEIVED, ...received } }
   const { amount, certainty } = settlementOf(key, result, { plan: { ...PLAN, ...plan }, held: 60_000n })
   return [amount, certainty]
@@ -54,6 +58,12 @@ test('an answer that its provider has ended is charged though nothing can be mad
   expect(chargeOf('malformed_answer', { finishReason: 'stop' })).toEqual([50_000n, 'estimated'])
   expect(chargeOf('content_filter', { finishReason: 'content_filter' })).toEqual([50_000n, 'estimated'])
   expect(chargeOf('malformed_answer', {})).toEqual([null, null])
+})
+
+test('an answer that began is charged though it turned into garbage, all its output; of one that was filtered what was seen', () => {
+  expect(chargeOf('malformed_answer', {}, { isTakenOn: true })).toEqual([60_000n, 'estimated'])
+  expect(chargeOf('malformed_answer', { text: 'four' }, { isTakenOn: true })).toEqual([60_000n, 'estimated'])
+  expect(chargeOf('content_filter', {}, { isTakenOn: true })).toEqual([50_000n, 'estimated'])
 })
 
 test('a prompt with tools is bounded by more than their text: a provider explains to its model how they are used', async () => {
