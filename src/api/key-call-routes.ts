@@ -20,7 +20,7 @@ export function keyCallRoutes(app: Api): void {
         summary: 'The calls of a key that belong to no run, newest first',
         description:
           'With their attempts. Those of runs are in the reports of their runs. The same request again within a minute ' +
-          'and without an Idempotency-Key is likely a repeat that was paid for.',
+          'of the end of the first, and without an Idempotency-Key, is likely a repeat that was paid for.',
         params: idParams,
         querystring: keyCallQuerySchema,
         response: { 200: keyCallListSchema },

@@ -4,7 +4,6 @@ import { createInterface } from 'node:readline/promises'
 import { ReadStream } from 'node:tty'
 import { BALANCE_CLASSES } from '#contracts/names.ts'
 import { randomUUID } from 'node:crypto'
-import { ApiProblem } from '#client/api-problem.ts'
 import type { PurserClient } from '#client/purser-client.ts'
 import { inOneSentence, type Refused } from './exec-watch.ts'
 import { isAmount } from './order-values.ts'
@@ -37,7 +36,8 @@ export async function askForMoney(
       })
       return true
     } catch (error) {
-      if (!(error instanceof ApiProblem)) throw error
+      // Refused, or the API is away: whoever asked decides whether to try again.
+      if (!(error instanceof Error)) throw error
       err.line(`purser: ${error.message}`)
     }
   }

@@ -6,10 +6,12 @@ import { fileURLToPath } from 'node:url'
 export type CommandEnd =
   | { readonly kind: 'exited'; readonly code: number }
   | { readonly kind: 'signalled'; readonly signal: NodeJS.Signals }
+  | { readonly kind: 'not_found' }
   | { readonly kind: 'not_started'; readonly detail: string }
 
-/** Of shells: the command was not found, or cannot be started. */
-const NOT_STARTED_CODE = 127
+/** Of shells: there is no such command, or it is there and cannot be started. */
+const NOT_FOUND_CODE = 127
+const NOT_STARTED_CODE = 126
 /** What dies of a signal is gone long before; this is for one that it ignores. */
 const DYING_MS = 1_000
 
@@ -57,8 +59,10 @@ export function startCommand([program, ...args]: readonly [string, ...string[]],
   const child = spawn(program, args, { cwd, env: { ...env, PWD: cwd }, stdio: 'inherit' })
   const ended = new Promise<CommandEnd>((resolve) => {
     // Also told of a signal that may not be sent, as to a command of another user: that one goes on.
-    child.on('error', ({ message }) => {
-      if (child.pid === undefined) resolve({ kind: 'not_started', detail: message })
+    child.on('error', (error) => {
+      if (child.pid !== undefined) return
+      const isMissing = 'code' in error && error.code === 'ENOENT'
+      resolve(isMissing ? { kind: 'not_found' } : { kind: 'not_started', detail: error.message })
     })
     child.once('exit', (code, signal) => {
       resolve(signal === null ? { kind: 'exited', code: code ?? 1 } : { kind: 'signalled', signal })
@@ -86,17 +90,29 @@ const MODEL_NAMES = [
   'CLAUDE_CODE_SUBAGENT_MODEL',
 ] as const
 
+/**
+ * Clients prefer the token to the key, and it is for another address; Claude Code asks a cloud, for money that is in no
+ * envelope, where one of the others is set.
+ */
+const LEADING_ELSEWHERE: ReadonlySet<string> = new Set([
+  'ANTHROPIC_AUTH_TOKEN',
+  'CLAUDE_CODE_USE_BEDROCK',
+  'CLAUDE_CODE_USE_VERTEX',
+  'CLAUDE_CODE_USE_FOUNDRY',
+])
+
 /** What the command is to know: where to ask, and with which key; and no key that could spend more. */
 export function commandEnvironment(
   env: NodeJS.ProcessEnv,
   run: { readonly id: string; readonly url: string; readonly secret: string; readonly model: string | undefined },
 ): NodeJS.ProcessEnv {
   const { id, url, secret, model } = run
-  // Clients prefer the token to the key, and it is for another address.
-  const { ANTHROPIC_AUTH_TOKEN: _token, ...others } = env
+  const others = Object.fromEntries(Object.entries(env).filter(([name]) => !LEADING_ELSEWHERE.has(name)))
   return {
     ...others,
     OPENAI_BASE_URL: `${url}/v1`,
+    // As clients called it before, and LangChain still does.
+    OPENAI_API_BASE: `${url}/v1`,
     OPENAI_API_KEY: secret,
     ANTHROPIC_BASE_URL: url,
     ANTHROPIC_API_KEY: secret,
@@ -109,6 +125,7 @@ export function commandEnvironment(
 
 /** Ends this process as the command ended: by the same signal, or answers its code. */
 export async function endLike(end: CommandEnd): Promise<number> {
+  if (end.kind === 'not_found') return NOT_FOUND_CODE
   if (end.kind === 'not_started') return NOT_STARTED_CODE
   if (end.kind === 'exited') return end.code
   process.kill(process.pid, end.signal)

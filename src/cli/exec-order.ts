@@ -21,7 +21,7 @@ OPENAI_BASE_URL, OPENAI_API_KEY, ANTHROPIC_BASE_URL and ANTHROPIC_API_KEY set to
 
 On a terminal a line shows what is spent, held and left, and you are asked for more when the money ends. Elsewhere
 requests are refused then (402), until somebody tops the run up. Ends with the code of the command, or by its signal; with
-127 when it cannot be started, and 1 when no run could be opened.`
+127 when there is no such command, 126 when it cannot be started, and 1 when no run could be opened.`
 
 /** The API's limit on a run's name. */
 const MAX_NAME_LENGTH = 200

@@ -1,8 +1,8 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import type { EventView } from '#contracts/api-event.ts'
+import { isLastEvent, type EventView } from '#contracts/api-event.ts'
 import type { RunView } from '#contracts/api-run.ts'
 import type { PurserClient } from '#client/purser-client.ts'
-import { inWords } from './event-line.ts'
+import { describeEvent, inWords } from './event-line.ts'
 import type { Screen } from './screen.ts'
 import type { StatusLine } from './status-line.ts'
 
@@ -89,9 +89,20 @@ export class RunWatch {
         this.#lastEventId = event.id
         if (event.kind === 'attempt.settled') this.#calls.add(event.data['callId'])
         if (event.kind === 'run.exhausted') refused = refusedOf(event)
+        this.#tellState(event)
       }
       if (events.length < EVENTS_PER_PAGE) return refused
     }
+  }
+
+  /** What somebody else, or time, did to the run while its command is at work: the command hears of it by refusals only. */
+  #tellState(event: EventView): void {
+    const { err } = this.#options
+    const { text } = describeEvent(event, undefined) ?? {}
+    if (isLastEvent(event)) err.line(`purser: The run is over, and requests are refused: ${text}`)
+    else if (event.kind === 'run.paused')
+      err.line(`purser: The run is ${text} Requests are refused until it is resumed.`)
+    else if (event.kind === 'run.running' && event.data['from'] === 'paused') err.line('purser: The run goes on.')
   }
 
   async #tell(refused: Refused): Promise<void> {

@@ -35,7 +35,9 @@ export async function exec(args: readonly string[], { out, err }: Outputs): Prom
   })
   if (key.secret === undefined) throw new Error('The API gave no key for the run.')
   const end = await runCommand(api, { order, run, secret: key.secret, signals, err })
-  if (end.kind === 'not_started') err.line(`purser exec: ${order.command[0]} could not be started: ${end.detail}`)
+  const [program] = order.command
+  if (end.kind === 'not_found') err.line(`purser exec: There is no command ${program}.`)
+  if (end.kind === 'not_started') err.line(`purser exec: ${program} could not be started: ${end.detail}`)
   await endRun(api, run.id, err)
   signals.close()
   if (!order.isQuiet) await tellCost(api, run.id, err)

@@ -1,4 +1,4 @@
-import type { Amount } from '#domain/money.ts'
+import { formatNano, parseDecimal, type Amount } from '#domain/money.ts'
 import { ANY_MODEL } from '#contracts/names.ts'
 import type { AttemptReport, CallReport, Report } from '#contracts/report.ts'
 import { inWords } from './event-line.ts'
@@ -69,6 +69,7 @@ export function printReport(screen: Screen, report: Report): void {
     )
   }
   if (report.context) printContext(screen, report.context)
+  printRepeats(screen, report.likelyRepeats)
   for (const line of treeLines(report.children)) screen.line(line)
   if (report.stop) {
     const { limit, needed, free } = report.stop
@@ -81,6 +82,23 @@ function printContext(screen: Screen, { calls, first, last, largest }: NonNullab
   if (calls < 2) return
   const most = `${largest.inputTokens} at the most (${largest.path})`
   screen.line(screen.paint('dim', `  input tokens per call: from ${first} to ${last}, ${most}`))
+}
+
+/** What a client sent again by itself, and what that cost. */
+function printRepeats(screen: Screen, groups: Report['likelyRepeats']): void {
+  if (groups.length === 0) return
+  const count = groups.reduce((sum, { repeats }) => sum + repeats.length, 0)
+  const which = count === 1 ? '1 call likely repeats another' : `${count} calls likely repeat others`
+  const charged = groups.flatMap((group) => group.charged)
+  const byMoney = Map.groupBy(charged, (each) => `${each.charged.currency} ${each.balanceClass}`)
+  const costs = Array.from(byMoney, ([money, some]) => `${formatNano(sumOf(some))} ${money}`)
+  const line = `  ${which}, as clients send by themselves, for ${costs.join(' + ') || 'nothing'}: an Idempotency-Key saves that`
+  screen.line(screen.paint('yellow', line))
+}
+
+function sumOf(charged: Report['likelyRepeats'][number]['charged']): bigint {
+  const parsed = charged.map((each) => parseDecimal(each.charged.amount))
+  return parsed.reduce((total, each) => (each.ok ? total + each.nano : total), 0n)
 }
 
 /** Child runs, each below its parent, with what it spent. */

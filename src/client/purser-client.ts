@@ -7,6 +7,8 @@ import { readServerEvents } from './server-events.ts'
 /** Longer than the slowest request: the indexing of one upload. */
 const REQUEST_TIMEOUT_MS = 60_000
 const PREFIX = '/api/v1'
+/** Of an answer that `if-none-match` names. */
+const UNCHANGED = 304
 
 /** What the OpenAPI document describes, by its name there. */
 export type Schemas = components['schemas']
@@ -49,14 +51,17 @@ interface AsItIs {
 export class PurserClient {
   readonly url: string
   readonly #key: string
+  readonly #timeoutMs: number
   readonly #client: Client<Addresses, Json>
 
-  constructor(url: string, key: string) {
+  /** @param options `timeoutMs`: how long one request may take, uploads as well; events and downloads as long as they like */
+  constructor(url: string, key: string, { timeoutMs = REQUEST_TIMEOUT_MS }: { readonly timeoutMs?: number } = {}) {
     this.url = url.replace(/\/+$/, '')
     this.#key = key
+    this.#timeoutMs = timeoutMs
     this.#client = createClient<Addresses, Json>({
       baseUrl: `${this.url}${PREFIX}`,
-      fetch: (request) => this.#send(request, AbortSignal.timeout(REQUEST_TIMEOUT_MS)),
+      fetch: (request) => this.#askJson(request),
     })
   }
 
@@ -68,6 +73,12 @@ export class PurserClient {
   async getTagged<P extends At<'get'>>(path: P, ...init: InitParam<Init<P, 'get'>>) {
     const { data, response } = await this.#client.GET<P, Init<P, 'get'>>(path, ...init)
     return { body: present(data), etag: response.headers.get('etag') }
+  }
+
+  /** As `getTagged`; undefined while the answer would be the one whose `ETag` is its `if-none-match`. */
+  async getChanged<P extends At<'get'>>(path: P, ...init: InitParam<Init<P, 'get'>>) {
+    const { data, response } = await this.#client.GET<P, Init<P, 'get'>>(path, ...init)
+    return response.status === UNCHANGED ? undefined : { body: present(data), etag: response.headers.get('etag') }
   }
 
   async post<P extends At<'post'>>(path: P, ...init: InitParam<Init<P, 'post'>>) {
@@ -124,7 +135,7 @@ export class PurserClient {
       body: new Uint8Array(file.content),
       headers: { 'content-type': file.type },
     })
-    const response = await this.#send(request, AbortSignal.timeout(REQUEST_TIMEOUT_MS))
+    const response = await this.#askJson(request)
     const dataset: Schemas['Dataset'] = JSON.parse(await response.text())
     return dataset
   }
@@ -132,7 +143,7 @@ export class PurserClient {
   /** A long answer as it comes; it may take as long as it goes on. @throws when it is cut off */
   async *download(path: string): AsyncGenerator<Uint8Array> {
     const begun = new AbortController()
-    const timer = setTimeout(() => begun.abort(), REQUEST_TIMEOUT_MS)
+    const timer = setTimeout(() => begun.abort(this.#tooSlow()), this.#timeoutMs)
     const response = await this.#send(this.#request(path), begun.signal).finally(() => clearTimeout(timer))
     if (response.body) yield* response.body
   }
@@ -159,7 +170,7 @@ export class PurserClient {
       ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
     }
     const request = this.#request(filled, { method, headers, body: JSON.stringify(body) })
-    const response = await this.#send(request, AbortSignal.timeout(REQUEST_TIMEOUT_MS))
+    const response = await this.#askJson(request)
     const answer: Answer = JSON.parse(await response.text())
     return answer
   }
@@ -168,18 +179,44 @@ export class PurserClient {
     return new Request(`${this.url}${PREFIX}${path}`, init)
   }
 
+  /** One answer, read to its end within the time that a request has. */
+  async #askJson(request: Request): Promise<Response> {
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(this.#tooSlow()), this.#timeoutMs)
+    const signal = AbortSignal.any([request.signal, late.signal])
+    try {
+      const response = await this.#send(request, signal)
+      const text = await response.text().catch((cause: unknown) => {
+        if (signal.aborted) throw signal.reason
+        throw new Error(`The answer of ${this.url} broke off.`, { cause })
+      })
+      const isJson = response.headers.get('content-type')?.includes('json') ?? false
+      if (text !== '' && !isJson) throw this.#notPurser(response)
+      const { status, headers } = response
+      return new Response(text === '' ? null : text, { status, headers })
+    } finally {
+      clearTimeout(timer)
+    }
+  }
+
   /** @throws ApiProblem when the API refuses */
   async #send(request: Request, signal: AbortSignal): Promise<Response> {
     request.headers.set('authorization', `Bearer ${this.#key}`)
     const response = await fetch(request, { signal }).catch((cause: unknown) => {
-      if (signal.aborted) throw cause
+      if (signal.aborted) throw signal.reason
       throw new Error(`No Purser answers at ${this.url}.`, { cause })
     })
-    if (response.ok) return response
+    if (response.ok || response.status === UNCHANGED) return response
     const text = await response.text()
-    throw (
-      problemOf(response.status, text) ?? new Error(`${this.url} answered ${response.status}, and not as Purser does.`)
-    )
+    throw problemOf(response.status, text) ?? this.#notPurser(response)
+  }
+
+  #notPurser({ status }: Response): Error {
+    return new Error(`${this.url} answered ${status}, and not as Purser does.`)
+  }
+
+  #tooSlow(): Error {
+    return new Error(`${this.url} has not answered within ${this.#timeoutMs / 1_000} s.`)
   }
 }
 

@@ -33,11 +33,11 @@ const imageBlock = z.object({
 })
 
 /** A text alone stands for one block of it. */
-function blocksOf<Block extends z.ZodType>(block: Block) {
+function blocksOf<Block extends z.ZodType>(block: Block, { least = 0 }: { readonly least?: number } = {}) {
   return z
     .preprocess(
       (content) => (typeof content === 'string' ? [{ type: 'text', text: content }] : content),
-      z.array(block),
+      z.array(block).min(least),
     )
     .meta(OR_TEXT)
 }
@@ -71,6 +71,7 @@ const message = z.discriminatedUnion(
           [textBlock, imageBlock, toolResultBlock],
           'is not text, image or tool_result: documents and the like are not supported',
         ),
+        { least: 1 },
       ),
     }),
     z.object({

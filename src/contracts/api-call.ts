@@ -4,7 +4,7 @@ import { amountSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { transferSchema } from './api-run.ts'
 import { BALANCE_CLASSES } from './names.ts'
-import { callReportSchema } from './report.ts'
+import { callReportSchema, likelyRepeatsSchema } from './report.ts'
 
 const moment = z.iso.datetime({ offset: true })
 
@@ -25,8 +25,8 @@ export const keyCallSchema = callReportSchema
       .uuid()
       .nullable()
       .describe(
-        'The call before it with the same request, less than a minute earlier, that it likely repeats: neither came with ' +
-          'an Idempotency-Key.',
+        'The call before it with the same request, which ended, or began, less than a minute earlier, and which it likely ' +
+          'repeats: neither came with an Idempotency-Key.',
       ),
     charged: chargedSchema,
   })
@@ -34,15 +34,7 @@ export const keyCallSchema = callReportSchema
 
 export const keyCallListSchema = z.object({
   calls: z.array(keyCallSchema),
-  likelyRepeats: z
-    .array(
-      z.object({
-        first: z.uuid().describe('The earliest one that is known here; it may be on a later page.'),
-        repeats: z.array(z.uuid()).describe('Those of this page, the oldest first.'),
-        charged: chargedSchema.describe('For the repeats: an Idempotency-Key saves it.'),
-      }),
-    )
-    .describe('Calls of this page that likely ask the same thing again, by what they repeat.'),
+  likelyRepeats: likelyRepeatsSchema,
   nextCursor: nextCursorSchema,
 })
 

@@ -46,7 +46,10 @@ const message = z.discriminatedUnion(
       name: speaker,
       content: onlyText.nullish(),
       refusal: text.nullish(),
-      tool_calls: z.array(toolCall).max(MOST_TOOLS).optional(),
+      tool_calls: z.array(toolCall).max(MOST_TOOLS).nullish(),
+      // What these say would be lost, and the model would answer something else.
+      function_call: z.null('is deprecated: send tool_calls').optional(),
+      audio: z.null('is not supported').optional(),
     }),
     z.object({ role: z.literal('tool'), tool_call_id: text.min(1), content: onlyText }),
   ],
@@ -89,6 +92,12 @@ const responseFormat = z.discriminatedUnion(
   'is neither text, json_object nor json_schema',
 )
 
+const stopText = text.min(1)
+const stops = z.union(
+  [stopText, z.array(stopText).max(MOST_STOPS)],
+  `is neither a text nor a list of ${MOST_STOPS} texts at most, none of them empty`,
+)
+
 const positive = z.int().min(1).max(10_000_000)
 
 /** Unknown members are kept: they go to routes that accept them. */
@@ -107,7 +116,7 @@ export const openAiChatRequestSchema = z
     response_format: responseFormat.nullish(),
     temperature: z.number().min(0).max(2).nullish(),
     top_p: z.number().min(0).max(1).nullish(),
-    stop: z.union([text, z.array(text).max(MOST_STOPS)]).nullish(),
+    stop: stops.nullish(),
     seed: z.int().nullish(),
     reasoning_effort: z.enum(REASONING_EFFORTS).nullish(),
   })

@@ -128,6 +128,24 @@ const reportChildSchema = z
 
 const promptSizeSchema = z.object({ callId: z.uuid(), path: z.string(), inputTokens: z.int() })
 
+/** What a client sent again on its own, as likely as not. */
+export const likelyRepeatsSchema = z
+  .array(
+    z.object({
+      first: z.uuid().describe('The earliest one that is known here; of a listing, it may be on a later page.'),
+      repeats: z.array(z.uuid()).describe('The oldest first.'),
+      charged: z
+        .array(z.object({ balanceClass: z.enum(BALANCE_CLASSES), charged: amountSchema }))
+        .describe('For the repeats: an Idempotency-Key saves it.'),
+    }),
+  )
+  .describe(
+    'Calls through the gateway that ask the same as one that ended, or began, less than a minute before, by what they ' +
+      'repeat; none came with an Idempotency-Key.',
+  )
+
+export type LikelyRepeats = z.infer<typeof likelyRepeatsSchema>
+
 export const reportSchema = z
   .object({
     runId: z.uuid(),
@@ -202,6 +220,7 @@ export const reportSchema = z
       })
       .describe('The run and all below it together.'),
     calls: z.array(callReportSchema),
+    likelyRepeats: likelyRepeatsSchema,
   })
   .meta({ id: 'Report' })
 

@@ -8,7 +8,7 @@ import { readCallJournal } from './call-journal.ts'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
 import { instantText } from './instant.ts'
-import { chargedIn } from './key-call.ts'
+import { chargedIn } from './likely-repeats.ts'
 import { callsBy } from './page.ts'
 import type { Database } from './schema.ts'
 

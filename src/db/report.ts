@@ -1,12 +1,14 @@
+import { EXTERNAL_AGENT } from '#contracts/agents.ts'
 import { foldPocket, holdAccuracy } from '#domain/journal.ts'
 import { toAmount } from '#domain/money.ts'
-import type { CallReport, Report } from '#contracts/report.ts'
+import type { CallReport, LikelyRepeats, Report } from '#contracts/report.ts'
 import { moneyStopSchema } from '#contracts/stored.ts'
 import type { Kysely } from 'kysely'
 import { attemptMoney, type AttemptMoney } from './attempt-money.ts'
 import { readCalls } from './call-read.ts'
 import type { Scope } from './database.ts'
 import { readInstant } from './instant.ts'
+import { likelyPredecessors, repeatGroups } from './likely-repeats.ts'
 import { readRunJournal, readSnapshot, type RunEntry } from './journal.ts'
 import { contextOf } from './report-context.ts'
 import { firstOf, totalsOf } from './report-totals.ts'
@@ -70,7 +72,20 @@ export async function readReportAt(
     children: [...children],
     tree: { totals: treeTotals(totals, children) },
     calls: [...calls],
+    likelyRepeats: run.agent === EXTERNAL_AGENT ? await repeatsIn(db, scope, { runId, entries, calls }) : [],
   }
+}
+
+/** Of a program that is not ours: its client may send by itself what was answered, or given up. */
+async function repeatsIn(
+  db: Kysely<Database>,
+  scope: Scope,
+  of: { readonly runId: string; readonly entries: readonly RunEntry[]; readonly calls: readonly CallReport[] },
+): Promise<LikelyRepeats> {
+  const { runId, entries, calls } = of
+  const ids = calls.map(({ id }) => id)
+  const predecessors = await likelyPredecessors(db, scope, { of: { runId }, from: '-infinity', to: 'infinity' })
+  return repeatGroups(ids, { predecessors, entries: Map.groupBy(entries, ({ callId }) => callId) })
 }
 
 function stopOf(stored: unknown): Report['stop'] {

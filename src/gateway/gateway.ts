@@ -13,6 +13,7 @@ import { createKeyDesk } from './key-desk.ts'
 import { toAnthropicError } from './anthropic/errors.ts'
 import { countRoute, messageRoute } from './anthropic/message-routes.ts'
 import { addRoute } from './gateway-route.ts'
+import { nothingAt, refuseWithoutPrefix } from './lost-addresses.ts'
 import { modelRoute, modelsRoute } from './model-routes.ts'
 import { chatRoute } from './openai/chat-route.ts'
 import { embeddingsRoute } from './openai/embeddings-route.ts'
@@ -81,15 +82,21 @@ export async function registerGateway(
       scope.setErrorHandler((error: FastifyError | Error, request, reply) =>
         refuse(request, reply, refusalFor(error, request)),
       )
-      scope.setNotFoundHandler((request, reply) => {
-        const path = request.url.split('?')[0]?.slice(0, 200)
-        return refuse(request, reply, new Refusal('not_found', `There is nothing at ${request.method} ${path}.`))
-      })
+      scope.setNotFoundHandler((request, reply) =>
+        refuse(request, reply, nothingAt(request.method, request.url, { routes: ROUTES, prefix: PREFIX })),
+      )
       for (const route of ROUTES) addRoute(scope, route, route.handlerOf(deps))
       refuseKeptResponses(scope)
     },
     { prefix: PREFIX },
   )
+  await app.register(async (scope) => {
+    nameRequests(scope, engine.nowMs)
+    scope.setErrorHandler((error: FastifyError | Error, request, reply) =>
+      refuse(request, reply, refusalFor(error, request)),
+    )
+    refuseWithoutPrefix(scope, { routes: ROUTES, prefix: PREFIX })
+  })
 }
 
 /** Registers what is documented of the gateway, and nothing that answers: for the document of an API without an engine. */

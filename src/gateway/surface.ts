@@ -5,7 +5,7 @@ const REQUEST_ID = 'request-id'
 
 /** Whether a request is answered in Anthropic's words: its path says so, or the header that its clients all send. */
 export function speaksAnthropic({ url, headers }: FastifyRequest): boolean {
-  return /^\/v1\/messages(?:[/?]|$)/.test(url) || headers['anthropic-version'] !== undefined
+  return /^(?:\/v1)?\/messages(?:[/?]|$)/.test(url) || headers['anthropic-version'] !== undefined
 }
 
 /** Anthropic's clients tell their users the id of a request, refused or not. */

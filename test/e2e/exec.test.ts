@@ -65,7 +65,9 @@ test('a command runs in the folder of its caller, and ends with its own code or 
     expect(await startPurser(exec('sh', '-c', script), { env, cwd: folder }).ended, script).toMatchObject({ code })
   }
   const missing = await startPurser(exec('no-such-command'), { env }).ended
-  expect(missing).toMatchObject({ code: 127, err: expect.stringContaining('no-such-command could not be started') })
+  expect(missing).toMatchObject({ code: 127, err: expect.stringContaining('There is no command no-such-command.') })
+  const unfit = await startPurser(exec(folder), { env }).ended
+  expect(unfit).toMatchObject({ code: 126, err: expect.stringContaining(`${folder} could not be started`) })
   await pollUntil(
     async () => (await db.selectFrom('run').select('state').execute()).every(({ state }) => state === 'completed'),
     { what: 'all runs are completed', deadlineMs: SETTLE_MS },
@@ -125,6 +127,20 @@ test('when purser itself is killed, the run ends because it is idle, and the key
   const models = await fetch(`${world.url}/v1/models`, { headers: { authorization: `Bearer ${key}` } })
   expect(models.status).toBe(403)
   await expectVerified(world)
+})
+
+test('a run that ends before its command says so at once: nothing was asked for too long', async () => {
+  const world = await createExecWorld()
+  const waits = 'setTimeout(() => {}, 60_000); console.log("ready")'
+  const run = startPurser(['exec', '--budget', '0.5', '--idle', '1', '--', process.execPath, '-e', waits], {
+    env: world.env,
+  })
+  await pollUntil(() => run.output.err.includes('The run is over, and requests are refused: partial'), {
+    what: 'the end of the run is told',
+    deadlineMs: SETTLE_MS,
+  })
+  run.process.kill('SIGTERM')
+  expect(await run.ended).toMatchObject({ code: 'SIGTERM', err: expect.stringContaining('Cost report') })
 })
 
 test('where no API answers nothing is started, and the message says so', async () => {

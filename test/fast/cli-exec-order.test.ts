@@ -45,11 +45,22 @@ test('without a command or an amount nothing is opened', () => {
 })
 
 test('the command is told where to ask, and no key that could spend more', () => {
-  const env = { PATH: '/bin', OPENAI_API_KEY: 'mine', ANTHROPIC_AUTH_TOKEN: 'mine', PURSER_KEY: 'purser_pk_wallet' }
+  const env = {
+    PATH: '/bin',
+    OPENAI_API_KEY: 'mine',
+    ANTHROPIC_AUTH_TOKEN: 'mine',
+    PURSER_KEY: 'purser_pk_wallet',
+    // Claude Code would ask a cloud instead, for money that is not in the envelope.
+    CLAUDE_CODE_USE_BEDROCK: '1',
+    CLAUDE_CODE_USE_VERTEX: '1',
+    CLAUDE_CODE_USE_FOUNDRY: '1',
+    OPENAI_API_BASE: 'https://elsewhere.example/v1',
+  }
   const run = { id: 'r', url: 'http://127.0.0.1:1', secret: 'purser_rk_x', model: undefined }
   expect(commandEnvironment(env, run)).toEqual({
     PATH: '/bin',
     OPENAI_BASE_URL: 'http://127.0.0.1:1/v1',
+    OPENAI_API_BASE: 'http://127.0.0.1:1/v1',
     OPENAI_API_KEY: 'purser_rk_x',
     ANTHROPIC_BASE_URL: 'http://127.0.0.1:1',
     ANTHROPIC_API_KEY: 'purser_rk_x',

@@ -20,6 +20,13 @@ const OUTSIDE: Readonly<Record<string, string>> = {
   '/v1/messages/count_tokens': 'the same',
   '/v1/models': 'models are of the installation',
   '/v1/models/:model': 'models are of the installation',
+  '/chat/completions': 'always the same refusal: the base URL lacks /v1',
+  '/responses': 'the same',
+  '/embeddings': 'the same',
+  '/messages': 'the same',
+  '/messages/count_tokens': 'the same',
+  '/models': 'the same',
+  '/models/:model': 'the same',
 }
 
 /** By what lists are narrowed: what is not there leaves nothing. */

@@ -44,6 +44,7 @@ test('what is refused is refused in the words of Anthropic, before anything is s
     [{ messages: [] }, 'messages'],
     [{ max_tokens: undefined }, 'max_tokens'],
     [user([{ type: 'document', source: {} }]), 'messages.0.content.0.type'],
+    [user([]), 'messages.0.content'],
     [user([{ type: 'image', source: { type: 'file', file_id: 'f' } }]), 'messages.0.content.0.source.type'],
     [{ tools: [{ type: 'web_search_20250305', name: 'web_search' }] }, 'tools.0.type'],
     [{ mcp_servers: [{ type: 'url', url: 'https://x', name: 'x' }] }, 'mcp_servers'],

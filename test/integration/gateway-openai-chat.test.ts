@@ -100,6 +100,29 @@ test('a route that gives one answer only is passed over for several, and the ref
   expect(await gateway.sandbox.readLog()).toHaveLength(2)
 }, 60_000)
 
+test('what a message says beside its text is refused by name rather than lost', async () => {
+  const gateway = await useGateway({ catalog })
+  const ask = (change: object) =>
+    gateway.client().chat.completions.create(Object.assign({ model: 'steady', messages, max_tokens: 100 }, change))
+  const said = (more: object) => ({
+    messages: [...messages, { role: 'assistant', content: 'In 1711.', ...more }, ...messages],
+  })
+  // As clients write down an answer that they were given.
+  await ask(said({ refusal: null, audio: null, function_call: null, annotations: [], tool_calls: null }))
+  for (const [change, param] of [
+    [said({ function_call: { name: 'note', arguments: '{}' } }), 'messages.1.function_call'],
+    [said({ audio: { id: 'audio_1' } }), 'messages.1.audio'],
+    [{ stop: 5 }, 'stop'],
+    [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
+    [{ stop: '' }, 'stop'],
+  ] as const) {
+    const refusal = await refusalOf(ask(change))
+    expect([refusal.status, refusal.param]).toEqual([400, param])
+    expect(refusal.message).not.toContain('Invalid input')
+  }
+  expect(await gateway.sandbox.readLog()).toHaveLength(1)
+}, 60_000)
+
 test('further members go to routes that take them, and are refused by name when none does', async () => {
   const gateway = await useGateway({ catalog })
   const ask = (model: string, more: object) =>

@@ -56,7 +56,13 @@ test('what cannot be embedded is refused, before anything is sent', async () => 
   expect((await refused({ input: [[1, 2], [3]] })).message).toContain('lists of tokens are not supported')
   expect(await refused({ input: [] })).toMatchObject({ status: 400, param: 'input' })
   expect(await refused({ input: [''] })).toMatchObject({ status: 400 })
-  expect(await refused({ input_type: 'query' })).toMatchObject({ status: 400 })
-  expect(await refused({ model: 'steady' })).toMatchObject({ status: 422, code: 'no_route' })
+  expect(await refused({ input_type: 'query' })).toMatchObject({
+    status: 400,
+    code: 'unsupported_parameter',
+    param: 'input_type',
+  })
+  expect(await refused({ model: 'steady' })).toMatchObject({ status: 422, code: 'no_route', param: 'model' })
+  const chat = gateway.client().chat.completions.create({ model: 'embed', messages: [{ role: 'user', content: 'hi' }] })
+  await expect(chat).rejects.toMatchObject({ code: 'no_route', message: expect.stringContaining('embed embeds texts') })
   expect(await gateway.sandbox.readLog()).toHaveLength(0)
 }, 60_000)

@@ -1,5 +1,6 @@
 import { freeFor } from '#db/free-money.ts'
 import { formatNano } from '#domain/money.ts'
+import Anthropic from '@anthropic-ai/sdk'
 import OpenAI from 'openai'
 import { expect, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
@@ -67,6 +68,36 @@ test('what is refused is refused in the words of OpenAI, before anything is sent
   expect(await refused(undefined, { messages: [] })).toMatchObject({ status: 400, param: 'messages' })
   expect(await refused(undefined, { temperature: 9 })).toMatchObject({ status: 400, param: 'temperature' })
   expect(await gateway.sandbox.readLog()).toHaveLength(0)
+})
+
+test('a base URL with too little or too much of /v1, and what is not here, is answered in the words of the client', async () => {
+  const { url, tenant, sandbox } = await useGateway()
+  const openai = (base: string) => new OpenAI({ baseURL: `${url}${base}`, apiKey: tenant.key, maxRetries: 0 })
+  const body = { model: 'steady', max_tokens: 10, messages: [{ role: 'user' as const, content: 'hello' }] }
+  for (const [asking, said] of [
+    [openai('').chat.completions.create(body), /base URL .* ends with \/v1/],
+    [openai('/').models.list(), /base URL .* ends with \/v1/],
+    [openai('/v1/v1').responses.create({ model: 'steady', input: 'hello' }), /\/v1 twice/],
+    [openai('/v1').batches.list(), /GET \/v1\/batches.*POST \/v1\/chat\/completions/],
+    [openai('/v1').post('/responses/compact', { body: {} }), /POST \/v1\/responses\/compact/],
+    [openai('/v1').responses.retrieve('resp_1'), /responses are not kept here/],
+  ] as const) {
+    const refused: unknown = await asking.then(
+      () => 'answered',
+      (error: unknown) => error,
+    )
+    expect(refused, String(said)).toMatchObject({
+      status: 404,
+      code: 'not_found',
+      message: expect.stringMatching(said),
+    })
+  }
+  const anthropic = new Anthropic({ baseURL: `${url}/v1`, apiKey: tenant.key, authToken: null, maxRetries: 0 })
+  await expect(anthropic.messages.create(body)).rejects.toThrow(/\/v1 twice/)
+  // Nobody has to have a key to be told so.
+  const nobody = await fetch(`${url}/messages`, { method: 'POST', headers: { 'anthropic-version': '2023-06-01' } })
+  expect(await nobody.json()).toMatchObject({ type: 'error', error: { type: 'not_found_error' } })
+  expect(await sandbox.readLog()).toHaveLength(0)
 })
 
 test('no money is 402 with what bound it, and clients do not repeat it', async () => {

@@ -1,6 +1,7 @@
 import { callLedgerSchema, keyCallListSchema } from '#contracts/api-call.ts'
 import { callStorySchema } from '#contracts/report.ts'
 import { expect, test } from 'vitest'
+import { asAdmin } from '../support/admin.ts'
 import { makeTenant, usd } from '../support/api.ts'
 import { useGateway, type TestGateway } from '../support/gateway.ts'
 import { expectVerified } from '../support/open-attempt.ts'
@@ -110,4 +111,21 @@ test('the calls of a key are listed page by page, filtered, and likely repeats s
   const operator = await api.ask('GET', `/api/v1/keys/${tenant.keyId}/calls?limit=1`, { key: api.operatorKey })
   expect(keyCallListSchema.parse(operator.body).calls).toHaveLength(1)
   await expectVerified(api)
+})
+
+test('a client that gave up after minutes and asked again is a likely repeat: its call ended just before', async () => {
+  const gateway = await useGateway()
+  const { api } = gateway
+  const ask = asker(gateway)
+  const [early, first] = [await ask('When was the mill built?'), await ask('When was the harbour dredged?')]
+  await asAdmin(api, async (admin) => {
+    // One was asked long before and answered at once; the other took the minutes in between.
+    await admin.query('set session_replication_role = replica')
+    await admin.query("update call set created_at = created_at - interval '8 minutes'")
+    await admin.query("update attempt set resolved_at = resolved_at - interval '8 minutes' where call_id = $1", [early])
+  })
+  await ask('When was the mill built?')
+  const second = await ask('When was the harbour dredged?')
+  const { likelyRepeats } = await calls(gateway)
+  expect(likelyRepeats).toMatchObject([{ first, repeats: [second] }])
 })

@@ -1,7 +1,7 @@
 import { eventsOf } from '#contracts/documented.ts'
 import { openAiResponseEventSchema, openAiResponseSchema } from '#contracts/openai-response-answers.ts'
 import { openAiResponseRequestSchema } from '#contracts/openai-responses.ts'
-import type { FastifyInstance, FastifyRequest, RouteHandlerMethod } from 'fastify'
+import type { FastifyInstance, RouteHandlerMethod } from 'fastify'
 import { streamAnswer } from '../answer-stream.ts'
 import { ask } from '../ask.ts'
 import { askingOf } from '../asking.ts'
@@ -61,11 +61,12 @@ function answerResponse(deps: GatewayDeps): RouteHandlerMethod {
 
 /** Clients that ask for a response by its id are told why there is none. */
 export function refuseKeptResponses(app: FastifyInstance): void {
-  app.all<{ Params: { id: string } }>(
-    '/responses/:id',
-    { schema: { hide: true } },
-    async ({ params: { id } }: FastifyRequest<{ Params: { id: string } }>) => {
+  app.route<{ Params: { id: string } }>({
+    method: ['GET', 'DELETE'],
+    url: '/responses/:id',
+    schema: { hide: true },
+    handler: async ({ params: { id } }) => {
       throw new Refusal('not_found', `There is no response ${id.slice(0, 100)}: responses are not kept here.`)
     },
-  )
+  })
 }
