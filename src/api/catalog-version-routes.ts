@@ -18,7 +18,7 @@ import { z } from 'zod'
 import { notFound, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange } from './idempotency.ts'
-import { isCount, pageAsked, pageFound } from './page.ts'
+import { isNumber, pageAsked, pageFound } from './page.ts'
 
 const tags = ['Catalog']
 
@@ -94,7 +94,7 @@ function catalogReadRoutes(app: Api): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const found = await listCatalogVersions(db, pageAsked(request, isCount))
+      const found = await listCatalogVersions(db, pageAsked(request, isNumber))
       const { items, nextCursor } = pageFound(request, found, ({ version }) => String(version))
       return {
         versions: items.map(({ createdAt, ...rest }) => ({ ...rest, createdAt: createdAt.toISOString() })),

@@ -16,7 +16,7 @@ import { notFound, projectOf, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { storeDataset } from './dataset-upload.ts'
 import { answerRepeatablePost } from './idempotency.ts'
-import { isCount, pageAsked, pageFound, pageOf } from './page.ts'
+import { isNumber, pageAsked, pageFound, pageOf } from './page.ts'
 import { projectToList } from './run-read-routes.ts'
 
 const idParams = z.object({ id: z.string() })
@@ -131,7 +131,7 @@ export function datasetReadRoutes(app: Api): void {
       const scope = await tenantFor(db, request, { noun: 'dataset', id })
       const dataset = await getDataset(db, scope, id)
       if (!dataset) throw notFound('dataset', id)
-      const found = await readRows(db, scope, { dataset, page: pageAsked(request, isCount) })
+      const found = await readRows(db, scope, { dataset, page: pageAsked(request, isNumber) })
       const { items, nextCursor } = pageFound(request, found, ({ number }) => String(number))
       const end = request.query.order === 'asc' ? dataset.rows : 1
       return {

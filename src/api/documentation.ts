@@ -88,12 +88,14 @@ function problemsOf(route: RouteOptions): readonly ProblemCode[] {
   const { config, schema = {}, url, method } = route
   const isPost = method === 'POST'
   const hasBody = isPost || schema.body !== undefined
+  const isNamed = url.includes(':')
   const own: readonly ProblemCode[] = config?.problems ?? []
   return [
-    ...(hasBody || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
+    // A part of an address may be no UTF-8.
+    ...(hasBody || isNamed || schema.querystring !== undefined ? (['invalid_request'] as const) : []),
     'unauthorized',
     'forbidden',
-    ...(url.includes(':') ? (['not_found'] as const) : []),
+    ...(isNamed ? (['not_found'] as const) : []),
     ...(hasBody ? (['payload_too_large', 'unsupported_media_type'] as const) : []),
     ...(isPost ? (['idempotency_mismatch'] as const) : []),
     ...(config?.versioned !== undefined && method !== 'GET' && !isPost ? (['changed_meanwhile'] as const) : []),

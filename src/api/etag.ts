@@ -61,13 +61,16 @@ export function tellVersions(app: FastifyInstance): void {
   })
 }
 
-/** The version of what a request changes, under its lock, when it says which it means. */
+/**
+ * The version of what a request changes, under its lock: first of all that it locks, whether it says which version it means or
+ * not, so that no two of them wait for each other in a circle.
+ */
 export async function versionToChange(
   trx: Transaction<Database>,
   request: FastifyRequest,
 ): Promise<number | undefined> {
   const { versioned } = request.routeOptions.config
-  if (versioned === undefined || request.headers['if-match'] === undefined) return undefined
+  if (versioned === undefined) return undefined
   const { id = '', name = '' } = named.parse(request.params)
   if (versioned === 'provider')
     return PROVIDER_NAME.test(name) ? lockVersion(trx, { what: versioned, id: name }) : undefined

@@ -14,7 +14,7 @@ import type { Api, RouteDeps } from './api-deps.ts'
 import { EVENTS_PER_PAGE, eventView, streamEvents, type EventSource } from './event-stream.ts'
 import { problemOf } from './validation.ts'
 
-/** Open streams of one process: each asks the database four times a second. */
+/** Open streams of one process: each asks the database six times a second. */
 const MAX_STREAMS = 200
 /** So that no project takes the streams of all. */
 const MAX_STREAMS_OF_PROJECT = 50

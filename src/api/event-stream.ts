@@ -9,6 +9,8 @@ export const EVENTS_PER_PAGE = 200
 /** How soon an event is told. A notification for each would serialise the commits of the calls that write them. */
 const POLL_MS = 250
 const HEARTBEAT_MS = 15_000
+/** How often a key is looked at: with the wait for the next read, one that is revoked hears nothing a second later. */
+const KEY_CHECK_MS = 500
 /** How long a client waits before it asks again, in milliseconds. */
 const RETRY_MS = 1_000
 
@@ -17,7 +19,7 @@ export interface EventSource {
   read(after: string | undefined): Promise<readonly EventView[]>
   /** Whether the run's last event stands at this place or before it. */
   isOverAt(place: string): Promise<boolean>
-  /** Asked as often as a heartbeat is due, however much there is to tell: a revoked key ends its streams. */
+  /** Asked before a read, twice a second, however much there is to tell: a revoked key ends its streams. */
   mayGoOn(): Promise<boolean>
 }
 
@@ -36,16 +38,16 @@ export async function* streamEvents(
   let checkedMs = toldMs
   yield `retry: ${RETRY_MS}\n\n`
   while (!signal.aborted) {
+    if (nowMs() - checkedMs >= KEY_CHECK_MS) {
+      if (!(await source.mayGoOn())) return
+      checkedMs = nowMs()
+    }
     const events = await source.read(after)
     for (const event of events) yield frame(event)
     after = events.at(-1)?.id ?? after
     isOver ||= events.some(isLastEvent)
     if (events.length > 0) toldMs = nowMs()
     if (isOver && events.length < EVENTS_PER_PAGE) return
-    if (nowMs() - checkedMs >= HEARTBEAT_MS) {
-      if (!(await source.mayGoOn())) return
-      checkedMs = nowMs()
-    }
     if (nowMs() - toldMs >= HEARTBEAT_MS) {
       toldMs = nowMs()
       yield ': heartbeat\n\n'

@@ -132,7 +132,7 @@ function keyEndRoutes(app: Api, { nowMs }: RouteDeps): void {
         tags,
         summary: 'Revoke a key',
         description:
-          'At once and for good. Its open event streams end within 15 seconds. Money set aside for its calls goes home.',
+          'At once and for good. Its open event streams end within a second. Money set aside for its calls goes home.',
         params: idParams,
         response: { 204: z.undefined().describe('It opens nothing any more.') },
       },

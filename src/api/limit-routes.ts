@@ -69,9 +69,9 @@ export function limitRoutes(app: Api, { nowMs }: RouteDeps): void {
     },
     async (request) => {
       const db = tenantDb(request)
-      const { projectId, subjectId, scope } = request.query
-      if (projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: projectId })
-      const asked = { filter: { projectId, subjectId, scope }, page: pageAsked(request) }
+      const { limit: _limit, order: _order, cursor: _cursor, ...filter } = request.query
+      if (filter.projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: filter.projectId })
+      const asked = { filter, page: pageAsked(request) }
       const { items, nextCursor } = pageOf(request, await listLimits(db, callerOfRequest(request), asked))
       return { limits: items.map(limitView), nextCursor }
     },

@@ -1,5 +1,6 @@
 import type { Order, Page } from '#contracts/api-page.ts'
 import { Problem } from '#contracts/codes.ts'
+import { utcMomentSchema } from '#contracts/instant.ts'
 import { canonical } from '#db/call.ts'
 import { sha256 } from '#db/ids.ts'
 import { isId } from './access.ts'
@@ -48,12 +49,17 @@ export function isCount(text: string): boolean {
   return /^\d{1,18}$/.test(text)
 }
 
+/** A number of what there is far less of, such as rows of a dataset: an `integer` of Postgres. */
+export function isNumber(text: string): boolean {
+  return /^\d{1,9}$/.test(text)
+}
+
 const MOMENT_AND_ID = /^(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z)_([\da-f-]{36})$/
 
 /** `<moment to the microsecond>_<id>`: for what comes in time. */
 export function isMomentAndId(text: string): boolean {
   const [, at = '', id = ''] = MOMENT_AND_ID.exec(text) ?? []
-  return isId(id) && !Number.isNaN(Date.parse(at))
+  return isId(id) && utcMomentSchema.safeParse(at).success
 }
 
 function markOf({ url, query }: Asked): string {

@@ -1,5 +1,10 @@
-import { pageQuerySchema } from '#contracts/api-page.ts'
-import { quoteListSchema, quoteRequestSchema, quoteSchema, type QuoteView } from '#contracts/api-wallet.ts'
+import {
+  quoteListSchema,
+  quoteQuerySchema,
+  quoteRequestSchema,
+  quoteSchema,
+  type QuoteView,
+} from '#contracts/api-wallet.ts'
 import { Problem } from '#contracts/codes.ts'
 import { createQuote, listQuotes, type Quote } from '#db/quote.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -54,13 +59,15 @@ export function quoteRoutes(app: Api, { nowMs }: RouteDeps): void {
       schema: {
         tags,
         summary: 'Exchange rates, newest first',
-        querystring: pageQuerySchema,
+        querystring: quoteQuerySchema,
         response: { 200: quoteListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
-      const found = await listQuotes(db, callerOfRequest(request).organisationId, pageAsked(request))
+      const { from, to } = request.query
+      const { organisationId } = callerOfRequest(request)
+      const found = await listQuotes(db, organisationId, { ...pageAsked(request), from, to })
       const { items, nextCursor } = pageOf(request, found)
       return { quotes: items.map(quoteView), nextCursor }
     },

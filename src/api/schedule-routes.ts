@@ -1,6 +1,6 @@
-import { pageQuerySchema } from '#contracts/api-page.ts'
 import {
   firingListSchema,
+  firingQuerySchema,
   scheduleChangeSchema,
   scheduleListSchema,
   scheduleQuerySchema,
@@ -184,15 +184,16 @@ export function scheduleReadRoutes(app: Api, { missedTimes }: RouteDeps): void {
         summary: 'What became of its times, newest first',
         description: 'Of those that reached a worker; also of a schedule that was removed.',
         params: idParams,
-        querystring: pageQuerySchema,
+        querystring: firingQuerySchema,
         response: { 200: firingListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
+      const { from, to } = request.query
       const scope = await tenantFor(db, request, { noun: 'schedule', id })
-      const found = await listFirings(db, scope, { ...pageAsked(request), scheduleId: id })
+      const found = await listFirings(db, scope, { ...pageAsked(request), scheduleId: id, from, to })
       const { items, nextCursor } = pageOf(request, found)
       return { firings: items, nextCursor }
     },

@@ -1,5 +1,4 @@
-import { pageQuerySchema } from '#contracts/api-page.ts'
-import { lotListSchema, walletSchema, type LotView, type WalletView } from '#contracts/api-wallet.ts'
+import { lotListSchema, lotQuerySchema, walletSchema, type LotView, type WalletView } from '#contracts/api-wallet.ts'
 import { Problem } from '#contracts/codes.ts'
 import type { Scope } from '#db/database.ts'
 import { listLots, type Lot } from '#db/lot.ts'
@@ -64,14 +63,15 @@ export function walletRoutes(app: Api, deps: RouteDeps): void {
         tags,
         summary: "A wallet's lots of credit, newest first",
         params: idParams,
-        querystring: pageQuerySchema,
+        querystring: lotQuerySchema,
         response: { 200: lotListSchema },
       },
     },
     async (request) => {
       const db = tenantDb(request)
       const scope = await tenantFor(db, request, { noun: 'wallet', id: request.params.id })
-      const { items, nextCursor } = pageOf(request, await listLots(db, scope, pageAsked(request)))
+      const { from, to } = request.query
+      const { items, nextCursor } = pageOf(request, await listLots(db, scope, { ...pageAsked(request), from, to }))
       return { lots: items.map(lotView), nextCursor }
     },
   )

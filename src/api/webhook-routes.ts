@@ -188,9 +188,9 @@ export function deliveryRoutes(app: Api): void {
     async (request) => {
       const db = tenantDb(request)
       const { id } = request.params
-      const { state } = request.query
+      const { state, from, to } = request.query
       const scope = await tenantFor(db, request, { noun: 'webhook', id })
-      const found = await listDeliveries(db, scope, { ...pageAsked(request), webhookId: id, state })
+      const found = await listDeliveries(db, scope, { ...pageAsked(request), webhookId: id, state, from, to })
       const { items, nextCursor } = pageOf(request, found)
       return { deliveries: items.map(deliveryOf), nextCursor }
     },

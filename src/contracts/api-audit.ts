@@ -1,16 +1,14 @@
 import { z } from 'zod'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, periodQuery } from './api-page.ts'
 import { AUDIT_ACTIONS } from './names.ts'
-
-const moment = z.iso.datetime({ offset: true })
+import { storableText } from './storable-text.ts'
 
 export const auditQuerySchema = pageQuerySchema.extend({
   projectId: z.uuid().optional(),
   keyId: z.uuid().optional().describe('Who.'),
   action: z.enum(AUDIT_ACTIONS).optional(),
-  target: z.string().min(1).max(200).optional(),
-  from: moment.optional().describe('At or after.'),
-  to: moment.optional().describe('Before.'),
+  target: storableText.min(1).max(200).optional(),
+  ...periodQuery,
 })
 
 export const auditEventSchema = z

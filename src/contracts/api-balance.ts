@@ -1,24 +1,8 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
 import { pageQuerySchema } from './api-page.ts'
+import { instantSchema } from './instant.ts'
 import { BALANCE_CLASSES, TRANSFER_CODES } from './names.ts'
-
-/** A moment with its offset; the database counts in microseconds. */
-const EARLIEST_YEAR = 2000
-const FRACTION = /\.\d{7,}/
-
-const instantSchema = z
-  .string()
-  .superRefine((text, context) => {
-    if (!z.iso.datetime({ offset: true }).safeParse(text).success) {
-      context.addIssue({ code: 'custom', message: 'is not a moment such as 2026-11-24T03:40:28Z' })
-    } else if (FRACTION.test(text)) {
-      context.addIssue({ code: 'custom', message: 'is finer than a microsecond' })
-    } else if (Number(text.slice(0, 4)) < EARLIEST_YEAR) {
-      context.addIssue({ code: 'custom', message: `lies before the year ${EARLIEST_YEAR}` })
-    }
-  })
-  .meta({ examples: ['2026-11-24T03:40:28Z'] })
 
 export const asOfQuerySchema = z.strictObject({
   asOf: instantSchema.optional().describe('A moment of the database’s clock; now, when left out.'),

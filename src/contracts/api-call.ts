@@ -1,18 +1,15 @@
 import { OUTCOMES } from '#domain/policy.ts'
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { filterText, nextCursorSchema, pageQuerySchema, periodQuery } from './api-page.ts'
 import { transferSchema } from './api-run.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { callReportSchema, likelyRepeatsSchema } from './report.ts'
 
-const moment = z.iso.datetime({ offset: true })
-
 export const keyCallQuerySchema = pageQuerySchema.extend({
   state: z.enum(['open', 'answered']).optional(),
-  model: z.string().min(1).max(100).optional(),
-  from: moment.optional().describe('At or after.'),
-  to: moment.optional().describe('Before.'),
+  model: filterText.optional(),
+  ...periodQuery,
 })
 
 const chargedSchema = z.array(z.object({ balanceClass: z.enum(BALANCE_CLASSES), charged: amountSchema }))
@@ -42,13 +39,12 @@ export const callQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
   runId: z.uuid().optional(),
   keyId: z.uuid().optional().describe('Who asked.'),
-  model: z.string().min(1).max(100).optional().describe('The catalog model that was asked for.'),
+  model: filterText.optional().describe('The catalog model that was asked for.'),
   state: z.enum(['open', 'answered']).optional(),
-  route: z.string().min(1).max(100).optional(),
+  route: filterText.optional(),
   outcome: z.enum(OUTCOMES).optional(),
   balanceClass: z.enum(BALANCE_CLASSES).optional(),
-  from: moment.optional().describe('At or after.'),
-  to: moment.optional().describe('Before.'),
+  ...periodQuery,
 })
 
 const callEntrySchema = callReportSchema

@@ -1,6 +1,7 @@
 import { INVOICE_STATUSES } from '#domain/invoice-comparison.ts'
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
+import { utcMomentSchema } from './instant.ts'
 import { storableText } from './storable-text.ts'
 
 /** Largest invoice, in bytes: some hundred thousand lines. */
@@ -8,8 +9,8 @@ export const MAX_INVOICE_BYTES = 16 * 1024 * 1024
 
 export const invoiceRequestSchema = z.strictObject({
   provider: storableText.min(1).max(100).describe('As routes call it.'),
-  from: z.iso.datetime(),
-  to: z.iso.datetime().describe('Up to, and without.'),
+  from: utcMomentSchema,
+  to: utcMomentSchema.describe('Up to, and without.'),
   csv: storableText
     .min(1)
     .describe(

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
 import { constraintsSchema } from './constraints.ts'
+import { momentSchema } from './instant.ts'
 import { KEY_SCOPES, OPERATOR_SCOPES, USUAL_OPERATOR_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -13,7 +14,7 @@ const address = z.union([z.ipv4(), z.ipv6(), z.cidrv4(), z.cidrv6()])
 
 const bounds = {
   name,
-  expiresAt: z.iso.datetime({ offset: true }).optional().describe('It opens nothing from then on. Left out: never.'),
+  expiresAt: momentSchema.optional().describe('It opens nothing from then on. Left out: never.'),
   allowedIps: z
     .array(address)
     .min(1)

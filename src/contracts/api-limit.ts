@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountOrZeroSchema, amountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, periodQuery, versionSchema } from './api-page.ts'
 import { LIMIT_MEASURES, LIMIT_PERIODS, LIMIT_SCOPES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
@@ -47,6 +47,7 @@ export const limitQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Only limits within this project.'),
   scope: z.enum(LIMIT_SCOPES).optional(),
   subjectId: z.uuid().optional().describe('Only limits on this project, key or run.'),
+  ...periodQuery,
 })
 
 /** An amount of money, or a number of tokens or calls, as the limit measures. */

@@ -1,5 +1,6 @@
 import { z } from 'zod'
 import { amountSchema } from './api-money.ts'
+import { utcMomentSchema } from './instant.ts'
 
 const MARGIN_GROUPS = ['project', 'model', 'route', 'month'] as const
 
@@ -9,8 +10,8 @@ const groups = z
   .pipe(z.array(z.enum(MARGIN_GROUPS)).max(MARGIN_GROUPS.length))
 
 export const marginsQuerySchema = z.strictObject({
-  from: z.iso.datetime().optional().describe('Left out: the first of this month, in UTC.'),
-  to: z.iso.datetime().optional().describe('Up to, and without; left out: now.'),
+  from: utcMomentSchema.optional().describe('Left out: the first of this month, in UTC.'),
+  to: utcMomentSchema.optional().describe('Up to, and without; left out: now.'),
   project: z.uuid().optional(),
   by: groups.default(['route']).describe('Some of project, model, route and month, with commas between them.'),
 })

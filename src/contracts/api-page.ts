@@ -1,4 +1,6 @@
 import { z } from 'zod'
+import { momentSchema } from './instant.ts'
+import { storableText } from './storable-text.ts'
 
 /** Most items of one page. */
 const MAX_LIMIT = 200
@@ -27,6 +29,15 @@ export const onwardQuerySchema = z.strictObject({
   cursor,
   order: z.enum(ORDERS).default('asc').describe('`asc`: from the beginning.'),
 })
+
+/** What is listed of a period: of what comes in time. */
+export const periodQuery = {
+  from: momentSchema.optional().describe('At or after.'),
+  to: momentSchema.optional().describe('Before.'),
+}
+
+/** The name that a listing is narrowed to, of a model or of a route: any text, since what is not there leaves nothing. */
+export const filterText = storableText.min(1).max(100)
 
 /** A page as it is asked for. */
 export interface Page {

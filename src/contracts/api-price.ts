@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { nextCursorSchema, onwardQuerySchema } from './api-page.ts'
 import { currencyCode, priceSchema } from './catalog.ts'
+import { storableText } from './storable-text.ts'
 
 /** Most prices of one request: longer lists come in parts, which is harmless, as only differences are stored. */
 export const MAX_LISTED = 500
@@ -41,7 +42,7 @@ export const priceComparisonSchema = z
   })
   .meta({ id: 'PriceComparison' })
 
-export const pricesQuerySchema = onwardQuerySchema.extend({ provider: z.string().max(100).optional() })
+export const pricesQuerySchema = onwardQuerySchema.extend({ provider: storableText.max(100).optional() })
 
 export const bookedPricesSchema = z
   .object({

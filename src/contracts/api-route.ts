@@ -1,5 +1,6 @@
 import { OUTCOMES } from '#domain/policy.ts'
 import { z } from 'zod'
+import { storableText } from './storable-text.ts'
 
 const moment = z.iso.datetime({ offset: true })
 
@@ -46,8 +47,8 @@ const routeHealthSchema = z
 export const routeListSchema = z.object({ catalogVersion: z.int(), routes: z.array(routeHealthSchema) })
 
 export const routeResetRequestSchema = z.strictObject({
-  provider: z.string().min(1).max(100),
-  upstreamModel: z.string().min(1).max(100),
+  provider: storableText.min(1).max(100),
+  upstreamModel: storableText.min(1).max(200),
   what: z.enum(RESETTABLE),
 })
 

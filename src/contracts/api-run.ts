@@ -1,7 +1,7 @@
 import { RUN_STATES } from '#domain/run-states.ts'
 import { z } from 'zod'
 import { amountSchema, pocketsSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { filterText, nextCursorSchema, pageQuerySchema, periodQuery } from './api-page.ts'
 import { reuseSchema, tightSchema } from './call-choices.ts'
 import { constraintsSchema } from './constraints.ts'
 import {
@@ -201,10 +201,9 @@ export const runSchema = runSummarySchema
 
 export const runListQuerySchema = pageQuerySchema.extend({
   state: z.enum(RUN_STATES).optional(),
-  agent: z.string().min(1).max(100).optional(),
-  model: z.string().min(1).max(100).optional(),
-  from: z.iso.datetime({ offset: true }).optional().describe('Made at or after.'),
-  to: z.iso.datetime({ offset: true }).optional().describe('Made before.'),
+  agent: filterText.optional(),
+  model: filterText.optional(),
+  ...periodQuery,
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
 })
 

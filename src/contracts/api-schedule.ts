@@ -1,7 +1,7 @@
 import { cronProblem } from '#domain/cron.ts'
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, periodQuery, versionSchema } from './api-page.ts'
 import { runRequestSchema } from './api-run.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { SKIP_REASONS } from './scheduling.ts'
@@ -120,6 +120,8 @@ export const firingSchema = z
     detail: z.string().nullable(),
   })
   .meta({ id: 'Firing' })
+/** By the times of the schedule. */
+export const firingQuerySchema = pageQuerySchema.extend(periodQuery)
 export const firingListSchema = z.object({ firings: z.array(firingSchema), nextCursor: nextCursorSchema })
 
 /** As it is stored: amounts in nano, as text. */

@@ -1,13 +1,11 @@
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, periodQuery } from './api-page.ts'
+import { momentSchema } from './instant.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { storableText } from './storable-text.ts'
 
 const moment = z.iso.datetime()
-const momentRequest = z.iso
-  .datetime({ offset: true })
-  .refine((text) => new Date(text).getTime() > 0, 'is not a moment after 1970')
 const name = storableText.trim().min(1).max(100)
 const reference = storableText.trim().min(1).max(200)
 
@@ -41,7 +39,7 @@ export const depositRequestSchema = z.strictObject({
     .strictObject({
       source: name.describe('Where it is from, in your words; `opening` is reserved.'),
       priority: z.int().min(0).max(MAX_PRIORITY).default(100).describe('Low is drawn first.'),
-      expiresAt: momentRequest.optional(),
+      expiresAt: momentSchema.optional(),
     })
     .optional()
     .describe('Of credit only. Drawn by priority, then expiry, then age; without it, a lot that never expires.'),
@@ -65,8 +63,7 @@ export const depositListSchema = z.object({ deposits: z.array(depositSchema), ne
 export const depositQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
   balanceClass: z.enum(BALANCE_CLASSES).optional(),
-  from: momentRequest.optional().describe('At or after.'),
-  to: momentRequest.optional().describe('Before.'),
+  ...periodQuery,
 })
 
 export const lotSchema = z
@@ -79,6 +76,8 @@ export const lotSchema = z
     createdAt: moment,
   })
   .meta({ id: 'Lot' })
+
+export const lotQuerySchema = pageQuerySchema.extend(periodQuery)
 
 export const lotListSchema = z.object({ lots: z.array(lotSchema), nextCursor: nextCursorSchema })
 
@@ -117,8 +116,8 @@ export const quoteRequestSchema = z.strictObject({
   sell: positiveAmountSchema,
   buy: positiveAmountSchema.describe('What `sell` buys, in another currency.'),
   source: name.describe('Where the rate is from, in your words.'),
-  effectiveAt: momentRequest.optional().describe('From then on; at once when left out.'),
-  expiresAt: momentRequest.optional(),
+  effectiveAt: momentSchema.optional().describe('From then on; at once when left out.'),
+  expiresAt: momentSchema.optional(),
 })
 
 export const quoteSchema = z
@@ -131,6 +130,9 @@ export const quoteSchema = z
     expiresAt: moment.nullable(),
   })
   .meta({ id: 'Quote' })
+
+/** By when a quote comes into force. */
+export const quoteQuerySchema = pageQuerySchema.extend(periodQuery)
 
 export const quoteListSchema = z.object({ quotes: z.array(quoteSchema), nextCursor: nextCursorSchema })
 

@@ -1,6 +1,6 @@
 import { z } from 'zod'
 import { amountSchema, positiveAmountSchema } from './api-money.ts'
-import { nextCursorSchema, pageQuerySchema, versionSchema } from './api-page.ts'
+import { nextCursorSchema, pageQuerySchema, periodQuery, versionSchema } from './api-page.ts'
 import { BALANCE_CLASSES } from './names.ts'
 
 export const WEBHOOK_TOPICS = ['state', 'threshold', 'exhaustion', 'fallback', 'question', 'low_balance'] as const
@@ -79,6 +79,7 @@ export const deliveryListSchema = z.object({ deliveries: z.array(deliverySchema)
 
 export const deliveryQuerySchema = pageQuerySchema.extend({
   state: z.enum(['waiting', 'delivered', 'dead']).optional().describe('`dead`: given up after all its tries.'),
+  ...periodQuery,
 })
 
 export type WebhookView = z.infer<typeof webhookSchema>

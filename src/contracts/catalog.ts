@@ -1,5 +1,6 @@
 import { parseDecimal } from '#domain/money.ts'
 import { z } from 'zod'
+import { utcMomentSchema } from './instant.ts'
 import { BALANCE_CLASSES } from './names.ts'
 import { mayBeHandedOn, PARAMETER_NAME } from './parameters.ts'
 
@@ -109,7 +110,7 @@ export const priceSchema = z.strictObject({
     )
     .optional(),
   /** From when on it is in force; left out: from its import on. */
-  effectiveAt: z.iso.datetime().optional(),
+  effectiveAt: utcMomentSchema.optional(),
 })
 
 export const catalogModelSchema = z.strictObject({

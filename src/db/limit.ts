@@ -5,7 +5,7 @@ import type { Caller } from './api-key.ts'
 import { json } from './json.ts'
 import { refusable } from './refusable.ts'
 import type { Database } from './schema.ts'
-import { pageBy } from './page.ts'
+import { pageBy, within, type Period } from './page.ts'
 
 export interface NewLimit {
   readonly id: string
@@ -93,7 +93,7 @@ export async function retireLimit(
   )
 }
 
-export interface LimitFilter {
+export interface LimitFilter extends Period {
   readonly scope?: LimitScope | undefined
   readonly projectId?: string | undefined
   readonly subjectId?: string | undefined
@@ -112,6 +112,7 @@ export async function listLimits(
       and (${projectId}::uuid is null or u.project_id = ${projectId})
       and (${subjectId}::uuid is null or u.subject_id = ${subjectId})
       and (${scope}::text is null or u.scope = ${scope}) and ${follows}
+      and ${within(sql`u.created_at`, filter)}
     order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }

@@ -2,7 +2,7 @@ import type { Page } from '#contracts/api-page.ts'
 import { sql, type Kysely } from 'kysely'
 import type { Scope } from './database.ts'
 import type { Database } from './schema.ts'
-import { pageBy } from './page.ts'
+import { pageBy, within, type Period } from './page.ts'
 
 /** Most lots of one batch: what is left is for the next one, so that wallets are locked for a moment only. */
 const MAX_EXPIRING = 200
@@ -25,7 +25,7 @@ export async function expireLots(db: Kysely<Database>): Promise<number> {
 }
 
 /** A wallet's lots, a place is an id. */
-export async function listLots(db: Kysely<Database>, scope: Scope, page: Page): Promise<readonly Lot[]> {
+export async function listLots(db: Kysely<Database>, scope: Scope, page: Page & Period): Promise<readonly Lot[]> {
   const query = db
     .selectFrom('lot')
     .innerJoin('account', 'account.id', 'lot.account_id')
@@ -33,5 +33,6 @@ export async function listLots(db: Kysely<Database>, scope: Scope, page: Page): 
     .select(['lot.expires_at as expiresAt', 'lot.created_at as createdAt'])
     .where('lot.project_id', '=', scope.projectId)
     .where(pageBy(sql.ref('lot.id'), page).follows)
+    .where(within(sql.ref('lot.created_at'), page))
   return query.orderBy('lot.id', page.order).limit(page.limit).execute()
 }

@@ -1,6 +1,19 @@
 import type { Page } from '#contracts/api-page.ts'
 import { sql, type RawBuilder } from 'kysely'
 
+/** From when on, and until when, what is listed came; whole times of the database's clock, as text. */
+export interface Period {
+  readonly from?: string | undefined
+  readonly to?: string | undefined
+}
+
+/** Whether a moment lies in a period: its beginning does, its end does not. */
+export function within(moment: RawBuilder<unknown>, { from, to }: Period): RawBuilder<boolean> {
+  const begins = from === undefined ? sql`true` : sql`${moment} >= ${from}::timestamptz`
+  const ends = to === undefined ? sql`true` : sql`${moment} < ${to}::timestamptz`
+  return sql<boolean>`(${begins} and ${ends})`
+}
+
 /** What stands behind the last one of the page before, and in which order: `column` is a place of its own for each row. */
 export function pageBy(
   column: RawBuilder<unknown>,

@@ -3,7 +3,7 @@ import { sql, type Kysely } from 'kysely'
 import { newId } from './ids.ts'
 import { json } from './json.ts'
 import type { Database } from './schema.ts'
-import { pageBy } from './page.ts'
+import { pageBy, within, type Period } from './page.ts'
 
 /** `sell` nano of one currency buy `buy` nano of the other. */
 export interface Rate {
@@ -73,13 +73,18 @@ export async function quoteInForce(
   return rows[0]
 }
 
-/** A place is an id. */
-export async function listQuotes(db: Kysely<Database>, organisationId: string, page: Page): Promise<readonly Quote[]> {
+/** A place is an id, a period one of when quotes come into force. */
+export async function listQuotes(
+  db: Kysely<Database>,
+  organisationId: string,
+  page: Page & Period,
+): Promise<readonly Quote[]> {
   const query = db
     .selectFrom('quote')
     .select(COLUMNS)
     .where('organisation_id', '=', organisationId)
     .where(pageBy(sql.ref('id'), page).follows)
+    .where(within(sql.ref('effective_at'), page))
   return query.orderBy('id', page.order).limit(page.limit).execute()
 }
 

@@ -11,7 +11,7 @@ import { newId } from './ids.ts'
 import { startRun } from './run-start.ts'
 import { endSchedule, isRevoked } from './schedule.ts'
 import type { Database } from './schema.ts'
-import { pageBy } from './page.ts'
+import { pageBy, within, type Period } from './page.ts'
 
 type Trx = Transaction<Database>
 type Schedule = Selectable<Database['schedule']>
@@ -170,11 +170,11 @@ function skipReasonOf(text: string | null): SkipReason | undefined {
   return SKIP_REASONS.find((reason) => reason === text)
 }
 
-/** A place is an id. */
+/** A place is an id, a period one of the times of the schedule. */
 export async function listFirings(
   db: Kysely<Database>,
   scope: Scope,
-  page: Page & { readonly scheduleId: string },
+  page: Page & Period & { readonly scheduleId: string },
 ): Promise<readonly FiringView[]> {
   const rows = await db
     .selectFrom('schedule_firing')
@@ -182,6 +182,7 @@ export async function listFirings(
     .where('schedule_id', '=', page.scheduleId)
     .where('project_id', '=', scope.projectId)
     .where(pageBy(sql.ref('id'), page).follows)
+    .where(within(sql.ref('scheduled_for'), page))
     .orderBy('id', page.order)
     .limit(page.limit)
     .execute()

@@ -4,7 +4,7 @@ import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
 import { storableText } from './json.ts'
 import type { Database } from './schema.ts'
-import { pageBy } from './page.ts'
+import { pageBy, within, type Period } from './page.ts'
 import { SecretUnreadable, type SecretKeys } from './secret-box.ts'
 import { webhookSecretPlace } from './webhook.ts'
 
@@ -105,7 +105,7 @@ export async function noteOutcome(
 export async function listDeliveries(
   db: Kysely<Database>,
   scope: Scope,
-  page: Page & { readonly webhookId: string; readonly state: Delivery['state'] | undefined },
+  page: Page & Period & { readonly webhookId: string; readonly state: Delivery['state'] | undefined },
 ): Promise<readonly Delivery[]> {
   const { follows, order } = pageBy(sql`id`, page)
   const { rows } = await sql<Delivery>`
@@ -113,7 +113,7 @@ export async function listDeliveries(
       created_at as "createdAt", delivered_at as "deliveredAt"
     from webhook_delivery
     where webhook_id = ${page.webhookId} and project_id = ${scope.projectId}
-      and ${follows}
+      and ${follows} and ${within(sql`created_at`, page)}
       and (${page.state ?? null}::text is null or state = ${page.state ?? null})
     order by ${order} limit ${page.limit}`.execute(db)
   return rows

@@ -120,3 +120,25 @@ test('of many who change the same version one does, and what is gone or foreign 
   expect((await revoke(asMade)).status).toBe(412)
   expect((await revoke(tagOf(await api.ask('GET', key, { key: api.operatorKey })))).status).toBe(204)
 })
+
+test('who says which version and who does not may change the same thing at the same time: nobody waits in a circle', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const things = (await thingsOf(api, tenant)).filter(({ method }) => method === 'PATCH')
+  const { id } = await makeKey(api, tenant)
+  const keys = ['', `"1"`].map((tag) => ({ method: 'DELETE', path: `/keys/${id}`, tag }) as const)
+  for (const { path, key, method, changes } of things) {
+    const change = (body: object, tag?: string) =>
+      api.ask(method, `/api/v1${path}`, { key, body, headers: tag === undefined ? {} : { 'if-match': tag } })
+    const answers = await Promise.all(
+      Array.from({ length: 12 }, (_, n) => change(changes[n % 2 === 0 ? 0 : 1], n % 3 === 0 ? undefined : '*')),
+    )
+    expect([path, ...new Set(answers.map(({ status }) => status))]).toEqual([path, 200])
+  }
+  const revoked = await Promise.all(
+    [...keys, ...keys, ...keys].map(({ method, path, tag }) =>
+      api.ask(method, `/api/v1${path}`, { key: api.operatorKey, headers: tag === '' ? {} : { 'if-match': tag } }),
+    ),
+  )
+  expect(revoked.filter(({ status }) => status !== 204 && status !== 412)).toEqual([])
+})

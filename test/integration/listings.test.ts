@@ -2,10 +2,13 @@ import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { callListSchema } from '#contracts/api-call.ts'
 import { ledgerSchema } from '#contracts/api-run.ts'
 import { depositListSchema } from '#contracts/api-wallet.ts'
+import { fireSchedule } from '#db/schedule-firing.ts'
+import { fanOut } from '#db/webhook-fan-out.ts'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { call, makeKey } from '../support/api-keys.ts'
-import { makeTenant, text, usd, useApi, type TestApi } from '../support/api.ts'
+import { makeTenant, runBody, startTestRun, text, usd, useApi, type Tenant, type TestApi } from '../support/api.ts'
+import { pollUntil } from '../support/poll.ts'
 import { gatewayCatalog } from '../support/gateway-catalog.ts'
 import { useGateway } from '../support/gateway.ts'
 
@@ -146,6 +149,67 @@ test('a webhook is shown and changed', async () => {
   expect((await api.ask('DELETE', path, { key: tenant.key })).status).toBe(204)
   expect((await change({ topics: ['state'] })).status).toBe(404)
   expect((await api.ask('GET', path, { key: tenant.key })).status).toBe(404)
+})
+
+/** Listings with two of each and the name of the moment that they have, made one after the other. */
+async function twoOfEach(api: TestApi, tenant: Tenant): Promise<readonly (readonly [string, string])[]> {
+  const { key } = tenant
+  const operator = { key: api.operatorKey }
+  const hook = { url: 'https://example.org/', topics: ['state'] }
+  const webhook = text(await api.make('/api/v1/webhooks', { key, body: hook }), 'id')
+  const hourly = { name: 'hourly', every: 3_600, run: runBody() }
+  const schedule = text(await api.make('/api/v1/schedules', { key, body: hourly }), 'id')
+  const run = await startTestRun(api, tenant)
+  for (const [index, action] of ['pause', 'resume'].entries()) {
+    const limit = { scope: 'run', subjectId: run, measure: 'calls', period: 'day', cap: 5 + index }
+    await api.make('/api/v1/limits', { ...operator, body: limit })
+    const effectiveAt = `2040-01-0${index + 1}T00:00:00Z`
+    const quote = { sell: usd('1'), buy: { amount: '7', currency: 'CNY' }, source: 'test', effectiveAt }
+    await api.make('/api/v1/quotes', { ...operator, body: quote })
+    await api.make(`/api/v1/runs/${run}/${action}`, { key, body: {} })
+    const fire = { scheduleId: schedule, scheduledFor: new Date(Date.UTC(2026, 0, 1, index)), nowMs: Date.now() }
+    await fireSchedule(api.db, fire)
+    await pollUntil(
+      async () => {
+        await fanOut(api.db, Date.now())
+        return (await api.db.selectFrom('webhook_delivery').select('id').execute()).length > index
+      },
+      { what: `${action} is to be told` },
+    )
+  }
+  return [
+    ['/limits', 'createdAt'],
+    ['/quotes', 'effectiveAt'],
+    [`/wallets/${tenant.walletId}/lots`, 'createdAt'],
+    [`/webhooks/${webhook}/deliveries`, 'createdAt'],
+    [`/schedules/${schedule}/firings`, 'scheduledFor'],
+  ]
+}
+
+test('what has a time is listed of a period, which begins with its first moment and ends before its last', async () => {
+  const api = await useApi()
+  const tenant = await makeTenant(api)
+  const later = { walletId: tenant.walletId, balanceClass: 'credit', amount: usd('1'), reference: 'later' }
+  await api.make('/api/v1/deposits', { key: api.operatorKey, body: later })
+  for (const [path, moment] of await twoOfEach(api, tenant)) {
+    const timesOf = async (query: string) => {
+      const { status, body } = await api.ask('GET', `/api/v1${path}?${query}`, { key: api.operatorKey })
+      expect([path, status]).toEqual([path, 200])
+      const [items] = Object.values(body).filter((value) => Array.isArray(value))
+      return z
+        .array(z.looseObject({ [moment]: z.string() }))
+        .parse(items)
+        .map((item) => item[moment])
+    }
+    const all = await timesOf('order=asc')
+    const [first = '', last = ''] = [all[0], all.at(-1)]
+    expect([path, first < last]).toEqual([path, true])
+    const before = all.filter((each) => each !== last)
+    expect([path, await timesOf(`from=${first}&to=${last}&order=asc`)]).toEqual([path, before])
+    expect([path, (await timesOf(`from=${last}`)).length]).toEqual([path, all.length - before.length])
+    expect([path, await timesOf('to=2025-01-01T01:00:00%2B01:00')]).toEqual([path, []])
+    expect([path, await timesOf(`from=${last}&to=${first}`)]).toEqual([path, []])
+  }
 })
 
 const operationsSchema = z.object({

@@ -163,6 +163,10 @@ test('private addresses are told nothing, by name or by number, and redirects ar
     'https://[::1]/',
     'https://169.254.169.254/latest',
     'https://[::ffff:10.0.0.1]/',
+    'https://2130706433/',
+    'https://0x7f.1/',
+    'https://127.0.0.1./',
+    'https://[64:ff9b:1::a00:1]/',
     'https://example.org/\0',
   ]) {
     const { status } = await api.ask('POST', '/api/v1/webhooks', { key: tenant.key, body: { url, topics: ['state'] } })
@@ -180,8 +184,12 @@ test('private addresses are told nothing, by name or by number, and redirects ar
     },
     { what: 'localhost is refused' },
   )
-  expect(['8.8.8.8', '2606:4700::1111'].map(isPublicAddress)).toEqual([true, true])
-  expect(['172.20.0.1', '100.64.1.1', 'fd00::1', '0.0.0.0', 'nothing'].some(isPublicAddress)).toBe(false)
+  const open = ['8.8.8.8', '2606:4700::1111', '2001:4860:4860::8888']
+  expect(open.filter(isPublicAddress)).toEqual(open)
+  // The last ones lead to IPv4 addresses of private networks, through gateways of several kinds.
+  const closed = ['172.20.0.1', '100.64.1.1', 'fd00::1', '0.0.0.0', '192.0.2.1', 'fec0::1', '2001:db8::1', 'nothing']
+  const mapped = ['::127.0.0.1', '::ffff:10.0.0.1', '64:ff9b::a00:1', '64:ff9b:1::a00:1', '2002:a00:1::', '2001:0:a00:1::']
+  expect([...closed, ...mapped].filter(isPublicAddress)).toEqual([])
 })
 
 test('a delivery that a dead process took is sent again by another', async () => {
