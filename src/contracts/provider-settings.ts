@@ -67,9 +67,18 @@ const SECRET_PARAMETERS =
   /^(?:x-)?(?:(?:api|access|auth|subscription|client|private|ocp-apim-subscription)[-_]?)?(?:key|token|secret|password|signature|sig|code)$/i
 
 function hasNoSecret(address: string): boolean {
-  // That it is an address is checked beside this.
-  if (!URL.canParse(address)) return true
-  return ![...new URL(address).searchParams.keys()].some((name) => SECRET_PARAMETERS.test(name))
+  const [, query = ''] = address.split(/[?#]/)
+  return !query.split('&').some((pair) => SECRET_PARAMETERS.test(nameOf(pair)))
+}
+
+/** As it is read behind the address; what cannot be decoded stands as it is. */
+function nameOf(pair: string): string {
+  const [name = ''] = pair.split('=')
+  try {
+    return decodeURIComponent(name.replaceAll('+', ' '))
+  } catch {
+    return name
+  }
 }
 
 /** An address is shown and logged; what opens something is not part of it. */
