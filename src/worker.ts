@@ -11,7 +11,14 @@ import { connectDatabase } from '#db/database.ts'
 import type { AgentManifest } from '#contracts/agents.ts'
 import { connectionsBy } from '#providers/connections.ts'
 import { createProvider } from '#providers/create-provider.ts'
-import { DefaultLogger, NativeConnection, Runtime, Worker, type WorkerOptions as Tuning } from '@temporalio/worker'
+import {
+  DefaultLogger,
+  NativeConnection,
+  Runtime,
+  Worker,
+  type WorkerOptions as Tuning,
+  type WorkflowBundle,
+} from '@temporalio/worker'
 import { fileURLToPath } from 'node:url'
 import { manifests } from '../workflows/manifests.ts'
 import { type Config, loadConfig } from './config.ts'
@@ -28,12 +35,15 @@ const STICKY_TIMEOUT_MS = 5_000
 /** After the drain, aborted calls are settled and reported; beyond this the process ends as if it were killed. */
 const SETTLE_TIMEOUT_MS = 10_000
 
-const WORKFLOWS = fileURLToPath(new URL('../workflows/bundle.ts', import.meta.url))
+/** Exports the built-in agents, each under its name. */
+export const WORKFLOWS = fileURLToPath(new URL('../workflows/bundle.ts', import.meta.url))
 
 /** Other agents than the built-in ones. */
 interface WorkerOptions {
   /** A module that exports each agent under its name. */
   readonly workflowsPath?: string
+  /** What such a module was made into before, for whoever starts many workers: making it takes seconds. */
+  readonly workflowBundle?: WorkflowBundle
   readonly agents?: readonly AgentManifest[]
 }
 
@@ -69,7 +79,9 @@ export async function startWorker(config: Config, options: WorkerOptions = {}): 
     connection,
     namespace,
     taskQueue,
-    workflowsPath: options.workflowsPath ?? WORKFLOWS,
+    ...(options.workflowBundle
+      ? { workflowBundle: options.workflowBundle }
+      : { workflowsPath: options.workflowsPath ?? WORKFLOWS }),
     activities: {
       ...createCallActivities({ engine }),
       ...createMapActivities({ engine, isEnding: () => worker.getState() !== 'RUNNING' }),

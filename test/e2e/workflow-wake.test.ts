@@ -1,15 +1,15 @@
 import { manifests } from '#workflows/manifests.ts'
-import { fileURLToPath } from 'node:url'
 import { createCallActivities } from '#activities/chat.ts'
 import { createRunActivities } from '#activities/run.ts'
 import { createToolActivities } from '#activities/tool.ts'
 import type { CallActivities, RunActivities } from '#contracts/activities.ts'
 import { corpusStore } from '#db/corpus-search.ts'
+import { WORKFLOWS } from '#src/worker.ts'
 import { NativeConnection, Worker } from '@temporalio/worker'
 import { expect, onTestFinished, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
 import { inventFacts } from './invented-facts.ts'
-import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
+import { bundleOf, createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 
 /** A worker like any other, whose answers to the workflow can be held back on their way. */
 async function startSlowWorker(
@@ -22,7 +22,7 @@ async function startSlowWorker(
   const worker = await Worker.create({
     connection,
     taskQueue,
-    workflowsPath: fileURLToPath(new URL('../../workflows/index.ts', import.meta.url)),
+    workflowBundle: await bundleOf(WORKFLOWS),
     activities: {
       ...createToolActivities({ db, storeOf: (scope) => corpusStore(db, scope) }),
       ...slow({ ...createRunActivities({ engine, agents: manifests }), ...createCallActivities({ engine }) }),

@@ -10,10 +10,10 @@ import { newId } from '#db/ids.ts'
 import { cancelRun, topUpRun } from '#db/run-commands.ts'
 import { startRun } from '#db/run-start.ts'
 import type { RunState } from '#domain/run-states.ts'
-import { startWorker, type RunningWorker } from '#src/worker.ts'
+import { startWorker, WORKFLOWS, type RunningWorker } from '#src/worker.ts'
 import * as testAgents from './agents/index.ts'
 import { Client, Connection } from '@temporalio/client'
-import { DefaultLogger, Runtime } from '@temporalio/worker'
+import { bundleWorkflowCode, DefaultLogger, Runtime, type WorkflowBundle } from '@temporalio/worker'
 import { inject, onTestFinished } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
 import { writeHistory } from '../replay/history-file.ts'
@@ -21,7 +21,17 @@ import { createWorld, makeKey, type World } from '../support/world.ts'
 
 const TEST_AGENTS = fileURLToPath(new URL('agents/index.ts', import.meta.url))
 
-Runtime.install({ logger: new DefaultLogger('ERROR') })
+const logger = new DefaultLogger('ERROR')
+Runtime.install({ logger })
+
+const bundles = new Map<string, Promise<WorkflowBundle>>()
+
+/** Makes what is exported into a bundle once for all workers of this process. */
+export function bundleOf(workflowsPath: string): Promise<WorkflowBundle> {
+  const bundle = bundles.get(workflowsPath) ?? bundleWorkflowCode({ workflowsPath, logger })
+  bundles.set(workflowsPath, bundle)
+  return bundle
+}
 
 /** A run as its row says it is. */
 export interface RunRow {
@@ -127,7 +137,8 @@ export async function createWorkflowWorld(facts: readonly Fact[]): Promise<Workf
         secretsKeyFile: undefined,
       } as const
       const agents = Object.values(testAgents).map((agent) => agent.manifest)
-      const worker = await startWorker(config, change.isBuiltIn ? {} : { workflowsPath: TEST_AGENTS, agents })
+      const workflowBundle = await bundleOf(change.isBuiltIn ? WORKFLOWS : TEST_AGENTS)
+      const worker = await startWorker(config, { workflowBundle, ...(!change.isBuiltIn && { agents }) })
       workers.add(worker)
       return worker
     },

@@ -1,4 +1,3 @@
-import { DOCUMENT_PATH } from '#api/documentation.ts'
 import { buildApi } from '#api/api.ts'
 import type { ApiDeps } from '#api/api-deps.ts'
 import { makeSecret } from '#api/key-secret.ts'
@@ -13,7 +12,7 @@ import { onTestFinished } from 'vitest'
 import { z } from 'zod'
 import { manifests } from '#workflows/manifests.ts'
 import { testDeps } from './api-deps.ts'
-import { answerChecker, type AnswerChecker } from './openapi.ts'
+import { checkerOf, type AnswerChecker } from './openapi.ts'
 import { createTestDatabase, type TestDatabase } from './postgres.ts'
 import { testCatalog } from './world.ts'
 
@@ -114,8 +113,7 @@ export async function useApi(
   await extend?.(app, { db, databaseUrl: database.appUrl })
   const operatorKey = await makeOperator(db, 'default')
   await app.ready()
-  const document = await app.inject({ method: 'GET', url: DOCUMENT_PATH })
-  const ask = asker(app, answerChecker(document.json()))
+  const ask = asker(app, await checkerOf(app))
   return {
     app,
     db,

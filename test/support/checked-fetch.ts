@@ -1,4 +1,4 @@
-import { answerChecker } from './openapi.ts'
+import type { AnswerChecker } from './openapi.ts'
 
 /** A `fetch` whose answers are compared with the OpenAPI document. */
 export interface CheckedFetch {
@@ -7,8 +7,7 @@ export interface CheckedFetch {
   done(): Promise<void>
 }
 
-export function checkedFetch(document: unknown): CheckedFetch {
-  const isDescribed = answerChecker(document)
+export function checkedFetch(isDescribed: AnswerChecker): CheckedFetch {
   const checks: Promise<void>[] = []
 
   async function checkAnswer(request: Request, answer: Response): Promise<void> {

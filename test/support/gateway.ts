@@ -4,7 +4,6 @@ import { startEngine } from '#calls/start-engine.ts'
 import { USUAL_GATEWAY_LIMITS, type GatewayLimits } from '#contracts/gateway-limits.ts'
 import { createProvider } from '#providers/create-provider.ts'
 import { registerGateway } from '#src/gateway/gateway.ts'
-import { DOCUMENT_PATH } from '#api/documentation.ts'
 import Anthropic from '@anthropic-ai/sdk'
 import type { CatalogDocument } from '#contracts/catalog.ts'
 import type { ProviderKind } from '#contracts/names.ts'
@@ -13,6 +12,7 @@ import OpenAI from 'openai'
 import { onTestFinished } from 'vitest'
 import { makeTenant, useApi, type Tenant, type TestApi } from './api.ts'
 import { checkedFetch } from './checked-fetch.ts'
+import { checkerOf } from './openapi.ts'
 import { useSandbox, type TestSandbox } from './sandbox.ts'
 
 /** API and gateway on a port of their own, before a sandbox provider. */
@@ -61,8 +61,7 @@ export async function useGateway(
   const started = engine
   const url = await api.app.listen({ host: '127.0.0.1', port: 0 })
   const tenant = await makeTenant(api)
-  const document = await api.app.inject({ method: 'GET', url: DOCUMENT_PATH })
-  const checked = checkedFetch(document.json())
+  const checked = checkedFetch(await checkerOf(api.app))
   onTestFinished(async () => {
     await api.app.close()
     await started.stop()

@@ -7,7 +7,7 @@ import { migrate } from '#db/migrate.ts'
 import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
 import { ensureTemporal, startTemporal } from '#local/temporal.ts'
-import { makeScratchFolder } from './scratch-folder.ts'
+import { makeClusterFolder, makeScratchFolder } from './scratch-folder.ts'
 import { E2E_WORKERS, INTEGRATION_WORKERS } from './workers.ts'
 
 /** A cluster that the global setup started, of those of `inject('postgres')`. */
@@ -49,7 +49,7 @@ export async function setup(project: TestProject): Promise<Stop> {
   const provided = project.vitest.getRootProject().getProvidedContext()
   if (!('postgres' in provided)) {
     const count = project.name === 'long' || project.name === 'clients' ? 1 : Math.max(INTEGRATION_WORKERS, E2E_WORKERS)
-    const servers = await Promise.all(Array.from({ length: count }, () => startTestPostgres()))
+    const servers = await Promise.all(Array.from({ length: count }, () => startTestPostgres(count)))
     project.vitest.provide(
       'postgres',
       servers.map(({ service }) => service),
@@ -62,8 +62,9 @@ export async function setup(project: TestProject): Promise<Stop> {
   }
 }
 
-async function startTestPostgres(): Promise<{ readonly service: PostgresService; readonly stop: Stop }> {
-  const folder = await makeScratchFolder('services')
+/** @param count how many share the machine's memory */
+async function startTestPostgres(count: number): Promise<{ readonly service: PostgresService; readonly stop: Stop }> {
+  const folder = await makeClusterFolder(count)
   const server = await startPostgres({
     cacheDir: cacheFolder(env),
     dataDir: folder,

@@ -1,3 +1,5 @@
+import { DOCUMENT_PATH } from '#api/documentation.ts'
+import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
 
 /** Of an OpenAPI document what is needed to check answers against it. */
@@ -32,7 +34,23 @@ export interface GivenAnswer {
 /** Throws unless the document describes such an answer of this route. Addresses it does not know must answer 404. */
 export type AnswerChecker = (answer: GivenAnswer) => void
 
-export function answerChecker(document: unknown): AnswerChecker {
+const checkers = new Map<string, AnswerChecker>()
+
+/**
+ * Reads the document that a server serves, once for all servers of this process with the same addresses: what a document
+ * says follows from their schemas, which no setting changes, and making it takes longer than most tests.
+ */
+export async function checkerOf(app: FastifyInstance): Promise<AnswerChecker> {
+  const addresses = app.printRoutes({ commonPrefix: false })
+  const known = checkers.get(addresses)
+  if (known) return known
+  const document = await app.inject({ method: 'GET', url: DOCUMENT_PATH })
+  const checker = answerChecker(document.json())
+  checkers.set(addresses, checker)
+  return checker
+}
+
+function answerChecker(document: unknown): AnswerChecker {
   const { paths, components } = documentSchema.parse(document)
   const schemaOf = schemaReader(components.schemas)
   const routes = Object.entries(paths).map(([path, operations]) => ({
