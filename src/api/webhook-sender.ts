@@ -13,7 +13,9 @@ import { isPublicAddress, lookupPublic } from './public-address.ts'
 import { startRounds, type Rounds } from './rounds.ts'
 
 const ROUND_MS = 500
-const DELIVERIES_PER_ROUND = 32
+/** Sent at once by one process; and of one project, so that addresses that never answer keep no others waiting. */
+const MOST_AT_ONCE = 64
+const MOST_OF_PROJECT = 8
 const TIMEOUT_MS = 10_000
 /** Longer than a try takes: whoever took it has told how it went, or is dead. */
 const LEASE_MS = 30_000
@@ -37,18 +39,83 @@ export interface SenderOptions {
 /** Tells webhooks what happened, until they hear it. Any number of processes may do so at once. */
 export function startWebhookSender(options: SenderOptions): Rounds {
   const { db, log, nowMs } = options
-  const unreadable: Unreadable = new Set()
-  return startRounds(ROUND_MS, async () => {
+  const outbox = new Outbox(options)
+  const telling = startRounds(ROUND_MS, () => outbox.tellDue(telling.poke))
+  const asking = startRounds(ROUND_MS, async () => {
     try {
       const hasMore = await fanOut(db, nowMs())
-      const due = await takeDue(db, { limit: DELIVERIES_PER_ROUND, leaseMs: LEASE_MS })
-      await Promise.all(due.map(async (delivery) => noteOutcome(db, await deliver(delivery, options, unreadable))))
-      return hasMore || due.length === DELIVERIES_PER_ROUND
+      telling.poke()
+      return hasMore
     } catch (error) {
-      log.warn({ err: error }, 'webhooks cannot be told')
+      log.warn({ err: error }, 'nothing new can be told to webhooks')
       return false
     }
   })
+  return {
+    poke: asking.poke,
+    async stop() {
+      await asking.stop()
+      await telling.stop()
+      await outbox.end()
+    },
+  }
+}
+
+/** What one process is sending. */
+class Outbox {
+  readonly #options: SenderOptions
+  readonly #open = new Set<Promise<void>>()
+  readonly #ofProject = new Map<string, number>()
+  readonly #unreadable: Unreadable = new Set()
+
+  constructor(options: SenderOptions) {
+    this.#options = options
+  }
+
+  /** Begins what is due, as far as there are places. @param whenFree told when a place is free again */
+  async tellDue(whenFree: () => void): Promise<boolean> {
+    const { db, log } = this.#options
+    const limit = MOST_AT_ONCE - this.#open.size
+    if (limit === 0) return false
+    try {
+      const limits = { limit, ofProject: MOST_OF_PROJECT, sending: this.#ofProject }
+      for (const delivery of await takeDue(db, { ...limits, leaseMs: LEASE_MS })) this.#begin(delivery, whenFree)
+    } catch (error) {
+      log.warn({ err: error }, 'webhooks cannot be told')
+    }
+    return false
+  }
+
+  /** Resolves when nothing is being sent. */
+  async end(): Promise<void> {
+    await Promise.all(this.#open)
+  }
+
+  #begin(delivery: DueDelivery, whenFree: () => void): void {
+    const { projectId } = delivery
+    this.#count(projectId, 1)
+    const sending = this.#tell(delivery).finally(() => {
+      this.#count(projectId, -1)
+      this.#open.delete(sending)
+      whenFree()
+    })
+    this.#open.add(sending)
+  }
+
+  async #tell(delivery: DueDelivery): Promise<void> {
+    const { db, log } = this.#options
+    try {
+      await noteOutcome(db, await deliver(delivery, this.#options, this.#unreadable))
+    } catch (error) {
+      log.warn({ err: error }, 'it cannot be noted how a webhook was told: it is told again')
+    }
+  }
+
+  #count(projectId: string, change: 1 | -1): void {
+    const count = (this.#ofProject.get(projectId) ?? 0) + change
+    if (count === 0) this.#ofProject.delete(projectId)
+    else this.#ofProject.set(projectId, count)
+  }
 }
 
 /** The webhooks whose secrets could not be read when they were to be told last. */

@@ -7,6 +7,8 @@ export type SchemaCheck =
 
 /** Most problems named of one value: the first ones tell what is wrong. */
 const MAX_PROBLEMS = 5
+/** Most characters of one: names in a value are its writer's words, and what is said of it outlives it. */
+const MAX_PROBLEM_LENGTH = 200
 
 /**
  * Checks a value against a JSON Schema, fills in its defaults, and names what does not fit with its path.
@@ -25,7 +27,8 @@ export function jsonSchemaCheck(schema: JsonSchema): (value: unknown) => SchemaC
     if (checked.success) return { ok: true, value: checked.data }
     const problems = checked.error.issues.slice(0, MAX_PROBLEMS).map((issue) => {
       const path = issue.path.join('.')
-      return path === '' ? issue.message : `${path}: ${issue.message}`
+      const problem = path === '' ? issue.message : `${path}: ${issue.message}`
+      return problem.slice(0, MAX_PROBLEM_LENGTH).toWellFormed()
     })
     return { ok: false, detail: problems.join('; ') }
   }

@@ -36,21 +36,38 @@ export interface Delivery {
   readonly deliveredAt: Date | null
 }
 
+/** How many deliveries a process may take. */
+export interface TakeLimits {
+  readonly limit: number
+  /** Of one project, with those that the process is sending. */
+  readonly ofProject: number
+  /** How many that are, by project. */
+  readonly sending: ReadonlyMap<string, number>
+}
+
 /**
- * Takes deliveries that are due, of any tenant. They are nobody else's until `leaseMs` are over: should this process die,
- * they are sent again, so a receiver may hear of one twice.
+ * Takes deliveries that are due, of any tenant, the longest due first. They are nobody else's until `leaseMs` are over:
+ * should this process die, they are sent again, so a receiver may hear of one twice.
  */
 export async function takeDue(
   db: Kysely<Database>,
-  { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
+  { limit, ofProject, sending, leaseMs }: TakeLimits & { readonly leaseMs: number },
 ): Promise<readonly DueDelivery[]> {
   const { rows } = await sql<DueDelivery>`
     update webhook_delivery d
     set tries = d.tries + 1, due_at = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
     from webhook w
     where w.id = d.webhook_id and d.id in (
-      select id from webhook_delivery where state = 'waiting' and due_at <= clock_timestamp()
-      order by due_at limit ${limit} for no key update skip locked
+      select due.id
+      from (select distinct project_id from webhook where ended_at is null) o
+      left join unnest(${[...sending.keys()]}::uuid[], ${[...sending.values()]}::integer[]) s (project_id, count)
+        on s.project_id = o.project_id
+      cross join lateral (
+        select w.id, w.due_at from webhook_delivery w
+        where w.project_id = o.project_id and w.state = 'waiting' and w.due_at <= clock_timestamp()
+        order by w.due_at limit greatest(${ofProject}::integer - coalesce(s.count, 0), 0) for no key update skip locked
+      ) due
+      order by due.due_at limit ${limit}
     )
     returning d.id, w.id as "webhookId", w.project_id as "projectId", w.url, w.secret,
       w.encrypted_by as "encryptedBy", d.body, d.tries`.execute(db)

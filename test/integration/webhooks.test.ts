@@ -200,9 +200,10 @@ test('a delivery that a dead process took is sent again by another', async () =>
   const run = await startTestRun(api, tenant)
   await api.make(`/api/v1/runs/${run}/pause`, { key: tenant.key, body: {} })
   await pollUntil(async () => (await fanOut(api.db, Date.now()), (await waits(api)) > 0), { what: 'it waits' })
-  const taken = await takeDue(api.db, { limit: 10, leaseMs: 600_000 })
+  const all = { limit: 10, ofProject: 10, sending: new Map<string, number>(), leaseMs: 600_000 }
+  const taken = await takeDue(api.db, all)
   expect(taken.length).toBeGreaterThan(0)
-  expect(await takeDue(api.db, { limit: 10, leaseMs: 600_000 })).toEqual([])
+  expect(await takeDue(api.db, all)).toEqual([])
   await makeDue(api)
   useSender(api)
   await pollUntil(() => receiver.heard.length === taken.length, { what: 'it is told' })
