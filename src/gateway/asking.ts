@@ -13,6 +13,8 @@ export interface Asking {
   readonly question: Omit<Question, 'signal' | 'onHeld' | 'onDelta'>
   /** Whether any route gives its answer piece by piece: of the others it comes in one. */
   readonly isStreamed: boolean
+  /** How long its stream may be silent. */
+  readonly keepAliveMs: number
 }
 
 /** @throws Refusal when the key may not ask for the model, or nothing pays for it */
@@ -29,6 +31,7 @@ export async function askingOf(
   return {
     question: { ...asked, payer: { ...payer, tight }, idempotencyKey: idempotencyKeyOf(request) },
     isStreamed: model.routes.some(({ capabilities }) => capabilities.streaming),
+    keepAliveMs: deps.keepAliveMs,
   }
 }
 

@@ -9,6 +9,8 @@ export interface GatewayDeps {
   readonly engine: Engine
   readonly keys: KeyDesk
   readonly payers: Payers
+  /** How long a stream may be silent. */
+  readonly keepAliveMs: number
 }
 
 /** Who pays for a model, and the model. @throws Refusal */

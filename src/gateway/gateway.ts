@@ -24,6 +24,8 @@ import { Refusal, type RefusalCode } from './refusal.ts'
 import { nameRequests, requestIdOf, speaksAnthropic } from './surface.ts'
 
 const RETRY_AFTER_SECONDS = 1
+/** Proxies give a silent connection up after 30 s or a minute, and whoever asked then asks, and pays, again. */
+const KEEP_ALIVE_MS = 15_000
 const PREFIX = '/v1'
 const NO_ADDRESS = 'The address leads nowhere: encode its parts as UTF-8 with %, and keep them short.'
 
@@ -43,6 +45,8 @@ export interface GatewayOptions {
   readonly drainTimeoutMs: number
   /** Left out: the usual ones. */
   readonly limits?: GatewayLimits
+  /** How long a stream may be silent; left out: less than proxies and clients wait. */
+  readonly keepAliveMs?: number
 }
 
 /**
@@ -51,7 +55,7 @@ export interface GatewayOptions {
  */
 export async function registerGateway(
   app: FastifyInstance,
-  { engine, drainTimeoutMs, limits = USUAL_GATEWAY_LIMITS }: GatewayOptions,
+  { engine, drainTimeoutMs, limits = USUAL_GATEWAY_LIMITS, keepAliveMs = KEEP_ALIVE_MS }: GatewayOptions,
 ): Promise<void> {
   const monotonicMs = () => performance.now()
   const door = new Doorkeeper(limits, monotonicMs)
@@ -61,6 +65,7 @@ export async function registerGateway(
     engine,
     keys: createKeyDesk({ db: engine.db, uses, monotonicMs }),
     payers: createPayers(engine),
+    keepAliveMs,
   }
   app.addressAnswers.set(`${PREFIX}/`, (request, reply, code) => {
     void refuse(request, reply, new Refusal(code, NO_ADDRESS))

@@ -36,6 +36,7 @@ export async function useGateway(
     /** In place of the usual one. */
     readonly catalog?: CatalogDocument
     readonly limits?: Partial<GatewayLimits>
+    readonly keepAliveMs?: number
     readonly log?: ApiDeps['log']
   } = {},
 ): Promise<TestGateway> {
@@ -54,7 +55,12 @@ export async function useGateway(
         { nowMs: () => Date.now() },
       )
       engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider, other] })
-      await registerGateway(app, { engine, drainTimeoutMs: 0, limits: { ...USUAL_GATEWAY_LIMITS, ...options.limits } })
+      await registerGateway(app, {
+        engine,
+        drainTimeoutMs: 0,
+        limits: { ...USUAL_GATEWAY_LIMITS, ...options.limits },
+        ...(options.keepAliveMs !== undefined && { keepAliveMs: options.keepAliveMs }),
+      })
     },
   })
   if (!engine) throw new Error('the gateway was not registered')

@@ -17,6 +17,9 @@ import { toAnthropicError } from './errors.ts'
 import { MessageWriter, toMessage } from './message-answer.ts'
 import { toMessageBody, toPromptBody } from './message-request.ts'
 
+/** As Anthropic's own streams say that they are there. */
+const PING = 'event: ping\ndata: {"type":"ping"}\n\n'
+
 export const messageRoute: GatewayRoute = {
   method: 'POST',
   url: '/messages',
@@ -62,6 +65,7 @@ function answerMessage(deps: GatewayDeps): RouteHandlerMethod {
     return streamAnswer(deps.engine, reply, {
       ...asking,
       controller,
+      aliveEvent: PING,
       writerOn: (stream, known) => new MessageWriter(stream, { ...known, model }),
       refuse: (stream, refusal) => stream.send(toAnthropicError(refusal, requestIdOf(reply)), 'error'),
     })
