@@ -188,7 +188,14 @@ test('private addresses are told nothing, by name or by number, and redirects ar
   expect(open.filter(isPublicAddress)).toEqual(open)
   // The last ones lead to IPv4 addresses of private networks, through gateways of several kinds.
   const closed = ['172.20.0.1', '100.64.1.1', 'fd00::1', '0.0.0.0', '192.0.2.1', 'fec0::1', '2001:db8::1', 'nothing']
-  const mapped = ['::127.0.0.1', '::ffff:10.0.0.1', '64:ff9b::a00:1', '64:ff9b:1::a00:1', '2002:a00:1::', '2001:0:a00:1::']
+  const mapped = [
+    '::127.0.0.1',
+    '::ffff:10.0.0.1',
+    '64:ff9b::a00:1',
+    '64:ff9b:1::a00:1',
+    '2002:a00:1::',
+    '2001:0:a00:1::',
+  ]
   expect([...closed, ...mapped].filter(isPublicAddress)).toEqual([])
 })
 
