@@ -40,7 +40,7 @@ export interface SenderOptions {
 export function startWebhookSender(options: SenderOptions): Rounds {
   const { db, log, nowMs } = options
   const outbox = new Outbox(options)
-  const telling = startRounds(ROUND_MS, () => outbox.tellDue(telling.poke))
+  const telling = startRounds(ROUND_MS, () => outbox.tellDue(() => telling.poke()))
   const asking = startRounds(ROUND_MS, async () => {
     try {
       const hasMore = await fanOut(db, nowMs())
@@ -52,7 +52,7 @@ export function startWebhookSender(options: SenderOptions): Rounds {
     }
   })
   return {
-    poke: asking.poke,
+    poke: () => asking.poke(),
     async stop() {
       await asking.stop()
       await telling.stop()
