@@ -1,6 +1,8 @@
 import { eraseDue } from '#db/erasure.ts'
+import { openChildRun } from '#db/child-run.ts'
 import { deriveId, newId } from '#db/ids.ts'
 import { putPayload } from '#db/payload.ts'
+import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { asAdmin } from '../support/admin.ts'
 import { endRun, keep, letPass, tablesWith } from '../support/storage.ts'
@@ -64,3 +66,32 @@ test('a turn ends soon when its process is told to stop', async () => {
   expect(runs).toBeLessThan(5)
   expect(await eraseDue(world.db)).toMatchObject({ marked: 0, runs: 10 - runs })
 }, 60_000)
+
+test('runs that unfinished forks of their children hold keep no others', async () => {
+  const world = await useDue()
+  const [held, free] = [await world.openRun({ direct: 1_000n }), await world.openRun({ direct: 1_000n })]
+  const child = await openChildRun(world.db, world.scope, { runId: held.runId, path: 'sub', agent: 'echo', input: {} })
+  if (child.kind !== 'opened') throw new Error(child.detail)
+  const fork = await world.openRun({ direct: 1_000n })
+  await asAdmin(world, (admin) =>
+    admin.query('update run set source_run_id = $1, reuse_before = clock_timestamp() where id = $2', [
+      child.runId,
+      fork.runId,
+    ]),
+  )
+  await endRun(world, child.runId)
+  await endRun(world, held.runId)
+  await letPass(world, '1 hour')
+  await endRun(world, free.runId)
+  await letPass(world, '1 hour')
+  const markOne = async () => {
+    const { rows } = await sql<{ marked: number }>`select begin_erasing(1) as marked`.execute(world.db)
+    return rows[0]?.marked
+  }
+  expect([await markOne(), await markOne()]).toEqual([1, 0])
+  const marked = () => world.db.selectFrom('run').select('id').where('erasing_at', 'is not', null).execute()
+  expect(await marked()).toEqual([{ id: free.runId }])
+  await endRun(world, fork.runId)
+  expect([await markOne(), await markOne()]).toEqual([1, 0])
+  expect(await marked()).toHaveLength(3)
+})
