@@ -103,6 +103,21 @@ function codeOf({ reason, outcome = 'lost', isPassing }: Extract<NotAnswered, { 
   return (isRefused ? CODES_OF_OUTCOMES[outcome] : undefined) ?? CODES[reason] ?? 'upstream_failed'
 }
 
+/** What a client can do where the engine has asked and has no answer. */
+const REMEDIES: Readonly<Partial<Record<RefusalCode, string>>> = Object.freeze({
+  model_not_found: 'GET /v1/models lists what this key may ask for.',
+  answer_not_stored: 'Send it with a new Idempotency-Key: it is asked, and paid, again.',
+  no_route: 'Ask for another model, or have its routes, or what this key may use of them, changed.',
+  prompt_too_large: 'Shorten the prompt, or have the limit raised that is named.',
+  context_too_long: 'Shorten the prompt, or ask for a model with a longer context.',
+  content_filter: 'Change the prompt: this one would be filtered again.',
+  refused_by_provider: 'Correct what the provider names: the same request would be refused again.',
+  repeat_not_allowed:
+    'What it may have cost is booked. Send it again as a new request, with a new Idempotency-Key if it had one: it may be paid for again.',
+  upstream_failed: 'Send the request again later, or ask for another model.',
+  upstream_unavailable: 'Send the request again after Retry-After seconds.',
+})
+
 /** Until a provider that was away or busy may be there again. */
 const PASSING_RETRY_SECONDS = 5
 
@@ -114,7 +129,7 @@ function messageOf(
   if (code === 'model_not_found') return `There is no model ${model}.`
   if (code === 'unsupported_parameter') return `No route of ${model} takes ${param} as it is sent (${detail}).`
   if (code === 'answer_not_stored') return 'This request was answered, and its answer is not stored any more.'
-  return `${reason}: ${detail}`
+  return detail === '' ? `${reason}.` : `${reason}: ${detail}.`
 }
 
 function failureOf(model: string, result: Extract<NotAnswered, { kind: 'failed' }>): Refusal {
@@ -122,13 +137,12 @@ function failureOf(model: string, result: Extract<NotAnswered, { kind: 'failed' 
   const code = codeOf(result)
   const param = result.parameter ?? (reason === 'lacks_choices' ? 'n' : undefined)
   const message = messageOf(model, code, { reason, detail, param })
+  const remedy = REMEDIES[code]
   return new Refusal(code, message, {
     callId,
     ...(param !== undefined && { param }),
     ...(isPassing && { retryAfterSeconds: PASSING_RETRY_SECONDS }),
-    ...(code === 'answer_not_stored' && {
-      remedy: 'Send it with a new Idempotency-Key: it is asked, and paid, again.',
-    }),
-    ...(code === 'model_not_found' && { param: 'model', remedy: 'GET /v1/models lists what this key may ask for.' }),
+    ...(code === 'model_not_found' && { param: 'model' }),
+    ...(remedy !== undefined && { remedy }),
   })
 }

@@ -4,6 +4,7 @@ import { judgeChat } from './chat-verdict.ts'
 import type { Connections } from './connections.ts'
 import { dataOf, readEvents } from './event-stream.ts'
 import { exchange } from './exchange.ts'
+import { jsonIn } from './json-text.ts'
 import { addCompletion, problemOf } from './openai-answer.ts'
 import { addEmbeddings, judgeVectors, toEmbedding } from './openai-embedding.ts'
 import { toChatCompletion } from './openai-request.ts'
@@ -89,9 +90,13 @@ function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatR
 async function* chunksOf(answer: UpstreamAnswer): AsyncGenerator<unknown> {
   for await (const event of readEvents(answer.body.pieces())) {
     if (event.data.startsWith('[DONE]')) return
-    const chunk = dataOf(event)
-    yield event.name === 'error' ? { error: recordOf(chunk)?.['error'] ?? chunk } : chunk
+    yield event.name === 'error' ? errorIn(event.data) : dataOf(event)
   }
+}
+
+function errorIn(data: string): { readonly error: unknown } {
+  const chunk = jsonIn(data) ?? data
+  return { error: recordOf(chunk)?.['error'] ?? chunk }
 }
 
 function embed(

@@ -122,6 +122,16 @@ test.each([
   expect(await streamedWith([dataOf({ error }), DONE])).toMatchObject({ outcome, httpStatus, sent: true })
 })
 
+test('an event that is named an error is one, whatever its data is', async () => {
+  const outcome = 'cut_stream'
+  expect(await streamedWith(['event: error\ndata: internal error\n\n'])).toMatchObject({
+    outcome,
+    detail: 'internal error',
+  })
+  const error = { error: { code: 503, message: 'none free' } }
+  expect(await streamedWith([`event: error\n${dataOf(error)}`])).toMatchObject({ outcome: 'overloaded' })
+})
+
 test('an error that vLLM writes without an envelope is one', async () => {
   const error = { object: 'error', message: 'maximum context length is 10', type: 'BadRequestError', code: 400 }
   expect(await streamedWith([error, DONE])).toMatchObject({ outcome: 'context_too_long', httpStatus: 400 })

@@ -113,6 +113,12 @@ test('a proxy that says nothing, and an abort meanwhile, sent nothing', async ()
   expect(await pending).toMatchObject({ outcome: 'aborted', sent: false })
 })
 
+test('a proxy that never opens a tunnel is left as soon as an upstream that takes no connection', async () => {
+  const proxy = await useProxy({}, { isSilent: true })
+  const result = await providerBy(proxy, 'https://provider.test/v1').chat(chatOf({ timeoutMs: 600_000 }))
+  expect(result).toMatchObject({ outcome: 'network_before_send', sent: false })
+}, 60_000)
+
 test('a proxy that is away sent nothing', async () => {
   const away = { url: 'http://127.0.0.1:1', asked: [], opened: [] }
   const result = await providerBy(away, 'https://provider.test/v1').chat(chatOf())

@@ -105,7 +105,7 @@ test('a provider that breaks off in the middle ends the stream with an error, an
   }
   const error: unknown = await read().catch((each: unknown) => each)
   if (!(error instanceof OpenAI.APIError)) throw new Error('the stream ended as if it were whole')
-  expect(error).toMatchObject({ code: 'upstream_failed' })
+  expect(error).toMatchObject({ code: 'upstream_failed', error: { remedy: expect.stringContaining('later') } })
   expect(error.message).toContain('stream_broken')
   expect(text).not.toBe('')
   expect(roles).toHaveLength(1)
@@ -143,7 +143,8 @@ test('a request whose client goes away again and again is sent no more often tha
   await untilSettled(gateway, 2)
   const error: unknown = await leave(gateway, headers).catch((each: unknown) => each)
   if (!(error instanceof OpenAI.APIError)) throw new Error('it was sent again')
-  expect(error).toMatchObject({ status: 502, code: 'repeat_not_allowed' })
+  const remedy = expect.stringContaining('paid for again')
+  expect(error).toMatchObject({ status: 502, code: 'repeat_not_allowed', error: { remedy } })
   expect(error.headers?.get('x-should-retry')).toBe('false')
   expect(await gateway.sandbox.readLog()).toHaveLength(2)
   expect(await heldBy(gateway)).toBe(0n)

@@ -5,6 +5,7 @@ import { z } from 'zod'
 import { testSecretsKey } from '../support/api-deps.ts'
 import { askChat, useGatewayStage, type GatewayProcess, type GatewayStage } from '../support/gateway-process.ts'
 import { pollUntil } from '../support/poll.ts'
+import { useProxy } from '../support/proxy.ts'
 import { useSecretsKeyFile } from '../support/secrets.ts'
 
 const OLD = 'sandbox-key-of-yesterday'
@@ -70,6 +71,29 @@ test('a provider that is added, or gets another key, serves the next calls of al
     await pollUntil(async () => (await statusOf(stage, process)) !== 200, { what: 'it is asked elsewhere', ...SOON })
   }
 })
+
+test(
+  'providers of the environment and stored ones are asked through the proxy that a process is told of',
+  { timeout: 120_000 },
+  async () => {
+    const stage = await useGatewayStage()
+    const { port, pathname } = new URL(stage.sandbox.url)
+    const proxy = await useProxy({ 'model.test': Number(port) })
+    const away = { name: 'sandbox', baseUrl: `http://model.test${pathname}`, apiKey: 'sandbox-key' }
+    const env = {
+      NODE_USE_ENV_PROXY: '1',
+      HTTP_PROXY: proxy.url,
+      PURSER_SECRETS_KEY_FILE: await useSecretsKeyFile(testSecretsKey),
+    }
+    const fixed = await stage.start({ ...env, PURSER_PROVIDERS: JSON.stringify([away]) })
+    expect(await statusOf(stage, fixed)).toBe(200)
+    const stored = await stage.start({ ...env, PURSER_PROVIDERS: '[]' })
+    await change(stage, stored, ['POST', '/providers', away])
+    await pollUntil(async () => (await statusOf(stage, stored)) === 200, { what: 'the stored one serves', ...SOON })
+    const asked = `POST http://model.test${pathname}/chat/completions`
+    expect(proxy.asked).toEqual([asked, asked])
+  },
+)
 
 test('a request that is on ends with the key that it began with', async () => {
   const stage = await useGatewayStage({ sandbox: { keys: { yesterday: OLD, today: NEW } } })
