@@ -135,9 +135,15 @@ test('an Idempotency-Key makes one call of many requests, and belongs to its API
         { model: 'steady', messages: [{ role: 'user', content }], max_tokens: 200 },
         { headers: { 'Idempotency-Key': idempotencyKey } },
       )
-  const first = await ask(QUESTION, 'once')
-  const again = await ask(QUESTION, 'once')
+  const { data: first, response } = await ask(QUESTION, 'once').withResponse()
+  const repeated = await ask(QUESTION, 'once').withResponse()
+  const again = repeated.data
   expect(again).toEqual({ ...first, created: again.created })
+  // Both say what the one call cost: whoever adds it up has to know.
+  expect([response, repeated.response].map(({ headers }) => headers.get('idempotency-replayed'))).toEqual([
+    null,
+    'true',
+  ])
   const other: unknown = await ask('something else', 'once').catch((each: unknown) => each)
   expect(other).toMatchObject({ status: 422, code: 'idempotency_mismatch' })
   await Promise.allSettled(Array.from({ length: 8 }, () => ask(QUESTION, 'twice')))
