@@ -98,7 +98,7 @@ const message = z.discriminatedUnion(
 const tool = z.object({
   type: z.literal('custom', 'is not custom: tools of the provider itself are not supported').nullish(),
   name: z.string().regex(/^[\w-]{1,128}$/, 'is not 1 to 128 letters, digits, _ and -'),
-  description: text.optional(),
+  description: text.nullish(),
   input_schema: z.record(z.string(), z.unknown()),
   strict: z.boolean().optional(),
 })

@@ -20,7 +20,7 @@ const imagePart = z.object({
   type: z.literal('image_url'),
   image_url: z.object({
     url: text.regex(/^(https:\/\/|data:image\/)/, 'is neither an https URL nor a data URL of an image'),
-    detail: z.enum(['low', 'high', 'auto']).optional(),
+    detail: z.enum(['low', 'high', 'auto']).nullish(),
   }),
 })
 
@@ -60,8 +60,8 @@ const tool = z.object({
   type: z.literal('function', 'is not function: tools of the provider itself are not supported'),
   function: z.object({
     name: toolName,
-    description: text.optional(),
-    parameters: z.record(z.string(), z.unknown()).optional(),
+    description: text.nullish(),
+    parameters: z.record(z.string(), z.unknown()).nullish(),
     strict: z.boolean().nullish(),
   }),
 })
@@ -83,7 +83,7 @@ const responseFormat = z.discriminatedUnion(
       type: z.literal('json_schema'),
       json_schema: z.object({
         name: toolName,
-        description: text.optional(),
+        description: text.nullish(),
         schema: z.record(z.string(), z.unknown()),
         strict: z.boolean().nullish(),
       }),

@@ -33,6 +33,8 @@ export interface Reply {
   readonly receipt: CallReceipt | undefined
   /** What the pocket that paid can still pay, in nano. */
   readonly remaining: bigint | undefined
+  /** It was answered before, under the same Idempotency-Key. */
+  readonly isReplayed: boolean
 }
 
 /**
@@ -42,6 +44,7 @@ export interface Reply {
  */
 export async function ask(engine: Engine, question: Question): Promise<Reply> {
   const { payer, model, body, signal, onHeld, onDelta } = question
+  let isHeld = false
   const { path, anchor, isRepeated } = await placeOf(engine, question, question.idempotencyKey)
   const result = await executeCall(engine, {
     ...payer,
@@ -53,12 +56,15 @@ export async function ask(engine: Engine, question: Question): Promise<Reply> {
     withReceipt: true,
     deadlineMs: engine.nowMs() + CALL_TIMEOUT_MS,
     ...(isRepeated && { again: true }),
-    ...(onHeld && { onHeld }),
+    onHeld(held) {
+      isHeld = true
+      onHeld?.(held)
+    },
     ...(onDelta && { onDelta }),
   })
   if (result.kind !== 'answered' && signal.reason instanceof Draining) throw ending(result.callId)
   if (result.kind !== 'answered') throw await refusalOf(engine, payer, { model, result })
-  return replyOf(engine, payer, result)
+  return { ...(await replyOf(engine, payer, result)), isReplayed: isRepeated && !isHeld }
 }
 
 function ending(callId: string): Refusal {
@@ -73,7 +79,7 @@ async function replyOf(
   { db, shelf }: Engine,
   { scope }: Payer,
   { callId, answer, receipt: known, reach }: Extract<CallResult, { kind: 'answered' }>,
-): Promise<Reply> {
+): Promise<Omit<Reply, 'isReplayed'>> {
   const receipt = known ?? (await callReceipt(db, scope, callId))
   const remaining = known && reach !== undefined ? reach : receipt && (await shelf.free(scope, receipt.accountId))
   return { callId, answer, receipt, remaining }

@@ -50,6 +50,7 @@ const SPENDING_HEADERS = Object.freeze({
   'x-purser-cost': text('What it cost, with its currency. Not of a stream: its last event says it.'),
   'x-purser-attempts': text('How many attempts it took.'),
   'x-purser-remaining': text('What its envelope can still pay, with its currency.'),
+  'idempotency-replayed': text('`true`: the call was answered before, and cost nothing more.'),
   'x-purser-held': text('Of a stream: what is held, until its last event says what it cost.'),
 })
 

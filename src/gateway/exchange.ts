@@ -26,7 +26,8 @@ export function tellHeld(reply: FastifyReply, { callId, route, balanceClass, hel
 }
 
 /** What it cost, and what its envelope can still pay. */
-export function tellPaid(reply: FastifyReply, { callId, receipt, remaining }: Reply): void {
+export function tellPaid(reply: FastifyReply, { callId, receipt, remaining, isReplayed }: Reply): void {
+  if (isReplayed) void reply.header('idempotency-replayed', 'true')
   void reply.headers({ 'x-purser-call-id': callId, ...(!receipt && { 'x-purser-cost': '0' }) })
   if (!receipt) return
   const { route, balanceClass, currency, charged, attempts } = receipt

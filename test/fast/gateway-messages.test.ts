@@ -112,6 +112,7 @@ test('each piece of an answer goes to its own block, one open at a time', () => 
     answer: { text: 'I look.', finishReason: 'tool_calls' },
     receipt: undefined,
     remaining: undefined,
+    isReplayed: false,
   })
   expect(sent.every(({ name, data }) => 'type' in data && data.type === name)).toBe(true)
   const told = sent.map(({ data }) => data)

@@ -77,7 +77,7 @@ test('functions of a namespace carry it in their names, there and back', () => {
     finishReason: 'tool_calls',
     toolCalls: ['look', 'eyes__look'].map((name) => ({ id: name, name, arguments: '{}' })),
   }
-  const given = { callId: 'c', answer, receipt: undefined, remaining: undefined }
+  const given = { callId: 'c', answer, receipt: undefined, remaining: undefined, isReplayed: false }
   expect(toResponse({ asked: request, callId: 'c', createdMs: 0 }, given)).toMatchObject({
     output: [
       { type: 'function_call', name: 'look', call_id: 'look' },
@@ -104,7 +104,7 @@ test('each piece of an answer goes to its own item, and all are closed before th
   writer.piece({ kind: 'tool_call', index: 1, id: 'call_2', name: 'look', arguments: '{}' })
   writer.piece({ kind: 'tool_call', index: 0, arguments: '1}' })
   const answer = { text: 'I look.', finishReason: 'tool_calls' }
-  const whole = writer.end({ callId: 'c', answer, receipt: undefined, remaining: undefined })
+  const whole = writer.end({ callId: 'c', answer, receipt: undefined, remaining: undefined, isReplayed: false })
   expect(sent).toMatchObject([
     { type: 'response.created', sequence_number: 0 },
     { type: 'response.in_progress', sequence_number: 1 },

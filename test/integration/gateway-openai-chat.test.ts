@@ -109,6 +109,9 @@ test('what a message says beside its text is refused by name rather than lost', 
   })
   // As clients write down an answer that they were given.
   await ask(said({ refusal: null, audio: null, function_call: null, annotations: [], tool_calls: null }))
+  await ask({
+    tools: [{ type: 'function', function: { name: 'note', description: null, parameters: null, strict: null } }],
+  })
   for (const [change, param] of [
     [said({ function_call: { name: 'note', arguments: '{}' } }), 'messages.1.function_call'],
     [said({ audio: { id: 'audio_1' } }), 'messages.1.audio'],
@@ -120,7 +123,7 @@ test('what a message says beside its text is refused by name rather than lost', 
     expect([refusal.status, refusal.param]).toEqual([400, param])
     expect(refusal.message).not.toContain('Invalid input')
   }
-  expect(await gateway.sandbox.readLog()).toHaveLength(1)
+  expect(await gateway.sandbox.readLog()).toHaveLength(2)
 }, 60_000)
 
 test('further members go to routes that take them, and are refused by name when none does', async () => {

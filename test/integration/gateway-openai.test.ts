@@ -74,23 +74,17 @@ test('a base URL with too little or too much of /v1, and what is not here, is an
   const { url, tenant, sandbox } = await useGateway()
   const openai = (base: string) => new OpenAI({ baseURL: `${url}${base}`, apiKey: tenant.key, maxRetries: 0 })
   const body = { model: 'steady', max_tokens: 10, messages: [{ role: 'user' as const, content: 'hello' }] }
-  for (const [asking, said] of [
-    [openai('').chat.completions.create(body), /base URL .* ends with \/v1/],
-    [openai('/').models.list(), /base URL .* ends with \/v1/],
-    [openai('/v1/v1').responses.create({ model: 'steady', input: 'hello' }), /\/v1 twice/],
-    [openai('/v1').batches.list(), /GET \/v1\/batches.*POST \/v1\/chat\/completions/],
-    [openai('/v1').post('/responses/compact', { body: {} }), /POST \/v1\/responses\/compact/],
-    [openai('/v1').responses.retrieve('resp_1'), /responses are not kept here/],
-  ] as const) {
-    const refused: unknown = await asking.then(
-      () => 'answered',
-      (error: unknown) => error,
-    )
-    expect(refused, String(said)).toMatchObject({
-      status: 404,
-      code: 'not_found',
-      message: expect.stringMatching(said),
-    })
+  const askings: readonly (readonly [() => Promise<unknown>, RegExp])[] = [
+    [() => openai('').chat.completions.create(body), /base URL .* ends with \/v1/],
+    [async () => openai('/').models.list(), /base URL .* ends with \/v1/],
+    [() => openai('/v1/v1').responses.create({ model: 'steady', input: 'hello' }), /\/v1 twice/],
+    [async () => openai('/v1').batches.list(), /GET \/v1\/batches.*POST \/v1\/chat\/completions/],
+    [() => openai('/v1').post('/responses/compact', { body: {} }), /POST \/v1\/responses\/compact/],
+    [() => openai('/v1').responses.retrieve('resp_1'), /responses are not kept here/],
+  ]
+  for (const [ask, said] of askings) {
+    const refused = expect.objectContaining({ status: 404, code: 'not_found', message: expect.stringMatching(said) })
+    await expect(ask(), String(said)).rejects.toEqual(refused)
   }
   const anthropic = new Anthropic({ baseURL: `${url}/v1`, apiKey: tenant.key, authToken: null, maxRetries: 0 })
   await expect(anthropic.messages.create(body)).rejects.toThrow(/\/v1 twice/)
@@ -135,9 +129,15 @@ test('an Idempotency-Key makes one call of many requests, and belongs to its API
         { model: 'steady', messages: [{ role: 'user', content }], max_tokens: 200 },
         { headers: { 'Idempotency-Key': idempotencyKey } },
       )
-  const first = await ask(QUESTION, 'once')
-  const again = await ask(QUESTION, 'once')
+  const { data: first, response } = await ask(QUESTION, 'once').withResponse()
+  const repeated = await ask(QUESTION, 'once').withResponse()
+  const again = repeated.data
   expect(again).toEqual({ ...first, created: again.created })
+  // Both say what the one call cost: whoever adds it up has to know.
+  expect([response, repeated.response].map(({ headers }) => headers.get('idempotency-replayed'))).toEqual([
+    null,
+    'true',
+  ])
   const other: unknown = await ask('something else', 'once').catch((each: unknown) => each)
   expect(other).toMatchObject({ status: 422, code: 'idempotency_mismatch' })
   await Promise.allSettled(Array.from({ length: 8 }, () => ask(QUESTION, 'twice')))

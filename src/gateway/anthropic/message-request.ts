@@ -175,7 +175,7 @@ function toTool({
 }: NonNullable<AnthropicPrompt['tools']>[number]): ToolDefinition {
   return {
     name,
-    ...(description !== undefined && { description }),
+    ...(description != null && { description }),
     parameters: input_schema,
     ...(strict && { strict }),
   }

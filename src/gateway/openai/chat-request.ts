@@ -89,7 +89,7 @@ function toTool({
 }: NonNullable<OpenAiChatRequest['tools']>[number]): ToolDefinition {
   return {
     name,
-    ...(description !== undefined && { description }),
+    ...(description != null && { description }),
     parameters: parameters ?? { type: 'object', properties: {} },
     ...(strict != null && { strict }),
   }
