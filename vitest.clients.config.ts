@@ -1,4 +1,5 @@
 import { defineConfig } from 'vitest/config'
+import { CLIENT_WORKERS } from './test/support/workers.ts'
 
 /** The gateway before clients of others, which have to be installed: `npm run test:clients`. */
 export default defineConfig({
@@ -8,6 +9,6 @@ export default defineConfig({
     exclude: ['**/node_modules/**', '**/.venv/**'],
     globalSetup: ['test/support/global-setup.ts'],
     hookTimeout: 30_000,
-    maxWorkers: 1,
+    maxWorkers: CLIENT_WORKERS,
   },
 })

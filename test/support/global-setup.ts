@@ -8,7 +8,7 @@ import { cacheFolder } from '#local/cache.ts'
 import { startPostgres } from '#local/postgres.ts'
 import { ensureTemporal, startTemporal } from '#local/temporal.ts'
 import { makeClusterFolder, makeScratchFolder } from './scratch-folder.ts'
-import { E2E_WORKERS, INTEGRATION_WORKERS } from './workers.ts'
+import { CLIENT_WORKERS, E2E_WORKERS, INTEGRATION_WORKERS } from './workers.ts'
 
 /** A cluster that the global setup started, of those of `inject('postgres')`. */
 export interface PostgresService {
@@ -48,7 +48,7 @@ export async function setup(project: TestProject): Promise<Stop> {
   const stops: Stop[] = []
   const provided = project.vitest.getRootProject().getProvidedContext()
   if (!('postgres' in provided)) {
-    const count = project.name === 'long' || project.name === 'clients' ? 1 : Math.max(INTEGRATION_WORKERS, E2E_WORKERS)
+    const count = clustersOf(project.name)
     const servers = await Promise.all(Array.from({ length: count }, () => startTestPostgres(count)))
     project.vitest.provide(
       'postgres',
@@ -60,6 +60,13 @@ export async function setup(project: TestProject): Promise<Stop> {
   return async () => {
     for (const stop of stops.toReversed()) await stop()
   }
+}
+
+/** As many as files of any suite of the run are tested at the same time. */
+function clustersOf(suite: string): number {
+  if (suite === 'long') return 1
+  if (suite === 'clients') return CLIENT_WORKERS
+  return Math.max(INTEGRATION_WORKERS, E2E_WORKERS)
 }
 
 /** @param count how many share the machine's memory */
