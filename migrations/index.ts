@@ -40,6 +40,7 @@ const files = [
   '0035_money_within_reach',
   '0036_secrets',
   '0037_policy_estimates',
+  '0038_names_and_turns',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -37,20 +37,40 @@ export interface Delivery {
 }
 
 /**
- * Takes deliveries that are due, of any tenant. They are nobody else's until `leaseMs` are over: should this process die,
+ * Takes deliveries that are due, of all tenants in turn: the oldest of each project, then the next of each. Receivers that do not
+ * answer, however many one project has, cost the others one place less, not their turn. They are nobody else's until `leaseMs` are over: should this process die,
  * they are sent again, so a receiver may hear of one twice.
  */
 export async function takeDue(
   db: Kysely<Database>,
   { limit, leaseMs }: { readonly limit: number; readonly leaseMs: number },
 ): Promise<readonly DueDelivery[]> {
+  // Whoever has something waiting, found by jumping from one project to the next in the index.
   const { rows } = await sql<DueDelivery>`
+    with recursive owner as (
+      (select project_id from webhook_delivery where state = 'waiting' order by project_id limit 1)
+      union all
+      select (
+        select n.project_id from webhook_delivery n where n.state = 'waiting' and n.project_id > o.project_id
+        order by n.project_id limit 1
+      ) from owner o where o.project_id is not null
+    ), turn as (
+      select due.id, due.due_at, due.place from owner o cross join lateral (
+        select w.id, w.due_at, row_number() over (order by w.due_at) as place from (
+          select id, due_at from webhook_delivery
+          where project_id = o.project_id and state = 'waiting' and due_at <= clock_timestamp()
+          order by due_at limit ${limit}
+        ) w
+      ) due
+    )
     update webhook_delivery d
     set tries = d.tries + 1, due_at = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
     from webhook w
     where w.id = d.webhook_id and d.id in (
-      select id from webhook_delivery where state = 'waiting' and due_at <= clock_timestamp()
-      order by due_at limit ${limit} for no key update skip locked
+      select id from webhook_delivery
+      where id in (select id from turn order by place, due_at limit ${limit})
+        and state = 'waiting' and due_at <= clock_timestamp()
+      for no key update skip locked
     )
     returning d.id, w.id as "webhookId", w.project_id as "projectId", w.url, w.secret,
       w.encrypted_by as "encryptedBy", d.body, d.tries`.execute(db)
