@@ -1,4 +1,4 @@
--- Keys get other names; corpora are listed; webhooks of all projects take turns; the calls of one key are found among many.
+-- What serves all organisations is changed by the installation's operators; keys get other names; corpora are listed; webhooks of all projects take turns; the calls of one key are found among many.
 
 grant update (name) on api_key to purser_app, purser_tenant;
 drop trigger api_key_counts_changes on api_key;
@@ -7,6 +7,21 @@ create trigger api_key_counts_changes before update of name, revoked_at, expires
 
 drop index corpus_by_project;
 create index corpus_by_project on corpus (project_id, id);
+
+-- Refuses, as a bug, what changes something for all organisations and is not asked for by operators of the one that the
+-- installation is configured with.
+create function tenant.check_installation() returns void language plpgsql as $$
+begin
+  if tenant.project() is not null or not exists (
+    select from organisation o where o.id = tenant.organisation() and o.configured_as is not null
+  ) then
+    raise exception 'it is no operator of the installation who asks' using errcode = 'insufficient_privilege';
+  end if;
+end
+$$;
+revoke execute on function tenant.check_installation from public;
+call tenant.guard('add_price(jsonb)', 'check_installation()');
+call tenant.guard('add_catalog(bytea, jsonb)', 'check_installation()');
 
 -- Read project by project, so that nobody's deliveries wait for all of another's.
 drop index webhook_delivery_due;
