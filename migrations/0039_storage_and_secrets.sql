@@ -17,10 +17,6 @@ revoke execute on function webhooks_beside from public;
 grant execute on function webhooks_beside to purser_app;
 call tenant.guard('webhooks_beside(uuid)', 'check_project($1)');
 
--- What is due is taken project by project: addresses that never answer keep no other project's waiting.
-create index webhook_delivery_of_project on webhook_delivery (project_id, due_at) where state = 'waiting';
-drop index webhook_delivery_due;
-
 -- Roots of a project below which something is used again by a fork that is not over.
 create function roots_in_use(p_project uuid) returns setof uuid language sql stable as $$
   with recursive above as (

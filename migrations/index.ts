@@ -40,6 +40,7 @@ const files = [
   '0035_money_within_reach',
   '0036_secrets',
   '0037_policy_estimates',
+  '0038_names_and_turns',
   '0039_storage_and_secrets',
   '0041_reach_planned_once',
 ] as const

@@ -6,6 +6,7 @@ import type { KeyHolder } from '#db/api-key.ts'
 import { callerOf, mayAskFrom } from '#db/key-holder.ts'
 import type { KeyUses } from '#db/key-use.ts'
 import type { Scope } from '#db/database.ts'
+import { runsInstallation } from '#db/organisation.ts'
 import type { Database } from '#db/schema.ts'
 import { asTenant } from '#db/tenant-db.ts'
 import { tenantOf, type Noun } from '#db/tenant.ts'
@@ -21,6 +22,8 @@ declare module 'fastify' {
     access?: Access
     /** What a key needs for it. Left out: `read` for reading, else `runs` of a project's key and `admin` of an operator's. */
     scope?: KeyScope
+    /** It changes what serves all organisations: only operators of the one that the installation is configured with may. */
+    changesInstallation?: true
     /** It reads the run that its path names: the key of an external run may read its own. */
     readsRun?: true
   }
@@ -83,6 +86,18 @@ export function requireKey(
       projectId,
       purpose: request.method === 'GET' ? 'read' : 'change',
     })
+    if (
+      request.routeOptions.config.changesInstallation &&
+      !(await runsInstallation(request.tenantDb, organisationId))
+    ) {
+      throw new Problem(
+        'forbidden',
+        'This serves all organisations, and is changed by the operators of the installation.',
+        {
+          remedy: 'Ask an operator of the organisation that the installation is configured with.',
+        },
+      )
+    }
   })
   app.addHook('onResponse', async (request, reply) => {
     if (reply.statusCode === PROBLEMS.unauthorized.status) failed.noteFailure(request)

@@ -10,7 +10,7 @@ import { accountLedgerRoutes, balanceRoutes } from './balance-routes.ts'
 import { callListRoutes } from './call-list-routes.ts'
 import { catalogRoutes } from './catalog-routes.ts'
 import { catalogVersionRoutes } from './catalog-version-routes.ts'
-import { corpusRoutes, passageRoutes } from './corpus-routes.ts'
+import { corpusReadRoutes, corpusRoutes, passageRoutes } from './corpus-routes.ts'
 import { datasetReadRoutes, datasetUploadRoutes } from './dataset-routes.ts'
 import { depositDecisionRoutes, depositRequestRoutes } from './deposit-request-routes.ts'
 import { depositReadRoutes, depositRoutes } from './deposit-routes.ts'
@@ -86,6 +86,7 @@ const ROUTES = Object.freeze([
   marginRoutes,
   invoiceRoutes,
   corpusRoutes,
+  corpusReadRoutes,
   passageRoutes,
   datasetUploadRoutes,
   datasetReadRoutes,

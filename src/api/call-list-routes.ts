@@ -16,7 +16,7 @@ export function callListRoutes(app: Api): void {
         summary: 'The calls of a project, in time',
         description:
           'Of runs and of keys alike, with their attempts. `route`, `outcome` and `balanceClass` are those of one attempt. A ' +
-          'filter that few calls fit has many looked at: give `from` and `to` with it.',
+          'filter that few calls fit has many looked at, unless it is `keyId` or `runId`: give `from` and `to` with it.',
         querystring: callQuerySchema,
         response: { 200: callListSchema },
       },

@@ -38,6 +38,7 @@ export function catalogVersionRoutes(app: Api, { fixedProviders }: RouteDeps): v
       bodyLimit: BODY_LIMIT_BYTES,
       config: {
         access: 'operator',
+        changesInstallation: true,
         versioned: 'catalog',
         audit: 'catalog.import',
         problems: ['invalid_request', 'payload_too_large', 'unsupported_media_type'],

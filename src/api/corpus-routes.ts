@@ -1,4 +1,6 @@
 import {
+  corpusListQuerySchema,
+  corpusListSchema,
   corpusRequestSchema,
   corpusSchema,
   MAX_UPLOAD_BYTES,
@@ -6,13 +8,15 @@ import {
   type SplitDocument,
   uploadSchema,
 } from '#contracts/corpus.ts'
-import { addDocuments, createCorpus, getCorpus, getPassage } from '#db/corpus.ts'
+import { addDocuments, createCorpus, getCorpus, getPassage, listCorpora } from '#db/corpus.ts'
 import { newId } from '#db/ids.ts'
 import { setImmediate } from 'node:timers/promises'
 import { z } from 'zod'
 import { isId, notFound, projectOf, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost, answerRepeatablePost } from './idempotency.ts'
+import { pageAsked, pageOf } from './page.ts'
+import { projectToList } from './run-read-routes.ts'
 
 const idParams = z.object({ id: z.string() })
 const passageParams = z.object({ id: z.string(), passageId: z.string() })
@@ -33,21 +37,6 @@ export function corpusRoutes(app: Api, deps: RouteDeps): void {
         const corpus = { id: newId(nowMs()), name: request.body.name }
         return { status: 201, body: await createCorpus(trx, projectOf(request), corpus) }
       }),
-  )
-
-  app.get(
-    '/corpora/:id',
-    {
-      config: { access: 'any' },
-      schema: { tags, summary: 'A corpus', params: idParams, response: { 200: corpusSchema } },
-    },
-    async (request) => {
-      const db = tenantDb(request)
-      const { id } = request.params
-      const corpus = await getCorpus(db, await tenantFor(db, request, { noun: 'corpus', id }), id)
-      if (!corpus) throw notFound('corpus', id)
-      return corpus
-    },
   )
 
   app.post(
@@ -77,6 +66,43 @@ export function corpusRoutes(app: Api, deps: RouteDeps): void {
         const passagesAdded = await addDocuments(db, scope, { corpusId: id, documents })
         return { status: 201, body: { passagesAdded } }
       })
+    },
+  )
+}
+
+export function corpusReadRoutes(app: Api): void {
+  app.get(
+    '/corpora',
+    {
+      config: { access: 'any', problems: ['not_found'] },
+      schema: {
+        tags,
+        summary: 'Corpora of a project, newest first',
+        querystring: corpusListQuerySchema,
+        response: { 200: corpusListSchema },
+      },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { projectId } = request.query
+      const scope = await tenantFor(db, request, { noun: 'project', id: projectToList(request, projectId) })
+      const { items, nextCursor } = pageOf(request, await listCorpora(db, scope, pageAsked(request)))
+      return { corpora: items, nextCursor }
+    },
+  )
+
+  app.get(
+    '/corpora/:id',
+    {
+      config: { access: 'any' },
+      schema: { tags, summary: 'A corpus', params: idParams, response: { 200: corpusSchema } },
+    },
+    async (request) => {
+      const db = tenantDb(request)
+      const { id } = request.params
+      const corpus = await getCorpus(db, await tenantFor(db, request, { noun: 'corpus', id }), id)
+      if (!corpus) throw notFound('corpus', id)
+      return corpus
     },
   )
 }

@@ -1,4 +1,5 @@
 import {
+  keyChangeSchema,
   keyListSchema,
   keyQuerySchema,
   keyRequestSchema,
@@ -10,7 +11,7 @@ import {
 } from '#contracts/api-key.ts'
 import { Problem } from '#contracts/codes.ts'
 import type { KeyScope } from '#contracts/names.ts'
-import { createKey, getKey, listKeys, type ApiKey } from '#db/api-key.ts'
+import { createKey, getKey, listKeys, lockKey, renameKey, type ApiKey } from '#db/api-key.ts'
 import { revokeKey, rotateKey, type Rotated } from '#db/key-end.ts'
 import type { FastifyRequest } from 'fastify'
 import { z } from 'zod'
@@ -89,7 +90,33 @@ export function keyRoutes(app: Api, deps: RouteDeps): void {
     },
   )
 
+  keyNameRoute(app)
   keyEndRoutes(app, deps)
+}
+
+function keyNameRoute(app: Api): void {
+  app.patch(
+    '/keys/:id',
+    {
+      config: { access: 'operator', versioned: 'key', audit: 'key.change' },
+      schema: {
+        tags,
+        summary: 'Give a key another name',
+        description: 'A revoked one too. What it opens is for good: another key has other rights.',
+        params: idParams,
+        body: keyChangeSchema,
+        response: { 200: keySchema },
+      },
+    },
+    (request, reply) =>
+      answerChange({ request, reply }, async (trx) => {
+        const { id } = request.params
+        const before = isId(id) ? await lockKey(trx, callerOfRequest(request).organisationId, id) : undefined
+        if (!before) throw notFound('key', id)
+        const body = keyView(await renameKey(trx, before, request.body.name))
+        return { status: 200, body, audit: { projectId: before.projectId, before: keyView(before) } }
+      }),
+  )
 }
 
 function keyEndRoutes(app: Api, { nowMs }: RouteDeps): void {

@@ -21,7 +21,7 @@ export function priceRoutes(app: Api): void {
   app.post(
     '/prices',
     {
-      config: { access: 'operator', audit: 'price.import' },
+      config: { access: 'operator', changesInstallation: true, audit: 'price.import' },
       schema: {
         tags,
         summary: 'Add prices that differ from those in force',

@@ -40,7 +40,7 @@ const nameParams = z.object({ name: z.string() })
 /** Routes that one refusal names. */
 const MAX_NAMED = 50
 
-/** Providers serve the installation, as the catalog does: operators of any organisation see and change them. */
+/** Providers serve the installation, as the catalog does: operators of any organisation see them, those of the installation change them. */
 export function providerRoutes(app: Api, deps: RouteDeps): void {
   const { fixedProviders } = deps
   const fixed = new Map(fixedProviders.map((provider) => [provider.name, provider]))
@@ -51,6 +51,7 @@ export function providerRoutes(app: Api, deps: RouteDeps): void {
     {
       config: {
         access: 'operator',
+        changesInstallation: true,
         versioned: 'provider',
         audit: 'provider.create',
         problems: ['already_exists', 'no_secrets_key', 'too_many'],
@@ -142,6 +143,7 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
     {
       config: {
         access: 'operator',
+        changesInstallation: true,
         versioned: 'provider',
         audit: 'provider.change',
         problems: ['provider_fixed', 'no_secrets_key'],
@@ -174,6 +176,7 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
     {
       config: {
         access: 'operator',
+        changesInstallation: true,
         versioned: 'provider',
         audit: 'provider.delete',
         problems: ['provider_fixed', 'provider_in_use'],

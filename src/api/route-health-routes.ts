@@ -7,6 +7,7 @@ import {
 import type { Catalog, Route } from '#contracts/catalog.ts'
 import { newestCatalog } from '#db/catalog.ts'
 import { newId } from '#db/ids.ts'
+import { runsInstallation } from '#db/organisation.ts'
 import { healthOf, resetRoute, type RouteHealth } from '#db/route-health.ts'
 import type { RouteKey } from '#db/route-turn.ts'
 import { callerOfRequest, notFound, tenantDb } from './access.ts'
@@ -35,14 +36,17 @@ export function routeHealthRoutes(app: Api, { nowMs }: RouteDeps): void {
         db,
         upstreams.map(({ key }) => key),
       )
-      return { catalogVersion: version, routes: found.map((health, index) => healthView(health, upstreams[index])) }
+      // A provider's words may quote what another organisation asked.
+      const isOurs = await runsInstallation(db, callerOfRequest(request).organisationId)
+      const told = found.map((health) => (isOurs ? health : { ...health, lastMessage: null }))
+      return { catalogVersion: version, routes: told.map((health, index) => healthView(health, upstreams[index])) }
     },
   )
 
   app.post(
     '/routes/reset',
     {
-      config: { access: 'operator', audit: 'route.reset', problems: ['not_found'] },
+      config: { access: 'operator', changesInstallation: true, audit: 'route.reset', problems: ['not_found'] },
       schema: {
         tags,
         summary: 'Close a circuit, or trust a route again',

@@ -50,6 +50,8 @@ export const operatorKeyRequestSchema = z.strictObject({
     ),
 })
 
+export const keyChangeSchema = z.strictObject({ name })
+
 /** Thirty days. */
 const MAX_OVERLAP_SECONDS = 2_592_000
 

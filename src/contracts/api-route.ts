@@ -28,7 +28,13 @@ const routeHealthSchema = z
       until: moment.nullable().describe('When a probe may be sent, or the pause ends.'),
       failures: z.int().describe('In a row.'),
     }),
-    lastFailure: z.object({ outcome: z.enum(OUTCOMES), message: z.string().nullable(), at: moment }).nullable(),
+    lastFailure: z
+      .object({
+        outcome: z.enum(OUTCOMES),
+        message: z.string().nullable().describe("The provider's words, for operators of the installation."),
+        at: moment,
+      })
+      .nullable(),
     room: z.object({ requestsPerMinute: roomSchema, tokensPerMinute: roomSchema, concurrency: roomSchema }),
     distrust: z
       .object({

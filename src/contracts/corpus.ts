@@ -1,4 +1,5 @@
 import { z } from 'zod'
+import { nextCursorSchema, pageQuerySchema } from './api-page.ts'
 import { storableText } from './storable-text.ts'
 
 /** Most documents of one upload, so that one request is one short transaction. */
@@ -14,6 +15,12 @@ const source = storableText.min(1).max(300)
 const title = storableText.min(1).max(300)
 
 export const corpusSchema = z.strictObject({ id: z.uuid(), name: storableText.min(1).max(200) })
+
+export const corpusListQuerySchema = pageQuerySchema.extend({
+  projectId: z.string().optional().describe('Required of an operator key; a project key lists its own project.'),
+})
+
+export const corpusListSchema = z.object({ corpora: z.array(corpusSchema), nextCursor: nextCursorSchema })
 
 export const corpusRequestSchema = corpusSchema.pick({ name: true })
 

@@ -56,6 +56,7 @@ export const AUDIT_ACTIONS = [
   'deposit.reverse',
   'delivery.retry',
   'invoice.compare',
+  'key.change',
   'key.create',
   'key.expire',
   'key.revoke',

@@ -124,6 +124,17 @@ export async function lockKey(
   return getKey(trx, organisationId, keyId)
 }
 
+/** Gives a key that the transaction has locked another name: all else that it is, it is for good. */
+export async function renameKey(trx: Transaction<Database>, key: ApiKey, name: string): Promise<ApiKey> {
+  const { version } = await trx
+    .updateTable('api_key')
+    .set({ name })
+    .where('id', '=', key.id)
+    .returning('version')
+    .executeTakeFirstOrThrow()
+  return { ...key, name, version }
+}
+
 /** Keys of a project but those of its runs, or the operators' keys of an organisation, revoked ones included; a place is an id. */
 export async function listKeys(
   db: Kysely<Database>,

@@ -56,10 +56,11 @@ async function pageOf(
   { filter, page }: { readonly filter: CallFilter; readonly page: Page },
 ): Promise<readonly PageRow[]> {
   const { follows, order } = callsBy(page)
-  const { rows } = await sql<PageRow>`
-    select c.id, ${instantText(sql`c.created_at`)} as at, c.run_id as "runId", c.api_key_id as "keyId" from call c
+  const pageWhere = (part: RawBuilder<unknown> | false) => sql`
+    (select c.id, c.created_at, c.run_id, c.api_key_id from call c
     where ${all([
       sql`c.project_id = ${scope.projectId}`,
+      part,
       follows,
       filter.runId !== undefined && sql`c.run_id = ${filter.runId}`,
       filter.keyId !== undefined && sql`c.api_key_id = ${filter.keyId}`,
@@ -69,6 +70,12 @@ async function pageOf(
       filter.to !== undefined && sql`c.created_at < ${filter.to}::timestamptz`,
       attempted(filter),
     ])}
+    order by ${order} limit ${page.limit})`
+  // A key's calls of runs and those of none have an index each: two pages, of which one is made.
+  const parts = filter.keyId === undefined ? [false as const] : [sql`c.run_id is null`, sql`c.run_id is not null`]
+  const { rows } = await sql<PageRow>`
+    select c.id, ${instantText(sql`c.created_at`)} as at, c.run_id as "runId", c.api_key_id as "keyId"
+    from (${sql.join(parts.map(pageWhere), sql` union all `)}) c
     order by ${order} limit ${page.limit}`.execute(db)
   return rows
 }

@@ -1,8 +1,10 @@
+import type { Page } from '#contracts/api-page.ts'
 import type { Corpus, Passage, SplitDocument } from '#contracts/corpus.ts'
 import { Problem } from '#contracts/codes.ts'
 import { type Kysely, sql } from 'kysely'
 import type { Scope } from './database.ts'
 import { deriveId } from './ids.ts'
+import { pageBy } from './page.ts'
 import type { Database } from './schema.ts'
 
 /** Making the search vectors of so many takes well under a second; a write transaction may take five. */
@@ -34,6 +36,18 @@ export async function getCorpus(db: Kysely<Database>, scope: Scope, corpusId: st
     .where('project_id', '=', scope.projectId)
     .where('id', '=', corpusId)
     .executeTakeFirst()
+}
+
+/** The corpora of a project; a place is an id. */
+export async function listCorpora(db: Kysely<Database>, scope: Scope, page: Page): Promise<readonly Corpus[]> {
+  return db
+    .selectFrom('corpus')
+    .select(['id', 'name'])
+    .where('project_id', '=', scope.projectId)
+    .where(pageBy(sql.ref('id'), page).follows)
+    .orderBy('id', page.order)
+    .limit(page.limit)
+    .execute()
 }
 
 /**

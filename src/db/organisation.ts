@@ -68,6 +68,16 @@ async function ensureOrganisation(trx: Transaction<Database>, bootstrap: Bootstr
   return id
 }
 
+/** Whether it is one that a process is configured with: its operators are those of the installation. Others were made by them. */
+export async function runsInstallation(db: Kysely<Database>, organisationId: string): Promise<boolean> {
+  const row = await db
+    .selectFrom('organisation')
+    .select('configured_as')
+    .where('id', '=', organisationId)
+    .executeTakeFirst()
+  return row !== undefined && row.configured_as !== null
+}
+
 async function hasOperator(trx: Transaction<Database>, organisationId: string): Promise<boolean> {
   const row = await trx
     .selectFrom('api_key')

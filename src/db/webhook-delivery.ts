@@ -46,28 +46,43 @@ export interface TakeLimits {
 }
 
 /**
- * Takes deliveries that are due, of any tenant, the longest due first. They are nobody else's until `leaseMs` are over:
- * should this process die, they are sent again, so a receiver may hear of one twice.
+ * Takes deliveries that are due, of all tenants in turn: the longest due of each project, then the next of each; who has some on
+ * their way comes after them. They are nobody else's until `leaseMs` are over: should this process die, they are sent again, so
+ * a receiver may hear of one twice.
  */
 export async function takeDue(
   db: Kysely<Database>,
   { limit, ofProject, sending, leaseMs }: TakeLimits & { readonly leaseMs: number },
 ): Promise<readonly DueDelivery[]> {
+  // Whoever has something waiting, found by jumping from one project to the next in the index.
   const { rows } = await sql<DueDelivery>`
+    with recursive owner as (
+      (select project_id from webhook_delivery where state = 'waiting' order by project_id limit 1)
+      union all
+      select (
+        select n.project_id from webhook_delivery n where n.state = 'waiting' and n.project_id > o.project_id
+        order by n.project_id limit 1
+      ) from owner o where o.project_id is not null
+    ), turn as (
+      select due.id, due.due_at, due.place from owner o
+      left join unnest(${[...sending.keys()]}::uuid[], ${[...sending.values()]}::integer[]) s (project_id, count)
+        on s.project_id = o.project_id
+      cross join lateral (
+        select w.id, w.due_at, coalesce(s.count, 0) + row_number() over (order by w.due_at) as place from (
+          select id, due_at from webhook_delivery
+          where project_id = o.project_id and state = 'waiting' and due_at <= clock_timestamp()
+          order by due_at limit greatest(${ofProject}::integer - coalesce(s.count, 0), 0)
+        ) w
+      ) due
+    )
     update webhook_delivery d
     set tries = d.tries + 1, due_at = clock_timestamp() + ${leaseMs}::float8 * interval '1 millisecond'
     from webhook w
     where w.id = d.webhook_id and d.id in (
-      select due.id
-      from (select distinct project_id from webhook where ended_at is null) o
-      left join unnest(${[...sending.keys()]}::uuid[], ${[...sending.values()]}::integer[]) s (project_id, count)
-        on s.project_id = o.project_id
-      cross join lateral (
-        select w.id, w.due_at from webhook_delivery w
-        where w.project_id = o.project_id and w.state = 'waiting' and w.due_at <= clock_timestamp()
-        order by w.due_at limit greatest(${ofProject}::integer - coalesce(s.count, 0), 0) for no key update skip locked
-      ) due
-      order by due.due_at limit ${limit}
+      select id from webhook_delivery
+      where id in (select id from turn order by place, due_at limit ${limit})
+        and state = 'waiting' and due_at <= clock_timestamp()
+      for no key update skip locked
     )
     returning d.id, w.id as "webhookId", w.project_id as "projectId", w.url, w.secret,
       w.encrypted_by as "encryptedBy", d.body, d.tries`.execute(db)

@@ -5,15 +5,20 @@ import { expect, test } from 'vitest'
 test('a text that Postgres cannot store is refused, and says so', async () => {
   const api = await useApi()
   const tenant = await makeTenant(api)
-  const bad = 'a\u0000b'
-  for (const [path, key, body] of [
-    ['/api/v1/projects', api.operatorKey, { name: bad }],
-    [`/api/v1/projects/${tenant.projectId}/keys`, api.operatorKey, { name: bad }],
-    ['/api/v1/corpora', tenant.key, { name: bad }],
+  for (const [bad, reason] of [
+    ['a\u0000b', 'U+0000'],
+    ['a\ud800b', 'surrogate'],
   ] as const) {
-    const answer = await api.ask('POST', path, { key, body })
-    expect([path, answer.status, answer.body['code']]).toEqual([path, 400, 'invalid_request'])
-    expect(answer.body['detail']).toContain('U+0000')
+    for (const [path, key, body] of [
+      ['/api/v1/projects', api.operatorKey, { name: bad }],
+      [`/api/v1/projects/${tenant.projectId}/keys`, api.operatorKey, { name: bad }],
+      ['/api/v1/corpora', tenant.key, { name: bad }],
+      ['/api/v1/routes/reset', api.operatorKey, { provider: bad, upstreamModel: 'm', what: 'circuit' }],
+    ] as const) {
+      const answer = await api.ask('POST', path, { key, body })
+      expect([path, answer.status, answer.body['code']]).toEqual([path, 400, 'invalid_request'])
+      expect(answer.body['detail']).toContain(reason)
+    }
   }
 })
 

@@ -64,6 +64,7 @@ async function changeEverything(api: TestApi, tenant: Tenant): Promise<void> {
   const { organisations } = (await api.ask('GET', '/api/v1/organisations', { key })).body
   const [{ id: organisationId }] = z.tuple([z.looseObject({ id: z.string() })]).parse(organisations)
   await change('PATCH', `/organisations/${organisationId}`, { name: 'ours' })
+  await change('PATCH', `/keys/${tenant.keyId}`, { name: 'the first' })
   await make(`/keys/${tenant.keyId}/rotate`, { overlapSeconds: 60 })
   await change('DELETE', `/keys/${tenant.keyId}`)
 }

@@ -45,6 +45,7 @@ async function thingsOf(api: TestApi, tenant: Tenant): Promise<readonly Thing[]>
       key: operatorKey,
       changes: [{ maxRunningRuns: 3 }, { maxRunningRuns: 4 }],
     },
+    { ...patch, path: `/keys/${tenant.keyId}`, key: operatorKey, changes: [{ name: 'a' }, { name: 'b' }] },
     { ...patch, path: '/providers/lux', key: operatorKey, changes: [{ apiKey: 'lux-1' }, { kind: 'openrouter' }] },
     { ...patch, path: `/limits/${limitId}`, key: operatorKey, changes: [{ cap: 6 }, { cap: 7 }] },
     {

@@ -127,6 +127,25 @@ test('deposits are listed and shown, and every movement of an account with what 
   expect((await api.ask('GET', '/api/v1/models/none', { key: tenant.key })).status).toBe(404)
 })
 
+test('corpora are listed, those of the project alone', async () => {
+  const api = await useApi()
+  const [tenant, stranger] = [await makeTenant(api), await makeTenant(api)]
+  for (const name of ['letters', 'papers', 'books'])
+    await api.make('/api/v1/corpora', { key: tenant.key, body: { name } })
+  await api.make('/api/v1/corpora', { key: stranger.key, body: { name: 'secrets' } })
+  const listSchema = z.object({ corpora: z.array(z.object({ name: z.string() })) })
+  const namesOf = async (query: string, key: string) =>
+    (await walk(api, `/corpora?limit=2${query}`, key)).flatMap((page) =>
+      listSchema.parse(page).corpora.map(({ name }) => name),
+    )
+  expect(await namesOf('', tenant.key)).toEqual(['books', 'papers', 'letters'])
+  expect(await namesOf(`&projectId=${tenant.projectId}&order=asc`, api.operatorKey)).toEqual([
+    'letters',
+    'papers',
+    'books',
+  ])
+})
+
 test('a webhook is shown and changed', async () => {
   const api = await useApi()
   const tenant = await makeTenant(api)

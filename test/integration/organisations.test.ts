@@ -1,7 +1,9 @@
 import { bootstrapOrganisation } from '#db/organisation.ts'
+import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { makeOperator, text, useApi, type TestApi } from '../support/api.ts'
+import { testCatalog } from '../support/world.ts'
 
 const organisationSchema = z.object({ id: z.uuid(), name: z.string(), createdAt: z.string() })
 
@@ -9,6 +11,48 @@ async function listed(api: TestApi, key: string) {
   const { body } = await api.ask('GET', '/api/v1/organisations', { key })
   return z.array(organisationSchema).parse(body['organisations'])
 }
+
+/** The first operator key of an organisation that the installation's operator makes. */
+async function makeOrganisation(api: TestApi, name: string): Promise<string> {
+  const made = await api.make('/api/v1/organisations', { key: api.operatorKey, body: { name } })
+  return z.object({ operatorKey: z.object({ secret: z.string() }) }).parse(made).operatorKey.secret
+}
+
+test('what serves all organisations is not changed by the operators of one of them', async () => {
+  const api = await useApi()
+  const provider = { name: 'lux', baseUrl: 'https://lux.example/v1', apiKey: 'lux-0123456789' }
+  await api.make('/api/v1/providers', { key: api.operatorKey, body: provider })
+  const stranger = await makeOrganisation(api, 'second')
+  const price = { provider: 'lux', upstreamModel: 'm', currency: 'USD', input: '1', output: '1' }
+  const elsewhere = { baseUrl: 'https://stranger.example/v1', apiKey: 'theirs-0123456789' }
+  const changes = [
+    ['PATCH', '/providers/lux', elsewhere],
+    ['POST', '/providers', { ...provider, name: 'dux' }],
+    ['POST', '/prices', { prices: [price] }],
+    ['PUT', '/catalog', testCatalog],
+    ['POST', '/routes/reset', { provider: 'sandbox', upstreamModel: 'sandbox-steady', what: 'circuit' }],
+    ['DELETE', '/providers/lux', undefined],
+  ] as const
+  for (const [method, path, body] of changes) {
+    const { status } = await api.ask(method, `/api/v1${path}`, { key: stranger, body })
+    expect([path, status]).toEqual([path, 403])
+  }
+  expect((await api.ask('GET', '/api/v1/providers/lux', { key: stranger })).body).toMatchObject({
+    baseUrl: provider.baseUrl,
+  })
+  await sql`
+    insert into route_state (provider, upstream_model, last_outcome, last_message, last_failed_at)
+    values ('sandbox', 'sandbox-steady', 'overloaded', 'no answer to: my secret plan', now())`.execute(api.db)
+  const routes = async (key: string) => JSON.stringify((await api.ask('GET', '/api/v1/routes', { key })).body)
+  expect(await routes(api.operatorKey)).toContain('secret plan')
+  expect(await routes(stranger)).not.toContain('secret plan')
+  // Any operator of the installation's own organisation may.
+  const colleague = await makeKey(api, api.operatorKey, {})
+  for (const [method, path, body] of changes) {
+    const { status } = await api.ask(method, `/api/v1${path}`, { key: colleague, body })
+    expect([path, status < 300]).toEqual([path, true])
+  }
+})
 
 async function makeKey(api: TestApi, key: string, body: object): Promise<string> {
   return text(await api.make('/api/v1/keys', { key, body: { name: 'another', ...body } }), 'secret')

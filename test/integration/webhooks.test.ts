@@ -2,6 +2,7 @@ import { takeDue } from '#db/webhook-delivery.ts'
 import { fanOut } from '#db/webhook-fan-out.ts'
 import { isPublicAddress } from '#api/public-address.ts'
 import { startWebhookSender } from '#api/webhook-sender.ts'
+import { sql } from 'kysely'
 import { createHmac } from 'node:crypto'
 import { createServer, type IncomingHttpHeaders } from 'node:http'
 import { expect, onTestFinished, test } from 'vitest'
@@ -197,6 +198,32 @@ test('private addresses are told nothing, by name or by number, and redirects ar
     '2001:0:a00:1::',
   ]
   expect([...closed, ...mapped].filter(isPublicAddress)).toEqual([])
+})
+
+test('the deliveries of a project wait for no others, however many another one has, and are the oldest first', async () => {
+  const api = await useApi()
+  const [loud, quiet] = [await makeTenant(api), await makeTenant(api)]
+  const hooks = {
+    loud: await makeWebhook(api, loud, 'https://a.test/'),
+    quiet: await makeWebhook(api, quiet, 'https://b.test/'),
+  }
+  const deliver = (tenant: Tenant, webhook: string, ages: readonly number[]) =>
+    sql`
+      insert into webhook_delivery (id, webhook_id, project_id, source, topic, body, due_at)
+      select gen_random_uuid(), ${webhook}, ${tenant.projectId}, age, 'state', '{}', clock_timestamp() - age * interval '1 second'
+      from unnest(${ages}::integer[]) as age`.execute(api.db)
+  await deliver(
+    loud,
+    text(hooks.loud, 'id'),
+    Array.from({ length: 100 }, (_, n) => 200 - n),
+  )
+  await deliver(quiet, text(hooks.quiet, 'id'), [2, 1, -60])
+  const taken = await takeDue(api.db, { limit: 8, ofProject: 8, sending: new Map(), leaseMs: 60_000 })
+  const ofQuiet = taken.filter(({ webhookId }) => webhookId === text(hooks.quiet, 'id'))
+  expect([taken.length, ofQuiet.length]).toEqual([8, 2])
+  const oldest = api.db.selectFrom('webhook_delivery').select('source').where('project_id', '=', loud.projectId)
+  const sources = (await oldest.where('tries', '=', 1).orderBy('source', 'desc').execute()).map(({ source }) => source)
+  expect(sources).toEqual(['200', '199', '198', '197', '196', '195'])
 })
 
 test('a delivery that a dead process took is sent again by another', async () => {
