@@ -12,7 +12,8 @@ const PLAIN = { disallowedSpecial: new Set<string>() }
 
 const real = (tokenizer: keyof typeof encoders, text: string) => encoders[tokenizer](text, PLAIN).length
 
-function useCounter(patienceMs?: number) {
+/** As patient as a busy machine needs it, unless patience is what is tried. */
+function useCounter(patienceMs = 60_000) {
   const counter = createTokenCounter(patienceMs)
   onTestFinished(() => counter.stop())
   return counter
