@@ -1,18 +1,19 @@
 import { createSecureServer } from 'node:http2'
 import { createServer } from 'node:http'
-import { readFileSync } from 'node:fs'
 import { getCACertificates, setDefaultCACertificates } from 'node:tls'
 import { createProvider } from '#providers/create-provider.ts'
 import { connectionsBy } from '#providers/connections.ts'
 import type { Provider } from '#providers/provider.ts'
+import { generate } from 'selfsigned'
 import { expect, onTestFinished, test } from 'vitest'
 import { pollUntil } from '../support/poll.ts'
 import { portOf, useProxy, type TestProxy } from '../support/proxy.ts'
 import { chatOf, chunkOf, dataOf, DONE, listen } from '../support/upstream.ts'
 
-/** A certificate of `provider.test`, for tests. */
-const cert = readFileSync(new URL('../fixtures/tls/provider.test.cert.pem', import.meta.url), 'utf8')
-const key = readFileSync(new URL('../fixtures/tls/provider.test.key.pem', import.meta.url), 'utf8')
+const { private: key, cert } = await generate([{ name: 'commonName', value: 'provider.test' }], {
+  keyType: 'ec',
+  extensions: [{ name: 'subjectAltName', altNames: [{ type: 2, value: 'provider.test' }] }],
+})
 const STREAM = `${dataOf(chunkOf({ content: 'In 1711.' }, 'stop'))}${DONE}`
 
 interface Seen {
