@@ -25,6 +25,7 @@ import {
 } from '#db/provider.ts'
 import { resetCircuitsOf } from '#db/route-health.ts'
 import { secretCounts } from '#db/secret-turn.ts'
+import { lockCatalog } from '#db/version.ts'
 import type { Transaction } from 'kysely'
 import type { Database } from '#db/schema.ts'
 import { z } from 'zod'
@@ -193,6 +194,8 @@ function changeRoutes(app: Api, deps: RouteDeps, fixed: Fixed): void {
       answerChange({ request, reply }, async (trx) => {
         const { name } = request.params
         const before = await changeable(trx, fixed, name)
+        // A catalog that is just put in force may name it.
+        await lockCatalog(trx)
         const routes = await routesTo(trx, name)
         if (routes.length > 0) throw inUse(name, routes)
         await removeProvider(trx, name)

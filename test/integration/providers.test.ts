@@ -1,6 +1,9 @@
 import { auditListSchema } from '#contracts/api-audit.ts'
 import { providerListSchema, providerSchema } from '#contracts/api-provider.ts'
 import { expect, test } from 'vitest'
+import { storeCatalog } from '#db/catalog.ts'
+import { sql } from 'kysely'
+import { pollUntil } from '../support/poll.ts'
 import { makeTenant, useApi, type Answer, type TestApi } from '../support/api.ts'
 import { testCatalog } from '../support/world.ts'
 
@@ -151,6 +154,26 @@ test('one that routes of the catalog in force name is not deleted, and the answe
   expect(refused).toMatchObject({ status: 409, body: { code: 'provider_in_use', routes: ['steady › steady'] } })
   await api.ask('PUT', '/api/v1/catalog', { key: api.operatorKey, body: testCatalog })
   expect((await ask('DELETE', '/providers/lux')).status).toBe(204)
+})
+
+test('one that is deleted while a catalog that names it is put in force is not deleted', async () => {
+  const api = await useApi()
+  const ask = asOperator(api)
+  await ask('POST', '/providers', lux)
+  const [model] = testCatalog.models.slice(1)
+  const routes = (model?.routes ?? []).map((route) => ({ ...route, provider: 'lux' }))
+  const asked = await api.db.transaction().execute(async (trx) => {
+    await storeCatalog(trx, { models: [{ ...testCatalog.models[0], name: 'other', routes }], prices: [] })
+    const deleted = ask('DELETE', '/providers/lux')
+    const waiting = async () => {
+      const { rows } = await sql`select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock'`.execute(api.db)
+      return rows.length === 1
+    }
+    await pollUntil(waiting, { what: 'it waits for the catalog' })
+    return { deleted }
+  })
+  expect(await asked.deleted).toMatchObject({ status: 409, body: { code: 'provider_in_use' } })
 })
 
 test('without a key for secrets nothing is stored, and the answer says what to do', async () => {
