@@ -64,6 +64,9 @@ function thinkingOf({ body, upstreamModel, maxOutputTokens }: ProviderChatReques
   const isForced = tools.length > 0 && toolChoice !== 'auto' && toolChoice !== 'none'
   if (!reasoningEffort || reasoningEffort === 'none' || isForced) return null
   if (!THINKS_BY_BUDGET.test(upstreamModel)) return { type: 'adaptive' }
+  // What it thought before it called its tools would have to come back with their results, and nobody here has it.
+  const last = body.messages.findLast(({ role }) => role === 'assistant')
+  if (last?.role === 'assistant' && last.toolCalls && last.toolCalls.length > 0) return null
   // Thinking is part of the output: half of it stays for the answer.
   const budget = Math.min(BUDGETS[reasoningEffort], Math.floor(maxOutputTokens / 2))
   return budget < LEAST_BUDGET ? null : { type: 'enabled', budget_tokens: budget }

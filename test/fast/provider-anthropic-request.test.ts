@@ -123,6 +123,38 @@ test('a tool that must be called goes before thinking, which excludes it', async
   expect(request?.body).not.toHaveProperty('output_config')
 })
 
+test.each([
+  ['claude-sonnet-4-5', 'its result', undefined],
+  ['claude-sonnet-4-5', 'its result and a word of the user', undefined],
+  ['claude-sonnet-4-5', 'an answer after it', { type: 'enabled' }],
+  ['claude-opus-4-6', 'its result', { type: 'adaptive' }],
+] as const)(
+  '%s behind a call of a tool and %s, without what it thought then, thinks as %j',
+  async (model, behind, thinking) => {
+    const tools = [{ name: 'look', parameters: { type: 'object' } }]
+    const more: ProviderChatRequest['body']['messages'] =
+      behind === 'its result'
+        ? []
+        : behind === 'an answer after it'
+          ? [
+              { role: 'assistant', content: 'A mill.' },
+              { role: 'user', content: 'And now?' },
+            ]
+          : [{ role: 'user', content: 'And now?' }]
+    const messages: ProviderChatRequest['body']['messages'] = [
+      { role: 'user', content: 'What is this?' },
+      { role: 'assistant', content: '', toolCalls: [{ id: 'c1', name: 'look', arguments: '{}' }] },
+      { role: 'tool', toolCallId: 'c1', content: 'a mill' },
+      ...more,
+    ]
+    const body: ProviderChatRequest['body'] = { messages, tools, reasoningEffort: 'high' }
+    const asked = { upstreamModel: model, maxOutputTokens: 8_000, body }
+    const { request } = await askForMessage(messageOf(textBlock(0, 'x')), asked)
+    if (thinking) expect(request?.body).toMatchObject({ thinking })
+    else expect(request?.body).not.toHaveProperty('thinking')
+  },
+)
+
 test("what has a name of OpenAI's is said in the API's own", async () => {
   const tools = [{ name: 'look', parameters: { type: 'object' }, strict: true }]
   const sent = async (more: Partial<ProviderChatRequest['body']>) =>
