@@ -67,6 +67,8 @@ const SECRET_PARAMETERS =
   /^(?:x-)?(?:(?:api|access|auth|subscription|client|private|ocp-apim-subscription)[-_]?)?(?:key|token|secret|password|signature|sig|code)$/i
 
 function hasNoSecret(address: string): boolean {
+  // That it is an address is checked beside this.
+  if (!/^https?:\/\//i.test(address)) return true
   const [, query = ''] = address.split(/[?#]/)
   return !query.split('&').some((pair) => SECRET_PARAMETERS.test(nameOf(pair)))
 }

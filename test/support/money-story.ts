@@ -1,5 +1,6 @@
 import { ledgerId } from '#calls/charge.ts'
 import { executeCall } from '#calls/execute.ts'
+import type { RunningEngine } from '#calls/start-engine.ts'
 import { openAttempts } from '#db/call.ts'
 import { openChild } from '#db/envelope.ts'
 import { correct } from '#db/correction.ts'
@@ -20,16 +21,27 @@ export const EVIL_REFERENCE = '=HYPERLINK("http://evil.example","pay, here")'
 
 /**
  * A wallet to which everything happens: payments, lots, an exchange, calls on several routes, an overage that becomes a
- * debt and is paid, and a correction after an envelope's end. Answers an instant between any two chapters.
+ * debt and is paid, and a correction after an envelope's end. Answers an instant between any two chapters. Then nobody keeps
+ * house any more: what a test changes by hand stays as it is.
  */
-export async function tellMoneyStory(world: World): Promise<readonly string[]> {
+export async function tellMoneyStory(here: World): Promise<readonly string[]> {
   const instants: string[] = []
+  const engines: RunningEngine[] = []
+  const world: World = {
+    ...here,
+    async startEngine() {
+      const engine = await here.startEngine()
+      engines.push(engine)
+      return engine
+    },
+  }
   const chapters = [payments, exchange, calls, child, debtAndPayment, correctionAfterTheEnd]
   for (const chapter of chapters) {
     instants.push(await now(world))
     await chapter(world)
   }
   instants.push(await now(world))
+  for (const engine of engines) await engine.stop()
   return instants
 }
 

@@ -173,8 +173,10 @@ async function startTestEngine(
   const settings = { ...upstream, name: 'sandbox', apiKey: 'sandbox-key', promptCache: upstream.kind === 'anthropic' }
   const provider = createProvider(settings, { nowMs: () => Date.now() })
   const engine = await startEngine({ db, databaseUrl, kind: 'test', providers: [provider] })
-  onTestFinished(() => engine.stop())
-  return engine
+  let stopped: Promise<void> | undefined
+  const stop = () => (stopped ??= engine.stop())
+  onTestFinished(stop)
+  return { ...engine, stop }
 }
 
 function dollars(pockets: Partial<Record<BalanceClass, bigint>>): readonly Funding[] {
