@@ -57,7 +57,7 @@ export async function exchange(settings: Exchange): Promise<ProviderResult> {
     return {
       ...failureOf(settings, { ending, clock, watch }),
       isTakenOn: isTakenOn(ending),
-      received: withRequestId(received, ending),
+      received: withRequestId(settings, received, ending),
     }
   } finally {
     watch.release()
@@ -168,9 +168,9 @@ function withoutKey({ apiKey }: Exchange, text: string): string {
 }
 
 /** A refusal's own id is what a provider's support asks for. */
-function withRequestId(received: Received, ending: Ending): Received {
+function withRequestId(settings: Exchange, received: Received, ending: Ending): Received {
   if (received.providerRequestId !== null) return received
   const headers = problemIn(ending)?.headers
   const id = headers?.get('request-id') ?? headers?.get('x-request-id')
-  return id ? { ...received, providerRequestId: id.slice(0, 200) } : received
+  return id ? { ...received, providerRequestId: withoutKey(settings, id).slice(0, 200) } : received
 }

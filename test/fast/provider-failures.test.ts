@@ -95,8 +95,12 @@ test('a refusal tells how long to wait, and the id to ask its support with', asy
 })
 
 test('a key never appears in what is kept of an error, and a long error is cut', async () => {
-  const result = await refusedWith(401, { message: `Incorrect API key provided: sk-secret. ${'x'.repeat(9_999)}` })
-  expect(result).toMatchObject({ detail: expect.stringContaining('provided: ….') })
+  const message = `Incorrect API key provided: sk-secret. ${'x'.repeat(9_999)}`
+  const result = await refusedWith(401, { message }, { 'x-request-id': 'of-sk-secret' })
+  expect(result).toMatchObject({
+    detail: expect.stringContaining('provided: ….'),
+    received: { providerRequestId: 'of-…' },
+  })
   expect(JSON.stringify(result)).not.toContain('sk-secret')
   expect(JSON.stringify(result).length).toBeLessThan(1_000)
 })
