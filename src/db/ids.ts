@@ -24,7 +24,7 @@ export function newId(nowMs: number): string {
 const VARIANTS = '89ab89ab89ab89ab'
 
 /**
- * The id of something that belongs to `anchor` (a run): UUIDv8 of the anchor's 48 time bits, as it is written, then SHA-256 of anchor and
+ * The id of something that belongs to `anchor` (a run): UUIDv8 of the anchor's 48 time bits, then SHA-256 of anchor and
  * parts. The same parts give the same id, so a repeated write meets its own row.
  */
 export function deriveId(anchor: string, ...parts: readonly string[]): string {
@@ -32,7 +32,7 @@ export function deriveId(anchor: string, ...parts: readonly string[]): string {
   for (const part of parts) text += `${part.length}:${part}`
   const digest = hash('sha256', text)
   const variant = VARIANTS.charAt(Number.parseInt(digest.charAt(4), 16))
-  return `${anchor.slice(0, 13)}-8${digest.slice(1, 4)}-${variant}${digest.slice(5, 8)}-${digest.slice(8, 20)}`
+  return `${anchor.slice(0, 13).toLowerCase()}-8${digest.slice(1, 4)}-${variant}${digest.slice(5, 8)}-${digest.slice(8, 20)}`
 }
 
 export function sha256(text: string): Buffer {

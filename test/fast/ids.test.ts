@@ -17,6 +17,10 @@ test('the time of a derived id is its anchor’s, and its version 8', () => {
   }
 })
 
+test('a derived id is written in small letters, however its anchor is', () => {
+  expect(deriveId(ANCHOR.toUpperCase(), 'x')).toMatch(/^019ac0de-1234-8[0-9a-f]{3}-/)
+})
+
 test('parts that only read the same one after the other are others', () => {
   expect(deriveId(ANCHOR, 'a', 'bc')).not.toBe(deriveId(ANCHOR, 'ab', 'c'))
 })
