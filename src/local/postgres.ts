@@ -5,7 +5,7 @@ import { makeFolder } from './cache.ts'
 import { type Child, type ExitStatus, spawnChild } from './child-process.ts'
 import { findFreePort } from './free-port.ts'
 import { findPostgresAccount, requireEnterable } from './postgres-account.ts'
-import { installPostgresBinaries } from './postgres-binaries.ts'
+import { installPostgresBinaries, type PostgresBinaries } from './postgres-binaries.ts'
 import { type Cluster, postgresEnvironment, prepareCluster } from './postgres-cluster.ts'
 import { readCommandLine } from './process-table.ts'
 import { withProgress } from './progress.ts'
@@ -21,6 +21,8 @@ export interface PostgresOptions {
   readonly port?: number
   /** How long another server may still hold the folder: one whose owner has just died is on its way out. */
   readonly releaseTimeoutMs?: number
+  /** Another Postgres than that of the npm package, of the version that made the data. */
+  readonly programs?: PostgresBinaries | undefined
 }
 
 export interface Postgres {
@@ -53,7 +55,7 @@ const PORT_ATTEMPTS = 20
 export async function startPostgres(options: PostgresOptions): Promise<Postgres> {
   return withProgress('Starting Postgres', async (say) => {
     say('installing its programs into the cache')
-    const binaries = await installPostgresBinaries(options.cacheDir)
+    const binaries = options.programs ?? (await installPostgresBinaries(options.cacheDir))
     const account = await findPostgresAccount()
     await makeFolder(options.dataDir)
     if (account !== undefined) {

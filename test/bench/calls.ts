@@ -50,7 +50,7 @@ export const callsBench: Bench = {
   name: 'calls',
   says: 'whole calls through the engine, beside the bare client, with their commits and memory',
   run: (options) =>
-    withServer(async (server) => {
+    withServer(options, async (server) => {
       const database = await server.create('bench')
       const provider = await startProvider()
       try {

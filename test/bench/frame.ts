@@ -14,6 +14,8 @@ export interface Peer {
 export interface BenchOptions {
   readonly size: Size
   readonly peer?: Peer
+  /** The folder of the programs `initdb` and `postgres` of another Postgres than the npm package's. */
+  readonly postgres?: string | undefined
   /** Says on standard error what is being done: standard output is for results. */
   readonly say: (what: string) => void
 }

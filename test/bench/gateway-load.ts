@@ -2,7 +2,7 @@ import { invariant } from '#domain/invariant.ts'
 import { Agent, request, type ClientRequest, type IncomingMessage } from 'node:http'
 import type { Prompts } from './calls-load.ts'
 import { percentile } from './frame.ts'
-import { press, type Contender, type Load, type Measured } from './load.ts'
+import { press, pressCount, type Contender, type Load, type Measured } from './load.ts'
 
 /** Something that answers chat completions. */
 export interface Target {
@@ -26,21 +26,45 @@ const TIMEOUT_MS = 60_000
 /** What has at least a character of text in it, in a stream or whole. */
 const TEXT = /"content":"[^"]/
 
+/** What is asked, and by how many at once. */
+type Asking = Pick<ChatLoad, 'callers' | 'isStream' | 'prompts'>
+
 /** The same requests to whatever answers them, over connections that are kept. */
 export async function pressChat(target: Target, load: ChatLoad): Promise<MeasuredChat> {
-  const agent = new Agent({ keepAlive: true, maxSockets: load.callers })
   const firstTokens: number[] = []
-  const contender: Contender = {
-    name: target.name,
-    prepare: async () => {},
-    caller: () => ({
-      next: async () => void firstTokens.push(await chatOnce(target, agent, load)),
-      finish: async () => {},
-    }),
-  }
+  const measured = await withChats(target, load, {
+    answered: (firstTokenMs) => void firstTokens.push(firstTokenMs),
+    work: (contender) => press(contender, load),
+  })
+  return { ...measured, firstTokenMs: percentile(firstTokens, 0.5) }
+}
+
+/** So many requests that do not count. */
+export async function warmUp(target: Target, load: Asking & { readonly operations: number }): Promise<void> {
+  await withChats(target, load, { answered: () => {}, work: (contender) => pressCount(contender, load) })
+}
+
+async function withChats<Result>(
+  target: Target,
+  load: Asking,
+  {
+    answered,
+    work,
+  }: {
+    readonly answered: (firstTokenMs: number) => void
+    readonly work: (contender: Contender) => Promise<Result>
+  },
+): Promise<Result> {
+  const agent = new Agent({ keepAlive: true, maxSockets: load.callers })
   try {
-    const measured = await press(contender, load)
-    return { ...measured, firstTokenMs: percentile(firstTokens, 0.5) }
+    return await work({
+      name: target.name,
+      prepare: async () => {},
+      caller: () => ({
+        next: async () => answered(await chatOnce(target, agent, load)),
+        finish: async () => {},
+      }),
+    })
   } finally {
     agent.destroy()
   }

@@ -8,8 +8,8 @@ import { fileURLToPath } from 'node:url'
 import { z } from 'zod'
 import { makeScratchFolder } from '../support/scratch-folder.ts'
 import { freshPrompts, UPSTREAM_MODEL } from './calls-load.ts'
-import { rowOf, type Bench, type BenchOptions, type Row, type Target as Bound } from './frame.ts'
-import { openStreams, pressChat, type MeasuredChat, type Target } from './gateway-load.ts'
+import { rowOf, type Bench, type BenchOptions, type Row, type Size, type Target as Bound } from './frame.ts'
+import { openStreams, pressChat, warmUp, type MeasuredChat, type Target } from './gateway-load.ts'
 import { createTenant, ROUTE } from './ledger-tenant.ts'
 import { verifyClean, withServer, type BenchDatabase } from './postgres.ts'
 import { residentMb } from './resident.ts'
@@ -24,8 +24,11 @@ const CONNECTIONS = 16
 const REPETITIONS = 7
 const MEASURE_MS = 2_000
 const LEAD_IN_MS = 300
-const WARM_UP_MS = 3_000
-/** Before any number of callers: at one caller it would take minutes until the code of each party is compiled. */
+/**
+ * As many for each party, as what is compiled depends on how often it ran: V8 optimizes for good what ran three thousand
+ * times. In the same time the bare proxy would have answered many times as many.
+ */
+const WARM_UP: Readonly<Record<Size, number>> = { quick: 500, usual: 10_000, full: 10_000 }
 const WARM_UP_CALLERS = 32
 const ADDED: Bound = { bound: 'at most', value: 4 }
 const ADDED_TO_FIRST: Bound = { bound: 'at most', value: 5 }
@@ -42,7 +45,7 @@ export const gatewayBench: Bench = {
   name: 'gateway',
   says: 'requests of clients through an API process, beside the provider itself and a bare proxy',
   run: (options) =>
-    withServer(async (server) => {
+    withServer(options, async (server) => {
       const database = await server.create('bench')
       const folder = await makeScratchFolder('bench-gateway')
       const port = options.peer?.providerPort ?? 0
@@ -98,6 +101,7 @@ async function runOn(place: Place): Promise<readonly Row[]> {
     }
     const rows: Row[] = []
     for (const isStream of [false, true]) {
+      await warmUpAll(targets, { isStream, options })
       for (const callers of [1, 32]) rows.push(...(await measureCase(targets, { isStream, callers, options })))
     }
     rows.push(await streamsRow(targets.ours, { api, provider, options }))
@@ -139,13 +143,12 @@ interface Case {
 async function measureCase(targets: Targets, each: Case): Promise<readonly Row[]> {
   const { isStream, callers, options } = each
   const load = { isStream, callers, prompts: freshPrompts(BYTES), leadInMs: LEAD_IN_MS, measureMs: MEASURE_MS }
-  const names = (['ours', 'direct', 'proxy', 'peer'] as const).filter((name) => targets[name])
-  for (const name of names) await pressOne(targets, name, { ...load, callers: WARM_UP_CALLERS, measureMs: WARM_UP_MS })
+  const names = namesOf(targets)
   const turns: Turn[] = []
   for (let turn = 0; turn < (options.size === 'quick' ? 1 : REPETITIONS); turn += 1) {
     const order = [...names.slice(turn % names.length), ...names.slice(0, turn % names.length)]
     const found: Partial<Record<Name, MeasuredChat>> = {}
-    for (const name of order) found[name] = await pressOne(targets, name, load)
+    for (const name of order) found[name] = await pressChat(targetOf(targets, name), load)
     turns.push(found)
   }
   const name = `${isStream ? 'streamed' : 'whole'}, ${callers} ${callers === 1 ? 'caller' : 'callers'}`
@@ -154,10 +157,19 @@ async function measureCase(targets: Targets, each: Case): Promise<readonly Row[]
   return rowsOf(name, turns, each)
 }
 
-function pressOne(targets: Targets, name: Name, load: Parameters<typeof pressChat>[1]): Promise<MeasuredChat> {
+function namesOf(targets: Targets): readonly Name[] {
+  return (['ours', 'direct', 'proxy', 'peer'] as const).filter((name) => targets[name])
+}
+
+async function warmUpAll(targets: Targets, { isStream, options }: Pick<Case, 'isStream' | 'options'>): Promise<void> {
+  const load = { isStream, callers: WARM_UP_CALLERS, prompts: freshPrompts(BYTES), operations: WARM_UP[options.size] }
+  for (const name of namesOf(targets)) await warmUp(targetOf(targets, name), load)
+}
+
+function targetOf(targets: Targets, name: Name): Target {
   const target = targets[name]
   if (!target) throw new Error(`nobody is called ${name}`)
-  return pressChat(target, load)
+  return target
 }
 
 type Figure = (measured: MeasuredChat) => number

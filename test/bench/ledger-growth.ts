@@ -37,7 +37,7 @@ type Found = Map<string, Record<Side, Turn[]>>
 export const ledgerGrowthBench: Bench = {
   name: 'ledger-growth',
   says: 'the same in a ledger of 1 M transfers (--full: 5 M) beside an empty one: speed, WAL, bytes per call',
-  run: (options) => withServer((server) => run(server, options)),
+  run: (options) => withServer(options, (server) => run(server, options)),
 }
 
 async function run(server: BenchServer, options: BenchOptions): Promise<readonly Row[]> {

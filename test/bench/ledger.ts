@@ -41,7 +41,7 @@ export const ledgerBench: Bench = {
   name: 'ledger',
   says: 'holds and settlements a second, beside one bare statement (floor) and a plain transaction (naive)',
   run: (options) =>
-    withServer(async (server) => {
+    withServer(options, async (server) => {
       const database = await server.create('bench')
       options.say(`opening ${MANY} envelopes`)
       const tenant = await withEnvelopes(database, await createTenant(database), MANY)

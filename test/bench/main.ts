@@ -18,6 +18,10 @@ ${BENCHES.map((bench) => `  ${bench.name.padEnd(16)}${bench.says}`).join('\n')}
   --quick   shows that the bench works; its figures mean nothing
   --full    the largest size
 
+  --postgres FOLDER
+            with another Postgres 18, whose initdb and postgres are in this folder: the npm package's is compiled for
+            size, those of distributions for speed
+
   --peer-url URL [--peer-key KEY] [--peer-model MODEL] [--provider-port PORT]
             gateway: rows of another gateway too, whose base URL this is. Tell it before to ask
             http://127.0.0.1:PORT/v1 (4010) with the key sandbox-key for sandbox-echo.
@@ -34,6 +38,7 @@ async function main(): Promise<number> {
       json: { type: 'boolean', default: false },
       quick: { type: 'boolean', default: false },
       full: { type: 'boolean', default: false },
+      postgres: { type: 'string' },
       'peer-url': { type: 'string' },
       'peer-key': { type: 'string', default: 'bench' },
       'peer-model': { type: 'string', default: 'sandbox-echo' },
@@ -56,7 +61,7 @@ async function main(): Promise<number> {
       ? undefined
       : { url, key: values['peer-key'], model: values['peer-model'], providerPort: Number(values['provider-port']) }
   const say = (what: string) => process.stderr.write(`${what}\n`)
-  const rows = await bench.run({ size, say, ...(peer && { peer }) })
+  const rows = await bench.run({ size, say, postgres: values.postgres, ...(peer && { peer }) })
   const { name } = bench
   process.stdout.write(values.json ? `${JSON.stringify({ bench: name, size, rows })}\n` : `\n${tableOf(rows)}\n`)
   return rows.every((row) => row.ok) ? 0 : 1

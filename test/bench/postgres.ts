@@ -1,13 +1,15 @@
 import { randomBytes } from 'node:crypto'
 import { rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { join, resolve } from 'node:path'
 import { migrate } from '#db/migrate.ts'
 import type { Verification, VerifyOptions } from '#db/verify.ts'
 import { cacheFolder } from '#local/cache.ts'
+import type { PostgresBinaries } from '#local/postgres-binaries.ts'
 import { startPostgres } from '#local/postgres.ts'
 import { verifyDatabase } from '#src/cli/verify.ts'
 import pg from 'pg'
 import { makeScratchFolder } from '../support/scratch-folder.ts'
+import type { BenchOptions } from './frame.ts'
 
 /** A Postgres of the bench's own, as the local stack starts it, with databases that are migrated. */
 export interface BenchServer {
@@ -27,19 +29,43 @@ export interface BenchDatabase {
 
 const FOR_DURABILITY = ['fsync', 'synchronous_commit', 'full_page_writes'] as const
 
-export async function withServer<Result>(work: (server: BenchServer) => Promise<Result>): Promise<Result> {
+export async function withServer<Result>(
+  { postgres, say }: BenchOptions,
+  work: (server: BenchServer) => Promise<Result>,
+): Promise<Result> {
   const folder = await makeScratchFolder('bench')
   const server = await startPostgres({
     cacheDir: cacheFolder(process.env),
     dataDir: folder,
     logFile: join(folder, 'postgres.log'),
     durable: true,
+    programs: postgres === undefined ? undefined : programsIn(postgres),
   })
   try {
+    say(await buildOf(server.adminUrl))
     return await work(serverAt(server.adminUrl))
   } finally {
     await server.stop()
     await rm(folder, { recursive: true, force: true })
+  }
+}
+
+function programsIn(folder: string): PostgresBinaries {
+  return { initdb: resolve(folder, 'initdb'), postgres: resolve(folder, 'postgres') }
+}
+
+/** Which Postgres it is, and what it was compiled with: one that is built for size is slower by a third. */
+async function buildOf(url: string): Promise<string> {
+  const client = new pg.Client(url)
+  await client.connect()
+  try {
+    const { rows } = await client.query<{ version: string; flags: string | null }>(
+      `select current_setting('server_version') as version,
+        (select substring(setting from '(?:^| )(-O\\w+)') from pg_config where name = 'CFLAGS') as flags`,
+    )
+    return `Postgres ${rows[0]?.version}, compiled with ${rows[0]?.flags ?? 'flags of its own'}`
+  } finally {
+    await client.end()
   }
 }
 

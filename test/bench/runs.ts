@@ -41,7 +41,7 @@ export const runsBench: Bench = {
   name: 'runs',
   says: 'runs beside the same workflows without ledger and engine; rows; time to the first call; memory',
   run: (options) =>
-    withServer(async (server) => {
+    withServer(options, async (server) => {
       const rows: Row[] = []
       for (const storage of ['file', 'memory'] as const) {
         rows.push(

@@ -18,8 +18,9 @@ const MS = 1_000
 export const verifyBench: Bench = {
   name: 'verify',
   says: 'time of each check of a ledger of 2 M transfers (--full: 5 M), all of it sealed, and of what came since',
-  run: ({ size, say }) =>
-    withServer(async (server) => {
+  run: (options) =>
+    withServer(options, async (server) => {
+      const { size, say } = options
       const database = await server.create('bench')
       const tenant = await withEnvelopes(database, await createTenant(database), ENVELOPES)
       await seed(database, tenant, { transfers: TRANSFERS[size], say })
