@@ -1,3 +1,5 @@
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { callsBench } from './calls.ts'
 import type { Bench, Peer, Size } from './frame.ts'
@@ -52,6 +54,12 @@ async function main(): Promise<number> {
   const bench = BENCHES.find(({ name }) => name === positionals[0])
   if (!bench || positionals.length > 1 || (values.quick && values.full)) {
     process.stderr.write(USAGE)
+    return 2
+  }
+  if (values.postgres !== undefined && !existsSync(join(values.postgres, 'initdb'))) {
+    process.stderr.write(
+      `There is no initdb in ${values.postgres}: --postgres takes the folder with initdb and postgres.\n`,
+    )
     return 2
   }
   const size: Size = values.quick ? 'quick' : values.full ? 'full' : 'usual'
