@@ -72,6 +72,8 @@ export interface ChatBody {
   readonly reasoningEffort?: ReasoningEffort | undefined
   /** Further members of the request under the names that upstreams have for them: for routes that take them. */
   readonly parameters?: Readonly<Record<string, unknown>> | undefined
+  /** The same of members that change neither answer nor limits: an upstream that is not known to take one goes without it. */
+  readonly hints?: Readonly<Record<string, string>> | undefined
 }
 
 /** Texts to be embedded, all in one request. */

@@ -27,15 +27,21 @@ export interface OpenAiCompatibleOptions {
 
 interface ChatSettings extends OpenAiCompatibleOptions {
   readonly maxTokensField: MaxTokensField
+  readonly extras: Extras
 }
 
 /** OpenAI, and everything that speaks its chat completions. Streams, so that an abort knows what it received. */
 export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provider {
+  return withExtras(options, usualExtras(options.baseUrl))
+}
+
+function withExtras(options: OpenAiCompatibleOptions, extras: Extras): Provider {
   const upstream = upstreamOf(options)
-  const settings = { ...options, maxTokensField: options.maxTokensField ?? usualMaxTokensField(options.baseUrl) }
+  const maxTokensField = options.maxTokensField ?? usualMaxTokensField(options.baseUrl)
+  const settings = { ...options, maxTokensField, extras }
   return {
     name: options.name,
-    extras: usualExtras(options.baseUrl),
+    extras,
     chat: (request) => chat(upstream, settings, request),
     embed: (request) => embed(upstream, options, request),
   }
@@ -45,8 +51,7 @@ export function createOpenAiCompatible(options: OpenAiCompatibleOptions): Provid
 export function createOpenRouter(options: OpenAiCompatibleOptions): Provider {
   const upstream = upstreamOf(options)
   return {
-    ...createOpenAiCompatible(options),
-    extras: OPENROUTER_EXTRAS,
+    ...withExtras(options, OPENROUTER_EXTRAS),
     lookUp: (providerRequestId, signal) => lookUpGeneration(upstream, providerRequestId, signal),
   }
 }
@@ -62,7 +67,7 @@ function upstreamOf({ baseUrl, apiKey, connections }: OpenAiCompatibleOptions): 
 
 function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), { ...request, choices: request.body.choices })
-  const body = toChatCompletion(request, settings.maxTokensField)
+  const body = toChatCompletion(request, { ...settings, parameters: settings.extras.parameters })
   return exchange({
     ...request,
     ...settings,

@@ -10,14 +10,22 @@ import type { ProviderChatRequest } from './provider.ts'
 
 type ChatBody = ProviderChatRequest['body']
 
+/** What an upstream wants otherwise than others do. */
+interface Upstreams {
+  readonly maxTokensField: MaxTokensField
+  /** Names that it has for further members. */
+  readonly parameters: readonly string[]
+}
+
 /** A chat as OpenAI's chat completions take it. */
 export function toChatCompletion(
   request: ProviderChatRequest,
-  maxTokensField: MaxTokensField,
+  { maxTokensField, parameters }: Upstreams,
 ): ChatCompletionCreateParams {
   const { body } = request
+  const hints = Object.entries(body.hints ?? {}).filter(([name]) => parameters.includes(name))
   // Ours go over what was handed on: nothing of it changes what was planned.
-  return Object.assign({}, body.parameters, ownMembers(request, maxTokensField))
+  return Object.assign({}, Object.fromEntries(hints), body.parameters, ownMembers(request, maxTokensField))
 }
 
 function ownMembers(request: ProviderChatRequest, maxTokensField: MaxTokensField): ChatCompletionCreateParams {

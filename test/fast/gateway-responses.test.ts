@@ -51,12 +51,12 @@ test('what changes neither price nor answer is dropped', () => {
     service_tier: 'auto',
     include: ['reasoning.encrypted_content'],
     user: 'u',
-    prompt_cache_key: 'k',
     client_metadata: { session: 's' },
     metadata: { for: 'test' },
     reasoning: { summary: 'auto' },
   }
   expect(bodyOf(dropped)).toEqual(bodyOf({}))
+  expect(bodyOf({ prompt_cache_key: 'k', safety_identifier: 7 }).hints).toEqual({ prompt_cache_key: 'k' })
   expect(bodyOf({ parallel_tool_calls: false, reasoning: { effort: 'xhigh' } })).toMatchObject({
     parallelToolCalls: false,
     reasoningEffort: 'xhigh',

@@ -1,4 +1,5 @@
 import { createProvider } from '#providers/create-provider.ts'
+import { toChatCompletion } from '#providers/openai-request.ts'
 import type { ProviderChatRequest } from '#providers/provider.ts'
 import { expect, test } from 'vitest'
 import { chatOf, chunkOf, DONE, sendEvents, sendJson, useUpstream, type SeenRequest } from '../support/upstream.ts'
@@ -33,6 +34,20 @@ test('a plain chat is sent with nothing that was not asked for', async () => {
     max_tokens: 50,
     stream: true,
     stream_options: { include_usage: true },
+  })
+})
+
+test('hints go to upstreams that are known to take them, and others are asked without', async () => {
+  const body = { messages: [{ role: 'user' as const, content: 'hi' }], hints: { prompt_cache_key: 'k' } }
+  const { body: elsewhere } = await sentFor({ body })
+  expect(elsewhere).not.toHaveProperty('prompt_cache_key')
+  const atOpenAi = createProvider(
+    { name: 'p', kind: 'openai', baseUrl: 'https://api.openai.com/v1', apiKey: 'secret' },
+    { nowMs: () => 0 },
+  )
+  const { parameters } = atOpenAi.extras
+  expect(toChatCompletion(chatOf({ body }), { maxTokensField: 'max_completion_tokens', parameters })).toMatchObject({
+    prompt_cache_key: 'k',
   })
 })
 

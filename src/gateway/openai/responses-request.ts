@@ -11,6 +11,9 @@ type Part = OutputItem['output'][number]
 
 const NOT_KEPT = 'Responses are not kept here: send store: false, and the whole conversation as input.'
 
+/** Agents send them always, and are to be answered by routes that do not take them, too. */
+const HINTS = ['prompt_cache_key', 'safety_identifier'] as const
+
 const RULES: MemberRules = {
   read: openAiResponseRequestSchema.shape,
   refused: {
@@ -28,12 +31,11 @@ const RULES: MemberRules = {
     service_tier: ['auto', 'default'],
   },
   dropped: [
+    ...HINTS,
     'client_metadata',
     'max_tool_calls',
-    'prompt_cache_key',
     'prompt_cache_options',
     'prompt_cache_retention',
-    'safety_identifier',
     'stream_options',
     'user',
   ],
@@ -43,6 +45,7 @@ const RULES: MemberRules = {
 export function toResponseBody(request: OpenAiResponseRequest): ChatBody {
   refuseLogprobs(request.include)
   const parameters = { ...furtherMembers(request, RULES), ...parametersOfText(request.text) }
+  const hints = hintsOf(request)
   const tools = toolsOf(request.tools)
   const { input, instructions, tool_choice, parallel_tool_calls, temperature, top_p } = request
   const format = request.text?.format
@@ -60,7 +63,17 @@ export function toResponseBody(request: OpenAiResponseRequest): ChatBody {
     ...(top_p != null && { topP: top_p }),
     ...(effort && { reasoningEffort: effort }),
     ...(Object.keys(parameters).length > 0 && { parameters }),
+    ...(Object.keys(hints).length > 0 && { hints }),
   }
+}
+
+function hintsOf(request: Readonly<Record<string, unknown>>): Readonly<Record<string, string>> {
+  return Object.fromEntries(
+    HINTS.flatMap((name) => {
+      const value = request[name]
+      return typeof value === 'string' ? [[name, value]] : []
+    }),
+  )
 }
 
 /** Under the names that chats have for them. */
