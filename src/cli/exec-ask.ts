@@ -43,9 +43,12 @@ export async function askForMoney(
   }
 }
 
+/** What the command is told: it has to be let go on for that. */
+const INTERRUPTIONS = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const
+
 /**
  * One line from the terminal. The command is stopped meanwhile, so that it does not read the answer. Undefined when the
- * question is interrupted, or the command is gone.
+ * question is interrupted or left with Ctrl-D, or the command is gone.
  */
 async function askTerminal(child: ChildProcess, question: string): Promise<string | undefined> {
   const terminal = openSync('/dev/tty', 'r')
@@ -53,8 +56,17 @@ async function askTerminal(child: ChildProcess, question: string): Promise<strin
   const prompt = createInterface({ input, output: process.stderr, terminal: false })
   const interrupted = new AbortController()
   const interrupt = (): void => interrupted.abort()
-  process.once('SIGINT', interrupt)
+  for (const signal of INTERRUPTIONS) process.on(signal, interrupt)
   child.once('exit', interrupt)
+  // Of Ctrl-D, or of a terminal that is gone, the question is told nothing.
+  prompt.once('close', interrupt)
+  input.once('error', interrupt)
+  // After Ctrl-Z the shell lets all of the job go on.
+  const resume = (): void => {
+    child.kill('SIGSTOP')
+    process.stderr.write(question)
+  }
+  process.on('SIGCONT', resume)
   child.kill('SIGSTOP')
   // A program that takes the whole screen has the terminal tell it each key.
   const settings = stty(terminal, '-g')
@@ -66,7 +78,8 @@ async function askTerminal(child: ChildProcess, question: string): Promise<strin
     throw error
   } finally {
     if (settings !== '') stty(terminal, settings)
-    process.off('SIGINT', interrupt)
+    for (const signal of INTERRUPTIONS) process.off(signal, interrupt)
+    process.off('SIGCONT', resume)
     child.off('exit', interrupt)
     prompt.close()
     input.destroy()

@@ -1,6 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { constants } from 'node:os'
 import { fileURLToPath } from 'node:url'
+import { isInForeground } from './exec-job.ts'
 
 /** How a command ended. */
 export type CommandEnd =
@@ -15,7 +16,7 @@ const NOT_STARTED_CODE = 126
 /** What dies of a signal is gone long before; this is for one that it ignores. */
 const DYING_MS = 1_000
 
-const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'] as const
+const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const
 /** A terminal sends these to all that run in its foreground: the command has them already. */
 const FROM_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
 
@@ -27,7 +28,7 @@ export class SignalRelay {
   #early: NodeJS.Signals | undefined
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     if (!this.#child) this.#early ??= signal
-    else if (!(FROM_TERMINAL.has(signal) && process.stdin.isTTY)) this.#child.kill(signal)
+    else if (!(FROM_TERMINAL.has(signal) && isInForeground())) this.#child.kill(signal)
   }
 
   constructor() {
@@ -53,10 +54,22 @@ export interface Started {
   readonly ended: Promise<CommandEnd>
 }
 
-/** Starts the command where its caller stands, with the caller's own terminal. */
-export function startCommand([program, ...args]: readonly [string, ...string[]], env: NodeJS.ProcessEnv): Started {
-  const cwd = callersFolder(process.cwd(), env)
-  const child = spawn(program, args, { cwd, env: { ...env, PWD: cwd }, stdio: 'inherit' })
+/**
+ * Starts the command where its caller stands, with the caller's own terminal. Of a command that is not there this is told
+ * as its end; where there can be no process at all it is returned at once.
+ */
+export function startCommand(
+  [program, ...args]: readonly [string, ...string[]],
+  env: NodeJS.ProcessEnv,
+): Started | CommandEnd {
+  const cwd = callersFolder(env)
+  let child: ChildProcess
+  try {
+    child = spawn(program, args, { cwd, env: { ...env, ...(cwd !== undefined && { PWD: cwd }) }, stdio: 'inherit' })
+  } catch (error) {
+    // Node throws most of what the system says, as of a file where the path has a folder, or of too long a list of arguments.
+    return { kind: 'not_started', detail: error instanceof Error ? error.message : String(error) }
+  }
   const ended = new Promise<CommandEnd>((resolve) => {
     // Also told of a signal that may not be sent, as to a command of another user: that one goes on.
     child.on('error', (error) => {
@@ -71,8 +84,14 @@ export function startCommand([program, ...args]: readonly [string, ...string[]],
   return { process: child, ended }
 }
 
-/** npm starts what it runs in the folder of the package, and says where it was called. */
-function callersFolder(cwd: string, { INIT_CWD: called }: NodeJS.ProcessEnv): string {
+/** npm starts what it runs in the folder of the package, and says where it was called. Undefined in a folder that is gone. */
+function callersFolder({ INIT_CWD: called }: NodeJS.ProcessEnv): string | undefined {
+  let cwd: string
+  try {
+    cwd = process.cwd()
+  } catch {
+    return undefined
+  }
   return `${cwd}/` === CHECKOUT && called ? called : cwd
 }
 
@@ -123,12 +142,14 @@ export function commandEnvironment(
   }
 }
 
-/** Ends this process as the command ended: by the same signal, or answers its code. */
+/** Ends this process as the command ended: by the same signal, or answers its code. Node starts a debugger at SIGUSR1. */
 export async function endLike(end: CommandEnd): Promise<number> {
   if (end.kind === 'not_found') return NOT_FOUND_CODE
   if (end.kind === 'not_started') return NOT_STARTED_CODE
   if (end.kind === 'exited') return end.code
-  process.kill(process.pid, end.signal)
-  await new Promise((resolve) => setTimeout(resolve, DYING_MS))
+  if (end.signal !== 'SIGUSR1') {
+    process.kill(process.pid, end.signal)
+    await new Promise((resolve) => setTimeout(resolve, DYING_MS))
+  }
   return 128 + constants.signals[end.signal]
 }

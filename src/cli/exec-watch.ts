@@ -3,6 +3,7 @@ import { isLastEvent, type EventView } from '#contracts/api-event.ts'
 import type { RunView } from '#contracts/api-run.ts'
 import type { PurserClient } from '#client/purser-client.ts'
 import { describeEvent, inWords } from './event-line.ts'
+import { isInForeground } from './exec-job.ts'
 import type { Screen } from './screen.ts'
 import type { StatusLine } from './status-line.ts'
 
@@ -25,6 +26,8 @@ interface WatchOptions {
   readonly err: Screen
   /** Where its figures are shown; none where there is no terminal. */
   readonly line: StatusLine | undefined
+  /** Called each second, but not while somebody is asked. */
+  readonly alsoLook: () => void
   /** Asks for more; undefined where nobody can be asked. */
   readonly ask: AskForMoney | undefined
 }
@@ -64,6 +67,7 @@ export class RunWatch {
     while (!signal.aborted) {
       await this.#look().catch(() => this.#options.line?.show('purser  no answer from the API'))
       await delay(POLL_MS, undefined, { signal }).catch(() => {})
+      if (!signal.aborted) this.#options.alsoLook()
     }
   }
 
@@ -107,7 +111,8 @@ export class RunWatch {
 
   async #tell(refused: Refused): Promise<void> {
     const { err, line } = this.#options
-    if (this.#ask) {
+    // In the background it would be stopped for asking.
+    if (this.#ask && isInForeground()) {
       line?.hide()
       if (!(await this.#ask(refused))) this.#ask = undefined
       return

@@ -6,6 +6,7 @@ import { ApiProblem } from '#client/api-problem.ts'
 import type { PurserClient } from '#client/purser-client.ts'
 import { connectToApi } from './connection.ts'
 import { askForMoney } from './exec-ask.ts'
+import { StoppedCommand } from './exec-job.ts'
 import { commandEnvironment, endLike, SignalRelay, startCommand, type CommandEnd } from './exec-command.ts'
 import { readExecOrder, USAGE, type ExecOrder } from './exec-order.ts'
 import { RunWatch } from './exec-watch.ts'
@@ -34,11 +35,15 @@ export async function exec(args: readonly string[], { out, err }: Outputs): Prom
     idempotencyKey: randomUUID(),
   })
   if (key.secret === undefined) throw new Error('The API gave no key for the run.')
-  const end = await runCommand(api, { order, run, secret: key.secret, signals, err })
-  const [program] = order.command
-  if (end.kind === 'not_found') err.line(`purser exec: There is no command ${program}.`)
-  if (end.kind === 'not_started') err.line(`purser exec: ${program} could not be started: ${end.detail}`)
-  await endRun(api, run.id, err)
+  let end: CommandEnd
+  try {
+    end = await runCommand(api, { order, run, secret: key.secret, signals, err })
+    const [program] = order.command
+    if (end.kind === 'not_found') err.line(`purser exec: There is no command ${program}.`)
+    if (end.kind === 'not_started') err.line(`purser exec: ${program} could not be started: ${end.detail}`)
+  } finally {
+    await endRun(api, run.id, err)
+  }
   signals.close()
   if (!order.isQuiet) await tellCost(api, run.id, err)
   return endLike(end)
@@ -57,13 +62,17 @@ async function runCommand(api: PurserClient, execution: Execution): Promise<Comm
   if (signals.early !== undefined) return { kind: 'signalled', signal: signals.early }
   const { model, isQuiet } = order
   const env = commandEnvironment(process.env, { id: run.id, url: api.url, secret, model })
-  const { process: child, ended } = startCommand(order.command, env)
+  const started = startCommand(order.command, env)
+  if ('kind' in started) return started
+  const { process: child, ended } = started
   signals.relayTo(child)
   const line = err.isTerminal && !isQuiet ? new StatusLine(process.stderr) : undefined
   const mayAsk = err.isTerminal && process.stdin.isTTY
+  const stopped = new StoppedCommand(child, line)
   const watch = new RunWatch(api, run, {
     err,
     line,
+    alsoLook: () => stopped.look(),
     ask: mayAsk ? (refused) => askForMoney(api, { runId: run.id, child, err }, refused) : undefined,
   })
   const end = await ended

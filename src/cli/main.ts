@@ -102,10 +102,12 @@ const COMMANDS: Readonly<Record<string, Entry>> = Object.freeze({
 const EXIT_FAILED = 1
 const EXIT_USAGE = 2
 
-// Whoever reads our output may stop reading, as `head` does: the command goes on to its end.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error
-})
+// Whoever reads our output may stop reading, as `head` does, and a terminal may be closed: the command goes on to its end.
+for (const output of [process.stdout, process.stderr]) {
+  output.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code !== 'EPIPE' && error.code !== 'EIO') throw error
+  })
+}
 process.exitCode = await main(process.argv.slice(2), standardOutputs(process.env))
 
 async function main([name, ...args]: readonly string[], outputs: Outputs): Promise<number> {

@@ -4,7 +4,7 @@
  * file and whatever folder it was started from. Working directory, terminal, signals and exit code are the caller's.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, realpathSync } from 'node:fs'
+import { existsSync, readFileSync, realpathSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -22,8 +22,8 @@ if (node === undefined) {
 const child = spawn(node, [join(dirname(self), 'main.ts'), ...process.argv.slice(2)], { stdio: 'inherit' })
 
 /** Ctrl-C in a terminal reaches the child by itself, because it is in the same group: it must not come twice. */
-const isForwarded = (signal) => !(['SIGINT', 'SIGQUIT'].includes(signal) && process.stdin.isTTY)
-for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT']) {
+const isForwarded = (signal) => !(['SIGINT', 'SIGQUIT'].includes(signal) && isInForeground())
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2']) {
   process.on(signal, () => {
     if (isForwarded(signal)) child.kill(signal)
   })
@@ -38,6 +38,17 @@ child.once('exit', (code, signal) => {
   process.removeAllListeners(signal)
   process.kill(process.pid, signal)
 })
+
+/** As in exec-job.ts, which the Node that started this file may be too old to read. */
+function isInForeground() {
+  try {
+    const stat = readFileSync('/proc/self/stat', 'utf8')
+    const [, , group, , , foregroundGroup] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    return group === foregroundGroup
+  } catch {
+    return process.stdin.isTTY
+  }
+}
 
 function findNode() {
   try {

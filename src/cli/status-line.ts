@@ -1,4 +1,5 @@
 import type { WriteStream } from 'node:tty'
+import { isInForeground } from './exec-job.ts'
 
 const SAVE = '\u001B7'
 const RESTORE = '\u001B8'
@@ -37,6 +38,8 @@ export class StatusLine {
 
   show(text: string): void {
     if (this.#isShown && text === this.#text) return
+    // In the background, where the terminal is somebody else's.
+    if (!isInForeground()) return
     // A terminal that has no size yet.
     if (!(this.#stream.rows > 1)) return
     this.#text = text

@@ -11,6 +11,8 @@ import { createWorkflowWorld, type WorkflowWorld } from './workflow-world.ts'
 /** API with its gateway, worker, Temporal and the sandbox provider, for commands that are processes of their own. */
 export interface ExecWorld extends WorkflowWorld {
   readonly url: string
+  /** What its project's key may ask. */
+  readonly api: PurserClient
   /** What leads `purser` to this API. */
   readonly env: NodeJS.ProcessEnv
   /** The only run that there is, once there is one. */
@@ -54,6 +56,7 @@ export async function createExecWorld(): Promise<ExecWorld> {
   return {
     ...world,
     url: server.url,
+    api,
     env: { PURSER_URL: server.url, PURSER_KEY: key },
     theRun,
     theEnd: () =>

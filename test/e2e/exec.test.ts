@@ -7,7 +7,7 @@ import { z } from 'zod'
 import { expectVerified } from '../support/open-attempt.ts'
 import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
-import { checkout, startPurser } from './command.ts'
+import { checkout, startCommand, startPurser } from './command.ts'
 import { createExecWorld } from './exec-world.ts'
 
 const QUESTION = '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?'
@@ -42,6 +42,7 @@ for (const tokens of process.argv.slice(2)) {
   return file
 }
 
+const launcher = join(checkout, 'src/cli/purser.js')
 const exec = (...command: readonly string[]) => ['exec', '--budget', '0.5', '--', ...command]
 
 test('a command runs in the folder of its caller, and ends with its own code or signal', async () => {
@@ -61,13 +62,22 @@ test('a command runs in the folder of its caller, and ends with its own code or 
     ['exit 7', 7],
     ['kill -TERM $$', 'SIGTERM'],
     ['kill -KILL $$', 'SIGKILL'],
+    ['kill -USR1 $$', 138],
   ] as const) {
-    expect(await startPurser(exec('sh', '-c', script), { env, cwd: folder }).ended, script).toMatchObject({ code })
+    const end = await startPurser(exec('sh', '-c', script), { env, cwd: folder }).ended
+    expect(end, script).toMatchObject({ code, err: expect.not.stringContaining('Debugger') })
   }
   const missing = await startPurser(exec('no-such-command'), { env }).ended
   expect(missing).toMatchObject({ code: 127, err: expect.stringContaining('There is no command no-such-command.') })
-  const unfit = await startPurser(exec(folder), { env }).ended
-  expect(unfit).toMatchObject({ code: 126, err: expect.stringContaining(`${folder} could not be started`) })
+  for (const program of [folder, '/etc/passwd/under-a-file', `/${'x'.repeat(300)}`]) {
+    const unfit = await startPurser(exec(program), { env }).ended
+    expect(unfit).toMatchObject({ code: 126, err: expect.stringContaining(`${program} could not be started`) })
+  }
+  const gone = ['sh', '-c', 'cd "$(mktemp -d)" && rmdir "$PWD" && exec "$@"', 'sh', process.execPath, launcher]
+  expect(await startCommand([...gone, ...exec('echo', 'started')], { env }).ended).toMatchObject({
+    code: 0,
+    out: 'started\n',
+  })
   await pollUntil(
     async () => (await db.selectFrom('run').select('state').execute()).every(({ state }) => state === 'completed'),
     { what: 'all runs are completed', deadlineMs: SETTLE_MS },
@@ -76,9 +86,12 @@ test('a command runs in the folder of its caller, and ends with its own code or 
 
 test('signals reach the command: it decides how it ends, and the run ends with it', async () => {
   const { env, theEnd } = await createExecWorld()
-  const waits = 'process.on("SIGTERM", () => process.exit(5)); setTimeout(() => {}, 60_000); console.log("ready")'
+  const waits =
+    'process.on("SIGTERM", () => process.exit(5)); process.on("SIGUSR1", () => process.exit(6)); setTimeout(() => {}, 60_000); console.log("ready")'
   for (const [signal, code] of [
     ['SIGTERM', 5],
+    ['SIGUSR1', 6],
+    ['SIGUSR2', 'SIGUSR2'],
     ['SIGINT', 'SIGINT'],
   ] as const) {
     const run = startPurser(exec(process.execPath, '-e', waits), { env })
@@ -129,6 +142,22 @@ test('when purser itself is killed, the run ends because it is idle, and the key
   await expectVerified(world)
 })
 
+test('a run ends with its command, whoever has stopped reading, and whatever the command has left behind', async () => {
+  const { env, theEnd } = await createExecWorld()
+  // The one that is left behind keeps its output open, as a daemon that was started carelessly.
+  const script = 'sleep 300 >/dev/null & echo "left $!"; read -r line; exit 7'
+  const run = startCommand(
+    ['sh', '-c', '"$@" <"$0"', '/dev/null', process.execPath, launcher, ...exec('sh', '-c', script)],
+    { env },
+  )
+  run.process.stderr?.destroy()
+  await pollUntil(() => run.process.exitCode !== null, { what: 'it has ended', deadlineMs: SETTLE_MS })
+  const left = Number(/left (\d+)/.exec(run.output.out)?.[1])
+  onTestFinished(() => void process.kill(left, 'SIGKILL'))
+  expect(run.process.exitCode).toBe(7)
+  expect(await theEnd()).toMatchObject({ state: 'completed' })
+})
+
 test('a run that ends before its command says so at once: nothing was asked for too long', async () => {
   const world = await createExecWorld()
   const waits = 'setTimeout(() => {}, 60_000); console.log("ready")'
@@ -154,7 +183,6 @@ test('where no API answers nothing is started, and the message says so', async (
 test('on a terminal a line shows the figures, more money is asked for, and Ctrl-C reaches the command once', async () => {
   const world = await createExecWorld()
   const asker = await writeAsker()
-  const launcher = join(checkout, 'src/cli/purser.js')
   const waits = 'process.on("SIGINT", () => { console.log("interrupted"); setTimeout(() => process.exit(9), 500) })'
   const program = `${waits}; process.argv.splice(1, 0, "x"); await import(${JSON.stringify(asker)}); console.log("waiting"); setInterval(() => {}, 1_000)`
   const command = [launcher, 'exec', '--budget', '0.001', '--model', 'steady', '--', process.execPath]
