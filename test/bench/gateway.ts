@@ -104,7 +104,9 @@ async function runOn(place: Place): Promise<readonly Row[]> {
       await warmUpAll(targets, { isStream, options })
       for (const callers of [1, 32]) rows.push(...(await measureCase(targets, { isStream, callers, options })))
     }
-    rows.push(await streamsRow(targets.ours, { api, provider, options }))
+    rows.push(rowOf({ case: 'after all that', metric: 'MB of the API process', ours: [await residentMb(api.pid)] }))
+    await api.stop()
+    rows.push(await streamsRow(place, secret))
     return rows
   } finally {
     await proxy.stop()
@@ -219,23 +221,33 @@ function figureOf(turn: Turn, who: Name, figure: Figure): number {
 }
 
 /** What the API process holds in memory while so many clients read. */
-async function streamsRow(
-  target: Target,
-  { api, provider, options }: Pick<Place, 'provider' | 'options'> & { readonly api: RunningProcess },
-): Promise<Row> {
+/**
+ * In an API process of its own: one that had much to do keeps garbage for as long as nobody needs the room, and would be
+ * measured by that.
+ */
+async function streamsRow(place: Place, key: string): Promise<Row> {
+  const { provider, options } = place
   const count = options.size === 'quick' ? 100 : STREAMS
-  await provider.fallSilent('from now on')
-  const before = await residentMb(api.pid)
-  const streams = await openStreams(target, { count, atOnce: OPENERS, prompts: freshPrompts(BYTES) })
-  await delay(OPEN_FOR_MS)
-  const after = await residentMb(api.pid)
-  options.say(`${streams.count} open streams: ${Math.round(before)} MB before, ${Math.round(after)} MB then`)
-  streams.close()
-  await provider.fallSilent('no more')
-  return rowOf({
-    case: `${count.toLocaleString('en')} open streams`,
-    metric: 'MB of the API process',
-    ours: [after],
-    target: STREAMS_MB,
-  })
+  const api = await startApi(place)
+  try {
+    const target = { name: 'ours', url: `${urlOf(api)}/v1`, key, model: ROUTE.name }
+    const prompts = freshPrompts(BYTES)
+    await warmUp(target, { isStream: true, callers: WARM_UP_CALLERS, prompts, operations: WARM_UP.quick })
+    await provider.fallSilent('from now on')
+    const before = await residentMb(api.pid)
+    const streams = await openStreams(target, { count, atOnce: OPENERS, prompts })
+    await delay(OPEN_FOR_MS)
+    const after = await residentMb(api.pid)
+    options.say(`${streams.count} open streams: ${Math.round(before)} MB before, ${Math.round(after)} MB then`)
+    streams.close()
+    await provider.fallSilent('no more')
+    return rowOf({
+      case: `${count.toLocaleString('en')} open streams`,
+      metric: 'MB of the API process',
+      ours: [after],
+      target: STREAMS_MB,
+    })
+  } finally {
+    await api.stop()
+  }
 }
