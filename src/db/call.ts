@@ -31,7 +31,10 @@ export interface Step {
   readonly measure: 'money' | 'tokens' | 'calls'
   /** The limit that bound, in words, such as `key limit per day`. */
   readonly limit: string | null
-  /** When the window of that limit ends, in milliseconds from now by the database's clock; null for a life. */
+  /**
+   * When the window of that limit ends, in milliseconds from now by the database's clock. Null for a life, and for what
+   * would not fit into a whole window either: waiting for the next one would never end.
+   */
   readonly resetsInMs: number | null
 }
 
@@ -60,7 +63,7 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
     select r.attempt, 'refusal', r.hold_id, r.account_id, null, null, 'resolved', 'hold_refused', r.asked, r.free, r.plan,
       null, true, 0, 0, r.bound, r.measure,
       l.scope || ' limit' || case l.period when 'life' then '' else ' per ' || l.period end,
-      extract(epoch from r.resets_at - clock_timestamp())::float8 * 1000
+      case when r.asked <= r.cap then extract(epoch from r.resets_at - clock_timestamp())::float8 * 1000 end
     from refusal r left join usage_limit l on l.id = r.limit_id
     where r.call_id = ${callId} and r.project_id = ${scope.projectId}
     order by 1`.execute(db)

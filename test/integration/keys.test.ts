@@ -161,6 +161,8 @@ test('a window that a key has used up is named, with when it ends', async () => 
   const limit = async (body: object) =>
     api.make('/api/v1/limits', { key: api.operatorKey, body: { scope: 'key', subjectId: tenant.keyId, ...body } })
   await limit({ measure: 'money', period: 'day', cap: usd('0.0001') })
+  // It would not fit into a whole hour either: there is nothing to wait for.
+  await limit({ measure: 'money', period: 'hour', cap: usd('0.0002') })
   const messages = [{ role: 'user' as const, content: 'When was the mill built?' }]
   const refused: unknown = await gateway
     .client()
