@@ -57,16 +57,20 @@ test('a call that a limit stops says which, its report proves it, and a raised c
   await expectVerified(world)
 })
 
-test('a call that a short window stops waits for the next one', async () => {
+test('a call that a short window stops waits for the next one, unless it would not fit there either', async () => {
   const world = await createLimitWorld()
   const engine = await world.startEngine()
   const run = await world.openRun({ direct: 1_000_000_000n })
-  const limitId = await world.limit({ measure: 'tokens', currency: null, period: 'hour', cap: 1n })
-  const result = await executeCall(engine, run.request('one', QUESTION))
+  const limitId = await world.limit({ measure: 'calls', currency: null, period: 'hour', cap: 1n })
+  expect(await executeCall(engine, run.request('one', QUESTION))).toMatchObject({ kind: 'answered' })
+  const result = await executeCall(engine, run.request('two', QUESTION))
   const limit = await getLimit(world.db, operator(world), limitId)
   if (result.kind !== 'waiting') throw new Error(`it was ${result.kind}`)
   expect(Math.abs(result.untilMs - (limit?.endsAt?.getTime() ?? 0))).toBeLessThan(5_000)
-  expect(await requestsSeen(world.sandbox)).toEqual([])
+  await changeLimitCap(world.db, operator(world), { limitId, cap: 9n })
+  await world.limit({ measure: 'tokens', currency: null, period: 'hour', cap: 1n })
+  expect(await executeCall(engine, run.request('three', QUESTION))).toMatchObject({ kind: 'exhausted' })
+  expect(await requestsSeen(world.sandbox)).toHaveLength(1)
   await expectVerified(world)
 })
 
