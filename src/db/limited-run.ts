@@ -33,7 +33,7 @@ async function limitedRuns(db: Kysely<Database>): Promise<readonly LimitedRun[]>
     join refusal f on f.hold_id = (r.stop->>'refusalId')::uuid and f.bound = 'limit'
     left join usage_limit l on l.id = f.limit_id
     where r.state = 'paused' and r.reason = 'money_exhausted'
-      and (f.resets_at <= clock_timestamp() or l.retired_at is not null or l.cap > f.cap)
+      and (f.asked <= f.cap and f.resets_at <= clock_timestamp() or l.retired_at is not null or l.cap > f.cap)
     limit ${MAX_RUNS}`.execute(db)
   return rows
 }

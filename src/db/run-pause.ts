@@ -94,7 +94,8 @@ export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, ref
     join account a on a.id = r.account_id
     where asked.hold_id = ${refusalId} and asked.project_id = ${scope.projectId}
       and case r.bound
-        when 'limit' then r.resets_at <= clock_timestamp()
+        -- What would not fit into a whole window gains nothing by a new one.
+        when 'limit' then r.asked <= r.cap and r.resets_at <= clock_timestamp()
           or exists (select from usage_limit l where l.id = r.limit_id and (l.retired_at is not null or l.cap > r.cap))
         -- What a child lacks is fetched from the pockets above it.
         when 'parent' then r.asked <= (

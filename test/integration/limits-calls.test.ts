@@ -139,6 +139,26 @@ test('a run that a limit paused goes on once the cap is raised, told once howeve
   await expectVerified(world)
 })
 
+test('a run whose call would not fit into a whole window stays paused at the next one, until the cap is raised', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const limitId = await world.limit({ measure: 'calls', currency: null, period: 'hour', cap: 0n })
+  const stopped = await executeCall(engine, run.request('one', QUESTION))
+  if (stopped.kind !== 'exhausted') throw new Error(stopped.kind)
+  const { id, limit } = stopped.refusal
+  const stop = { refusalId: id, limit, needed: '1', free: '0', currency: 'calls' }
+  await world.admin.query('update refusal set resets_at = clock_timestamp()')
+  expect(await pauseForMoney(world.db, world.scope, { runId: run.runId, stop })).toBe('paused')
+  expect(await resumeLimitedRuns(world.db, Date.now())).toBe(0)
+  const state = async () => world.db.selectFrom('run').select('state').where('id', '=', run.runId).executeTakeFirst()
+  expect(await state()).toEqual({ state: 'paused' })
+  await changeLimitCap(world.db, operator(world), { limitId, cap: 1n })
+  await resumeLimitedRuns(world.db, Date.now())
+  expect(await state()).toEqual({ state: 'running' })
+  await expectVerified(world)
+})
+
 test('a limit on calls counts a call that late truth says was made, and gives one back that was not', async () => {
   const world = await createLimitWorld()
   await world.limit({ measure: 'calls', currency: null, cap: 1n, period: 'day' })
