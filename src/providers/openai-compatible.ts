@@ -67,7 +67,7 @@ function upstreamOf({ baseUrl, apiKey, connections }: OpenAiCompatibleOptions): 
 
 function chat(upstream: Upstream, settings: ChatSettings, request: ProviderChatRequest): Promise<ProviderResult> {
   const answer = new AnswerCollector(factsOf(request.body), { ...request, choices: request.body.choices })
-  const body = toChatCompletion(request, { ...settings, parameters: settings.extras.parameters })
+  const body = toChatCompletion(request, settings)
   return exchange({
     ...request,
     ...settings,

@@ -6,24 +6,23 @@ import type {
   ChatCompletionMessageParam,
   ChatCompletionToolChoiceOption,
 } from 'openai/resources/chat/completions'
-import type { ProviderChatRequest } from './provider.ts'
+import type { Extras, ProviderChatRequest } from './provider.ts'
 
 type ChatBody = ProviderChatRequest['body']
 
 /** What an upstream wants otherwise than others do. */
-interface Upstreams {
+interface Wishes {
   readonly maxTokensField: MaxTokensField
-  /** Names that it has for further members. */
-  readonly parameters: readonly string[]
+  readonly extras: Pick<Extras, 'parameters'>
 }
 
 /** A chat as OpenAI's chat completions take it. */
 export function toChatCompletion(
   request: ProviderChatRequest,
-  { maxTokensField, parameters }: Upstreams,
+  { maxTokensField, extras }: Wishes,
 ): ChatCompletionCreateParams {
   const { body } = request
-  const hints = Object.entries(body.hints ?? {}).filter(([name]) => parameters.includes(name))
+  const hints = Object.entries(body.hints ?? {}).filter(([name]) => extras.parameters.includes(name))
   // Ours go over what was handed on: nothing of it changes what was planned.
   return Object.assign({}, Object.fromEntries(hints), body.parameters, ownMembers(request, maxTokensField))
 }

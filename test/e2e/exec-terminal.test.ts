@@ -6,7 +6,7 @@ import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
 import { checkout } from './command.ts'
 import { createExecWorld, type ExecWorld } from './exec-world.ts'
-import { openTerminal, quoted } from './terminal.ts'
+import { quoted, typeInShell } from './terminal.ts'
 
 const LAUNCHER = join(checkout, 'src/cli/purser.js')
 const SETTLE_MS = 60_000
@@ -50,9 +50,7 @@ const STAYS = 'setInterval(() => {}, 1_000);'
 test('Ctrl-Z stops all of it and gives the terminal back; fg goes on, and nothing is drawn from the background', async () => {
   const world = await createExecWorld()
   const { command, pid } = await writeTeller(`process.on("SIGTERM", () => process.exit(5)); ${STAYS}`)
-  const terminal = openTerminal(world.env)
-  await terminal.until(/ready> /)
-  terminal.type(`${exec('--budget 0.5', ...command)}; echo code $?.\n`)
+  const terminal = await typeInShell(world.env, `${exec('--budget 0.5', ...command)}; echo code $?.`)
   const child = await pid()
   await terminal.until(FIGURES)
   terminal.type('\u001A')
@@ -83,9 +81,7 @@ test('Ctrl-C reaches the command once, also where something else is its input', 
   const { command, told, pid } = await writeTeller(
     `process.on("SIGINT", () => { tell("interrupted"); setTimeout(() => process.exit(9), 1_500) }); ${STAYS}`,
   )
-  const terminal = openTerminal(world.env)
-  await terminal.until(/ready> /)
-  terminal.type(`echo hello | ${exec('--budget 0.5', ...command)}; echo code $?.\n`)
+  const terminal = await typeInShell(world.env, `echo hello | ${exec('--budget 0.5', ...command)}; echo code $?.`)
   await pid()
   await terminal.until(FIGURES)
   terminal.type('\u0003')
@@ -98,9 +94,7 @@ test('a terminal that is closed takes the command with it, and the run ends at o
   const { command, told, pid } = await writeTeller(
     `process.on("SIGHUP", () => { tell("hung up"); setTimeout(() => process.exit(9), 1_500) }); ${STAYS}`,
   )
-  const terminal = openTerminal(world.env)
-  await terminal.until(/ready> /)
-  terminal.type(`${exec('--budget 0.5', ...command)}\n`)
+  const terminal = await typeInShell(world.env, exec('--budget 0.5', ...command))
   const child = await pid()
   await terminal.until(FIGURES)
   terminal.close()
@@ -116,9 +110,7 @@ test('a command that outlives its terminal keeps its run until it ends itself', 
   const { command, pid, told } = await writeTeller(
     `process.on("SIGHUP", () => tell("hung up")); setInterval(() => { if (require("node:fs").existsSync(${JSON.stringify(go)})) process.exit(3) }, 100);`,
   )
-  const terminal = openTerminal(world.env)
-  await terminal.until(/ready> /)
-  terminal.type(`${exec('--budget 0.5', ...command)}\n`)
+  const terminal = await typeInShell(world.env, exec('--budget 0.5', ...command))
   await pid()
   await terminal.until(FIGURES)
   terminal.close()
@@ -132,9 +124,7 @@ test('a command that outlives its terminal keeps its run until it ends itself', 
 async function reachQuestion({ env }: ExecWorld) {
   const asks = `fetch(process.env.OPENAI_BASE_URL + "/chat/completions", { method: "POST", headers: { authorization: "Bearer " + process.env.OPENAI_API_KEY, "content-type": "application/json" }, body: JSON.stringify({ model: "steady", max_tokens: 4000, messages: [{ role: "user", content: "When?" }] }) });`
   const { command, pid } = await writeTeller(`process.on("SIGTERM", () => process.exit(5)); ${asks} ${STAYS}`)
-  const terminal = openTerminal(env)
-  await terminal.until(/ready> /)
-  terminal.type(`${exec('--budget 0.0001', ...command)}; echo code $?.\n`)
+  const terminal = await typeInShell(env, `${exec('--budget 0.0001', ...command)}; echo code $?.`)
   const child = await pid()
   await terminal.until(/Top up by how many USD\?/)
   expect(await stateOf(child)).toBe('T')
@@ -181,9 +171,7 @@ test('a command that stops by itself gives the terminal back', async () => {
   const { command, pid, told } = await writeTeller(
     `setTimeout(() => { process.kill(process.pid, "SIGSTOP"); tell("goes on") }, 2_000); ${STAYS}`,
   )
-  const terminal = openTerminal(world.env)
-  await terminal.until(/ready> /)
-  terminal.type(`${exec('--budget 0.5', ...command)}; echo code $?.\n`)
+  const terminal = await typeInShell(world.env, `${exec('--budget 0.5', ...command)}; echo code $?.`)
   await pid()
   await terminal.until(FIGURES)
   await terminal.until(/Stopped[\s\S]*ready> /)

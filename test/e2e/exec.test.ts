@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process'
 import { readFile, realpath, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,6 +8,7 @@ import { pollUntil } from '../support/poll.ts'
 import { useScratchFolder } from '../support/scratch.ts'
 import { checkout, startCommand, startPurser } from './command.ts'
 import { createExecWorld } from './exec-world.ts'
+import { openTerminal, quoted } from './terminal.ts'
 
 const QUESTION = '<passage id="p1">The mill was built in 1711.</passage> When was the mill built?'
 const SETTLE_MS = 30_000
@@ -189,30 +189,19 @@ test('on a terminal a line shows the figures, more money is asked for, and Ctrl-
   const line = [process.execPath, ...command, '--input-type=module', '-e', program, '100', '4000!']
     .map(quoted)
     .join(' ')
-  const terminal = spawn('script', ['-qec', `stty rows 24 columns 100; exec ${line}`, '/dev/null'], {
-    env: { ...process.env, ...world.env, TERM: 'xterm', SHELL: '/bin/sh' },
-    stdio: ['pipe', 'pipe', 'inherit'],
-  })
-  onTestFinished(() => void terminal.kill('SIGKILL'))
-  let seen = ''
-  terminal.stdout.setEncoding('utf8').on('data', (text: string) => (seen += text))
-  const until = (pattern: RegExp) =>
-    pollUntil(() => pattern.test(seen), { what: `${pattern} in ${seen}`, deadlineMs: SETTLE_MS })
-  await until(/Top up by how many USD\?/)
-  terminal.stdin.write('much\n')
-  await until(/Write a decimal[\s\S]*Top up by how many USD\?/)
-  terminal.stdin.write('0.5\n')
-  await until(/waiting/)
-  await until(/purser {2}spent 0\.00\d+ · held 0\.00\d+ · left 0\.5\d+ USD · 2 calls/)
-  terminal.stdin.write('\u0003')
-  const [code] = await new Promise<[number | null]>((resolve) => terminal.once('close', (status) => resolve([status])))
+  const terminal = openTerminal(world.env, line)
+  await terminal.until(/Top up by how many USD\?/)
+  terminal.type('much\n')
+  await terminal.until(/Write a decimal[\s\S]*Top up by how many USD\?/)
+  terminal.type('0.5\n')
+  const figures = /purser {2}spent 0\.00\d+ · held 0\.00\d+ · left 0\.5\d+ USD · 2 calls/
+  await pollUntil(() => figures.test(terminal.seen()), { what: 'the figures', deadlineMs: SETTLE_MS })
+  await pollUntil(() => terminal.seen().includes('waiting'), { what: 'it waits', deadlineMs: SETTLE_MS })
+  terminal.type('\u0003')
+  expect(await terminal.ended).toBe(9)
+  const seen = terminal.seen()
   expect(seen.match(/interrupted/g)).toHaveLength(1)
-  expect(code).toBe(9)
   expect(seen).toContain('Cost report')
   expect(await world.theEnd()).toMatchObject({ state: 'completed' })
   await expectVerified(world)
 })
-
-function quoted(text: string): string {
-  return `'${text.replaceAll("'", `'\\''`)}'`
-}

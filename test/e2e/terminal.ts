@@ -4,7 +4,7 @@ import { pollUntil } from '../support/poll.ts'
 
 const PATIENCE_MS = 60_000
 
-/** A person's terminal: a real one, with a shell that knows jobs. */
+/** A person's terminal: a real one. */
 export interface Terminal {
   /** All that was ever written on it. */
   readonly seen: () => string
@@ -13,11 +13,20 @@ export interface Terminal {
   until(pattern: RegExp): Promise<void>
   /** As one closes a window: the terminal is gone at once. */
   close(): void
+  /** With which code its command has ended. */
+  readonly ended: Promise<number | null>
 }
 
-export function openTerminal(env: NodeJS.ProcessEnv): Terminal {
-  const shell = 'stty rows 24 columns 100; exec bash --noprofile --norc -i'
-  const terminal = spawn('script', ['-qec', shell, '/dev/null'], {
+/** A shell in whose prompt this was typed. */
+export async function typeInShell(env: NodeJS.ProcessEnv, line: string): Promise<Terminal> {
+  const terminal = openTerminal(env, 'bash --noprofile --norc -i')
+  await terminal.until(/ready> /)
+  terminal.type(`${line}\n`)
+  return terminal
+}
+
+export function openTerminal(env: NodeJS.ProcessEnv, command: string): Terminal {
+  const terminal = spawn('script', ['-qec', `stty rows 24 columns 100; exec ${command}`, '/dev/null'], {
     env: { ...process.env, ...env, TERM: 'xterm', SHELL: '/bin/sh', PS1: 'ready> ' },
     stdio: ['pipe', 'pipe', 'inherit'],
   })
@@ -40,6 +49,7 @@ export function openTerminal(env: NodeJS.ProcessEnv): Terminal {
       from += found.index + found[0].length
     },
     close: () => void terminal.kill('SIGKILL'),
+    ended: new Promise((resolve) => terminal.once('close', resolve)),
   }
 }
 

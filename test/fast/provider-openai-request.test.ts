@@ -45,8 +45,8 @@ test('hints go to upstreams that are known to take them, and others are asked wi
     { name: 'p', kind: 'openai', baseUrl: 'https://api.openai.com/v1', apiKey: 'secret' },
     { nowMs: () => 0 },
   )
-  const { parameters } = atOpenAi.extras
-  expect(toChatCompletion(chatOf({ body }), { maxTokensField: 'max_completion_tokens', parameters })).toMatchObject({
+  const { extras } = atOpenAi
+  expect(toChatCompletion(chatOf({ body }), { maxTokensField: 'max_completion_tokens', extras })).toMatchObject({
     prompt_cache_key: 'k',
   })
 })

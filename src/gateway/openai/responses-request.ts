@@ -11,7 +11,7 @@ type Part = OutputItem['output'][number]
 
 const NOT_KEPT = 'Responses are not kept here: send store: false, and the whole conversation as input.'
 
-/** Agents send them always, and are to be answered by routes that do not take them, too. */
+/** Handed on apart: agents send them always, and are to be answered by routes that do not take them, too. */
 const HINTS = ['prompt_cache_key', 'safety_identifier'] as const
 
 const RULES: MemberRules = {
