@@ -9,6 +9,8 @@ export interface RefusedAgainst {
   readonly spent: bigint
   readonly held: bigint
   readonly resetsAt: Date | null
+  /** It would not fit into a whole window of that limit either. */
+  readonly neverFits: boolean
 }
 
 /** What bound a hold when it was refused: of a limit as it stood then, of a pocket as it stands now. */
@@ -18,7 +20,7 @@ export async function refusedAgainst(
   refusalId: string,
 ): Promise<RefusedAgainst | undefined> {
   const { rows } = await sql<RefusedAgainst>`
-    select r.measure, r.resets_at as "resetsAt",
+    select r.measure, r.resets_at as "resetsAt", coalesce(r.asked > r.cap, false) as "neverFits",
       case when r.bound = 'limit' then coalesce(r.held, 0) else a.pending_debit end as held,
       case when r.bound = 'limit' then coalesce(r.spent, 0) else coalesce((
         select sum(t.amount) from transfer t where t.debit_account = a.id and t.code in ('capture', 'overage', 'correction')

@@ -1,7 +1,7 @@
 import type { CallResult, HoldRefusal } from '#calls/call.ts'
 import type { Engine } from '#calls/engine.ts'
 import { tellExhausted } from '#db/external-run.ts'
-import { refusedAgainst } from '#db/refusal-figures.ts'
+import { refusedAgainst, type RefusedAgainst } from '#db/refusal-figures.ts'
 import { formatNano } from '#domain/money.ts'
 import type { Payer } from './payer.ts'
 import { Refusal, type RefusalCode, type RefusalFigures } from './refusal.ts'
@@ -9,6 +9,8 @@ import { Refusal, type RefusalCode, type RefusalFigures } from './refusal.ts'
 type NotAnswered = Exclude<CallResult, { readonly kind: 'answered' }>
 
 const TOP_UP = 'Deposit into the wallet, top up the run, or raise the limit that is named; or send a smaller request.'
+/** Money does not help, and another window has no more room than this one. */
+const TOO_LARGE = 'Send a smaller request, or have the limit raised that is named.'
 
 /** What a client is told when the engine has no answer. */
 export async function refusalOf(
@@ -19,7 +21,8 @@ export async function refusalOf(
   const { callId } = result
   switch (result.kind) {
     case 'exhausted': {
-      const figures = await figuresOf(engine, payer, result.refusal)
+      const against = await refusedAgainst(engine.db, payer.scope, result.refusal.id)
+      const figures = figuresOf(result.refusal, against)
       const { limit, needed, remaining, resetsAt } = figures
       const unit = figures.currency ?? result.refusal.measure
       if (payer.runId !== null) {
@@ -27,6 +30,7 @@ export async function refusalOf(
         await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
       }
       const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
+      if (against?.neverFits) return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOO_LARGE })
       // A window of calls or tokens is a rate, and money is not what is missing.
       if (result.refusal.measure !== 'money' && resetsAt !== null) {
         const retryAfterSeconds = secondsUntil(Date.parse(resetsAt), engine.nowMs())
@@ -52,8 +56,7 @@ function secondsUntil(atMs: number, nowMs: number): number {
   return Math.max(1, Math.ceil((atMs - nowMs) / 1_000))
 }
 
-async function figuresOf({ db }: Engine, { scope }: Payer, refused: HoldRefusal): Promise<RefusalFigures> {
-  const against = await refusedAgainst(db, scope, refused.id)
+function figuresOf(refused: HoldRefusal, against: RefusedAgainst | undefined): RefusalFigures {
   const isMoney = refused.measure === 'money'
   const text = (amount: bigint) => (isMoney ? formatNano(amount) : amount.toString())
   return {

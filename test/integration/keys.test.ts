@@ -183,5 +183,16 @@ test('a window that a key has used up is named, with when it ends', async () => 
   expect(busy).toMatchObject({ status: 429, code: 'rate_limit_exceeded' })
   expect(busy.error).toMatchObject({ limit: 'key limit per month', remaining: '0', resets_at: expect.any(String) })
   expect(Number(busy.headers?.get('retry-after'))).toBeGreaterThan(0)
+
+  const small = await makeKey(api, tenant)
+  await limit({ subjectId: small.id, measure: 'tokens', period: 'hour', cap: 10 })
+  const never: unknown = await gateway
+    .client(small.secret)
+    .chat.completions.create({ model: 'steady', messages, max_tokens: 20 })
+    .catch((error: unknown) => error)
+  if (!(never instanceof OpenAI.APIError)) throw new Error('it was answered')
+  expect(never).toMatchObject({ status: 402, code: 'insufficient_quota' })
+  expect(never.headers?.get('retry-after')).toBeNull()
+  expect(never.error).toMatchObject({ limit: 'key limit per hour', remedy: expect.stringMatching(/^Send a smaller/) })
   await expectVerified(api)
 })
