@@ -24,6 +24,8 @@ beforeAll(() => {
 /** What a client's program is told from outside, with a key that may spend next to nothing, and one that is used up. */
 async function environmentOf(gateway: TestGateway) {
   const { tenant, url } = gateway
+  const busyKey = await limitedKey(gateway, { measure: 'calls', period: 'month', cap: 1 })
+  await useUp(gateway, busyKey)
   return {
     PATH: process.env['PATH'] ?? '',
     OPENAI_BASE_URL: `${url}/v1`,
@@ -31,7 +33,7 @@ async function environmentOf(gateway: TestGateway) {
     ANTHROPIC_BASE_URL: url,
     ANTHROPIC_API_KEY: tenant.key,
     POOR_KEY: await limitedKey(gateway, { measure: 'money', period: 'life', cap: usd('0.000000001') }),
-    BUSY_KEY: await limitedKey(gateway, { measure: 'calls', period: 'month', cap: 0 }),
+    BUSY_KEY: busyKey,
   }
 }
 
@@ -41,6 +43,16 @@ async function limitedKey({ api, tenant }: TestGateway, cap: object): Promise<st
   const body = { scope: 'key', subjectId: text(key, 'id'), ...cap }
   await api.make('/api/v1/limits', { key: api.operatorKey, body })
   return text(key, 'secret')
+}
+
+/** Makes the one call that a key has this month. */
+async function useUp({ url }: TestGateway, key: string): Promise<void> {
+  const { status } = await fetch(`${url}/v1/chat/completions`, {
+    method: 'POST',
+    headers: { authorization: `Bearer ${key}`, 'content-type': 'application/json' },
+    body: JSON.stringify({ model: 'steady', messages: [{ role: 'user', content: 'Hello' }], max_tokens: 20 }),
+  })
+  expect(status).toBe(200)
 }
 
 /** Counts what a server is asked with each key. */
