@@ -28,7 +28,9 @@ export function toMessageRequest(request: ProviderChatRequest, features: Anthrop
   const thinking = thinkingOf(request)
   const output = outputOf(body, thinking)
   const { user, metadata, ...others } = body.parameters ?? {}
-  const userId = textOf(user) || textOf(recordOf(metadata)?.['user_id'])
+  const { hints = {} } = body
+  const userId =
+    textOf(user) || textOf(recordOf(metadata)?.['user_id']) || textOf(hints['user_id']) || textOf(hints['user'])
   return Object.assign({}, others, {
     model: request.upstreamModel,
     max_tokens: request.maxOutputTokens,

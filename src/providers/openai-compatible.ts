@@ -140,7 +140,13 @@ const USUAL_PARAMETERS = [
   'response_format',
   'user',
 ] as const
-const OPENAI_PARAMETERS = [...USUAL_PARAMETERS, 'prompt_cache_key', 'safety_identifier', 'verbosity']
+const OPENAI_PARAMETERS = [
+  ...USUAL_PARAMETERS,
+  'prompt_cache_key',
+  'prompt_cache_retention',
+  'safety_identifier',
+  'verbosity',
+]
 
 /** Its reference knows no `n` (openrouter.ai/docs/api-reference/parameters). */
 const OPENROUTER_EXTRAS: Extras = Object.freeze({

@@ -86,7 +86,7 @@ test.each([
 test('what changes neither price nor answer is dropped', () => {
   const plain = bodyOf({})
   const dropped = {
-    metadata: { user_id: 'u' },
+    metadata: { team: 'red', user_id: '' },
     cache_control: { type: 'ephemeral' },
     service_tier: 'auto',
     context_management: { edits: [{ type: 'clear_thinking_20251015', keep: 'all' }] },
@@ -95,6 +95,7 @@ test('what changes neither price nor answer is dropped', () => {
   }
   expect(bodyOf(dropped)).toEqual(plain)
   expect(bodyOf({ ...dropped, top_k: 4 })).toEqual({ ...plain, parameters: { top_k: 4 } })
+  expect(bodyOf({ metadata: { user_id: 'u' } })).toEqual({ ...plain, hints: { user_id: 'u' } })
 })
 
 test('each piece of an answer goes to its own block, one open at a time', () => {

@@ -50,13 +50,15 @@ test('what changes neither price nor answer is dropped', () => {
     truncation: 'disabled',
     service_tier: 'auto',
     include: ['reasoning.encrypted_content'],
-    user: 'u',
+    max_tool_calls: 3,
     client_metadata: { session: 's' },
     metadata: { for: 'test' },
     reasoning: { summary: 'auto' },
   }
   expect(bodyOf(dropped)).toEqual(bodyOf({}))
   expect(bodyOf({ prompt_cache_key: 'k', safety_identifier: 7 }).hints).toEqual({ prompt_cache_key: 'k' })
+  const hints = { prompt_cache_retention: '24h', user: 'u' }
+  expect(bodyOf(hints).hints).toEqual(hints)
   expect(bodyOf({ parallel_tool_calls: false, reasoning: { effort: 'xhigh' } })).toMatchObject({
     parallelToolCalls: false,
     reasoningEffort: 'xhigh',

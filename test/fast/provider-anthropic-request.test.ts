@@ -166,6 +166,10 @@ test("what has a name of OpenAI's is said in the API's own", async () => {
     top_k: 4,
   })
   expect(await sent({ parameters: { metadata: { user_id: 'u2' } } })).toMatchObject({ metadata: { user_id: 'u2' } })
+  expect(await sent({ hints: { user: 'u3' } })).toMatchObject({ metadata: { user_id: 'u3' } })
+  expect(await sent({ hints: { user_id: 'u4', safety_identifier: 's' } })).toMatchObject({
+    metadata: { user_id: 'u4' },
+  })
   const plain = await sent({ parameters: { metadata: { team: 'red' } } })
   for (const name of ['metadata', 'user', 'tool_choice']) expect(plain).not.toHaveProperty(name)
 })

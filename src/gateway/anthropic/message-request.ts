@@ -46,7 +46,14 @@ export function toMessageBody(request: AnthropicMessageRequest, model: CatalogMo
     ...(stop_sequences && stop_sequences.length > 0 && { stop: stop_sequences }),
     ...(reasoningEffort && { reasoningEffort }),
     ...(Object.keys(parameters).length > 0 && { parameters }),
+    ...hintsOf(request['metadata']),
   }
+}
+
+/** Who asks, for routes of Anthropic alone: coding agents send more than others take. */
+function hintsOf(metadata: unknown): Pick<ChatBody, 'hints'> {
+  const id: unknown = typeof metadata === 'object' && metadata !== null && 'user_id' in metadata ? metadata.user_id : ''
+  return typeof id === 'string' && id !== '' ? { hints: { user_id: id } } : {}
 }
 
 /** What is the prompt of a request, in the engine's words. */

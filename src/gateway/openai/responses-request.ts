@@ -12,7 +12,7 @@ type Part = OutputItem['output'][number]
 const NOT_KEPT = 'Responses are not kept here: send store: false, and the whole conversation as input.'
 
 /** Handed on apart: agents send them always, and are to be answered by routes that do not take them, too. */
-const HINTS = ['prompt_cache_key', 'safety_identifier'] as const
+const HINTS = ['prompt_cache_key', 'prompt_cache_retention', 'safety_identifier', 'user'] as const
 
 const RULES: MemberRules = {
   read: openAiResponseRequestSchema.shape,
@@ -30,15 +30,7 @@ const RULES: MemberRules = {
     truncation: ['disabled'],
     service_tier: ['auto', 'default'],
   },
-  dropped: [
-    ...HINTS,
-    'client_metadata',
-    'max_tool_calls',
-    'prompt_cache_options',
-    'prompt_cache_retention',
-    'stream_options',
-    'user',
-  ],
+  dropped: [...HINTS, 'client_metadata', 'max_tool_calls', 'prompt_cache_options', 'stream_options'],
 }
 
 /** A response as the engine takes it. @throws Refusal for what cannot be asked or priced */
