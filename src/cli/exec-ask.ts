@@ -12,9 +12,16 @@ import type { Screen } from './screen.ts'
 /** Asks on the terminal for more money, and moves it into the run. Whether that was done. */
 export async function askForMoney(
   api: PurserClient,
-  { runId, child, err }: { readonly runId: string; readonly child: ChildProcess; readonly err: Screen },
+  asking: {
+    readonly runId: string
+    readonly child: ChildProcess
+    readonly err: Screen
+    /** Aborted when the command is over. */
+    readonly signal: AbortSignal
+  },
   refused: Refused,
 ): Promise<boolean> {
+  const { runId, child, err, signal } = asking
   const balanceClass = BALANCE_CLASSES.find((each) => refused.limit === `${each} pocket`)
   err.line(`\npurser: ${inOneSentence(refused)}`)
   if (!balanceClass) {
@@ -33,11 +40,12 @@ export async function askForMoney(
       await api.post('/runs/{id}/top-up', {
         params: { path: { id: runId }, header: { 'idempotency-key': randomUUID() } },
         body: { pockets },
+        signal,
       })
       return true
     } catch (error) {
       // Refused, or the API is away: whoever asked decides whether to try again.
-      if (!(error instanceof Error)) throw error
+      if (!(error instanceof Error) || signal.aborted) throw error
       err.line(`purser: ${error.message}`)
     }
   }

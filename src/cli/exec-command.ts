@@ -22,13 +22,23 @@ const FROM_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
 
 const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url))
 
-/** Hands signals to the command from the moment on that it is there; one that came before keeps it from being started. */
+/** What is asked of the API before and after the command may take so long once somebody has had enough of waiting. */
+const GRACE_MS = 3_000
+
+/**
+ * Hands signals to the command while it is there. One that came before keeps it from being started; with one before or
+ * after it the API has a moment left.
+ */
 export class SignalRelay {
   #child: ChildProcess | undefined
   #early: NodeJS.Signals | undefined
+  readonly #gaveUp = new AbortController()
   readonly #onSignal = (signal: NodeJS.Signals): void => {
-    if (!this.#child) this.#early ??= signal
-    else if (!(FROM_TERMINAL.has(signal) && isInForeground())) this.#child.kill(signal)
+    const child = this.#child
+    if (!child || child.exitCode !== null || child.signalCode !== null) {
+      if (!child) this.#early ??= signal
+      setTimeout(() => this.#gaveUp.abort(new Error('It was not waited for any longer.')), GRACE_MS).unref()
+    } else if (!(FROM_TERMINAL.has(signal) && isInForeground())) child.kill(signal)
   }
 
   constructor() {
@@ -37,6 +47,11 @@ export class SignalRelay {
 
   get early(): NodeJS.Signals | undefined {
     return this.#early
+  }
+
+  /** Aborted when the API is not waited for any longer. */
+  get gaveUp(): AbortSignal {
+    return this.#gaveUp.signal
   }
 
   relayTo(child: ChildProcess): void {

@@ -8,6 +8,8 @@ import type { Screen } from './screen.ts'
 import type { StatusLine } from './status-line.ts'
 
 const POLL_MS = 1_000
+/** The last look, for what was not told yet; the run is still to be ended. */
+const LAST_LOOK_MS = 5_000
 /** As many as the API gives at once. */
 const EVENTS_PER_PAGE = 200
 
@@ -20,7 +22,7 @@ export interface Refused {
 }
 
 /** Whether somebody has put more in. */
-type AskForMoney = (refused: Refused) => Promise<boolean>
+type AskForMoney = (refused: Refused, signal: AbortSignal) => Promise<boolean>
 
 interface WatchOptions {
   readonly err: Screen
@@ -41,6 +43,8 @@ export class RunWatch {
   readonly #calls = new Set<unknown>()
   readonly #looking: Promise<void>
   #lastEventId: string | undefined
+  /** The last refusal that nobody was told of: a look may be broken off behind it. */
+  #untold: Refused | undefined
   #ask: AskForMoney | undefined
   #hasComplained = false
 
@@ -54,48 +58,51 @@ export class RunWatch {
   }
 
   /** The command is over: nobody is asked any more, and a refusal that was not told yet is told. */
-  async stop(): Promise<void> {
+  async stop(gaveUp: AbortSignal): Promise<void> {
     this.#ask = undefined
-    this.#stopped.abort()
+    this.#stopped.abort(new Error('The command is over.'))
     await this.#looking
-    await this.#look().catch(() => {})
+    await this.#look(AbortSignal.any([gaveUp, AbortSignal.timeout(LAST_LOOK_MS)])).catch(() => {})
     this.#options.line?.close()
   }
 
   async #follow(): Promise<void> {
     const { signal } = this.#stopped
     while (!signal.aborted) {
-      await this.#look().catch(() => this.#options.line?.show('purser  no answer from the API'))
+      await this.#look(signal).catch(() => {
+        if (!signal.aborted) this.#options.line?.show('purser  no answer from the API')
+      })
       await delay(POLL_MS, undefined, { signal }).catch(() => {})
       if (!signal.aborted) this.#options.alsoLook()
     }
   }
 
-  async #look(): Promise<void> {
-    const refused = await this.#readEvents()
+  async #look(signal: AbortSignal): Promise<void> {
+    await this.#readEvents(signal)
     const { line } = this.#options
-    if (line)
-      line.show(
-        figuresOf(await this.#api.get('/runs/{id}', { params: { path: { id: this.#runId } } }), this.#calls.size),
-      )
-    if (refused) await this.#tell(refused)
+    if (line) {
+      const run = await this.#api.get('/runs/{id}', { params: { path: { id: this.#runId } }, signal })
+      line.show(figuresOf(run, this.#calls.size))
+    }
+    const refused = this.#untold
+    this.#untold = undefined
+    if (refused) await this.#tell(refused, signal)
   }
 
-  /** The last refusal among what is new. */
-  async #readEvents(): Promise<Refused | undefined> {
-    let refused: Refused | undefined
+  async #readEvents(signal: AbortSignal): Promise<void> {
     for (;;) {
       const after = this.#lastEventId
       const { events } = await this.#api.get('/runs/{id}/events', {
         params: { path: { id: this.#runId }, query: { format: 'json', ...(after !== undefined && { after }) } },
+        signal,
       })
       for (const event of events) {
         this.#lastEventId = event.id
         if (event.kind === 'attempt.settled') this.#calls.add(event.data['callId'])
-        if (event.kind === 'run.exhausted') refused = refusedOf(event)
+        if (event.kind === 'run.exhausted') this.#untold = refusedOf(event)
         this.#tellState(event)
       }
-      if (events.length < EVENTS_PER_PAGE) return refused
+      if (events.length < EVENTS_PER_PAGE) return
     }
   }
 
@@ -109,12 +116,12 @@ export class RunWatch {
     else if (event.kind === 'run.running' && event.data['from'] === 'paused') err.line('purser: The run goes on.')
   }
 
-  async #tell(refused: Refused): Promise<void> {
+  async #tell(refused: Refused, signal: AbortSignal): Promise<void> {
     const { err, line } = this.#options
     // In the background it would be stopped for asking.
     if (this.#ask && isInForeground()) {
       line?.hide()
-      if (!(await this.#ask(refused))) this.#ask = undefined
+      if (!(await this.#ask(refused, signal))) this.#ask = undefined
       return
     }
     if (this.#hasComplained) return

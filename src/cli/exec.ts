@@ -30,23 +30,47 @@ export async function exec(args: readonly string[], { out, err }: Outputs): Prom
   }
   const api = await connectToApi(process.env)
   const signals = new SignalRelay()
-  const { run, key } = await api.postAsItIs('/runs/external', {
-    body: order.request,
-    idempotencyKey: randomUUID(),
-  })
-  if (key.secret === undefined) throw new Error('The API gave no key for the run.')
+  const opened = await openRun(api, { order, signals, err })
+  if ('kind' in opened) return endLike(opened)
+  const { run, secret } = opened
   let end: CommandEnd
   try {
-    end = await runCommand(api, { order, run, secret: key.secret, signals, err })
+    end = await runCommand(api, { order, run, secret, signals, err })
     const [program] = order.command
     if (end.kind === 'not_found') err.line(`purser exec: There is no command ${program}.`)
     if (end.kind === 'not_started') err.line(`purser exec: ${program} could not be started: ${end.detail}`)
   } finally {
-    await endRun(api, run.id, err)
+    await endRun(api, run.id, { signals, err })
   }
   signals.close()
-  if (!order.isQuiet) await tellCost(api, run.id, err)
+  if (!order.isQuiet && !signals.gaveUp.aborted) await tellCost(api, run.id, err)
   return endLike(end)
+}
+
+interface Waiting {
+  readonly signals: SignalRelay
+  readonly err: Screen
+}
+
+/** The run and its key, or how to end when nobody waits for them any longer. */
+async function openRun(
+  api: PurserClient,
+  { order, signals, err }: Waiting & { readonly order: ExecOrder },
+): Promise<{ readonly run: RunView; readonly secret: string } | CommandEnd> {
+  try {
+    const { run, key } = await api.postAsItIs('/runs/external', {
+      body: order.request,
+      idempotencyKey: randomUUID(),
+      signal: signals.gaveUp,
+    })
+    if (key.secret === undefined) throw new Error('The API gave no key for the run.')
+    return { run, secret: key.secret }
+  } catch (error) {
+    signals.close()
+    if (!signals.gaveUp.aborted || signals.early === undefined) throw error
+    err.line(`purser exec: ${api.url} has not answered. A run that it opens all the same ends once it has been idle.`)
+    return { kind: 'signalled', signal: signals.early }
+  }
 }
 
 interface Execution {
@@ -73,29 +97,30 @@ async function runCommand(api: PurserClient, execution: Execution): Promise<Comm
     err,
     line,
     alsoLook: () => stopped.look(),
-    ask: mayAsk ? (refused) => askForMoney(api, { runId: run.id, child, err }, refused) : undefined,
+    ask: mayAsk ? (refused, signal) => askForMoney(api, { runId: run.id, child, err, signal }, refused) : undefined,
   })
   const end = await ended
-  await watch.stop()
+  await watch.stop(signals.gaveUp)
   return end
 }
 
 /** From the answer on no request of it begins. One that is over already, by its deadline say, is over. */
-async function endRun(api: PurserClient, runId: string, err: Screen): Promise<void> {
+async function endRun(api: PurserClient, runId: string, { signals, err }: Waiting): Promise<void> {
+  const signal = signals.gaveUp
   const params = { path: { id: runId }, header: { 'idempotency-key': randomUUID() } }
   for (let triesLeft = END_TRIES; ; triesLeft -= 1) {
     try {
-      await api.post('/runs/{id}/end', { params, body: {} })
+      await api.post('/runs/{id}/end', { params, body: {}, signal })
       return
     } catch (error) {
       const isRefused = error instanceof ApiProblem && error.status < 500
       if (isRefused && error.problem.code === 'run_finished') return
-      if (isRefused || triesLeft === 1) {
+      if (isRefused || triesLeft === 1 || signal.aborted) {
         const why = error instanceof Error ? error.message : String(error)
         err.line(`purser exec: Run ${runId} could not be ended; it ends by itself once it has been idle. ${why}`)
         return
       }
-      await delay(END_RETRY_MS)
+      await delay(END_RETRY_MS, undefined, { signal }).catch(() => {})
     }
   }
 }

@@ -38,6 +38,8 @@ interface AsItIs {
   /** For the braces of the path. */
   readonly path?: Readonly<Record<string, string>>
   readonly idempotencyKey?: string
+  /** Ends the waiting for the answer; what the API has begun goes on. */
+  readonly signal?: AbortSignal
 }
 
 /**
@@ -163,13 +165,13 @@ export class PurserClient {
   }
 
   async #sendAsItIs<Answer>(method: string, path: string, what: AsItIs): Promise<Answer> {
-    const { body, path: names = {}, idempotencyKey } = what
+    const { body, path: names = {}, idempotencyKey, signal } = what
     const filled = path.replaceAll(/\{(\w+)\}/g, (_braces, name: string) => encodeURIComponent(names[name] ?? ''))
     const headers = {
       'content-type': 'application/json',
       ...(idempotencyKey !== undefined && { 'idempotency-key': idempotencyKey }),
     }
-    const request = this.#request(filled, { method, headers, body: JSON.stringify(body) })
+    const request = this.#request(filled, { method, headers, body: JSON.stringify(body), ...(signal && { signal }) })
     const response = await this.#askJson(request)
     const answer: Answer = JSON.parse(await response.text())
     return answer
