@@ -3,8 +3,9 @@ import type { DepositView } from '#contracts/api-wallet.ts'
 import { Problem } from '#contracts/codes.ts'
 import { lotTermsSchema } from '#contracts/stored.ts'
 import type { Scope } from '#db/database.ts'
-import { requestDeposit, type RequestedDeposit } from '#db/deposit-request.ts'
+import { requestDeposit, waitingReason, type RequestedDeposit } from '#db/deposit-request.ts'
 import { deposit, type DepositRequest, type DepositVerdict } from '#db/ledger.ts'
+import { countLoneDeposit, lockLoneDeposits, loneDepositsOfDay } from '#db/lone-deposit.ts'
 import type { Database } from '#db/schema.ts'
 import { getDeposit, isBooked, type Deposit } from '#db/wallet.ts'
 import { invariant } from '#domain/invariant.ts'
@@ -12,7 +13,10 @@ import { formatNano, toAmount, type Nano } from '#domain/money.ts'
 import type { Transaction } from 'kysely'
 import { notFound } from './access.ts'
 
-/** Above how much a deposit waits for another operator, in nano by currency. Without any, none does. */
+/**
+ * Above how much a deposit waits for another operator, in nano by currency: by itself, and what operators of an organisation
+ * book alone within 24 hours. Without any, none does.
+ */
 export type ApprovalAbove = ReadonlyMap<string, Nano>
 
 export type Booking =
@@ -20,8 +24,8 @@ export type Booking =
   | { readonly kind: 'requested'; readonly isNew: boolean; readonly request: RequestedDeposit }
 
 /**
- * Books a deposit, or has it wait when it is larger than one operator may make alone. A currency that has no bound while
- * others have one is bound to nothing: it always waits.
+ * Books a deposit, or has it wait when it is more than one operator may make alone. A currency that has no bound while
+ * others have one is bound to nothing: it always waits. What has waited once is never booked by being sent again.
  *
  * @param askedBy the operator's key; null for a payment provider
  * @throws Problem when it cannot be booked
@@ -37,11 +41,41 @@ export async function bookOrAsk(
   },
 ): Promise<Booking> {
   const { deposit: facts, above } = asked
-  const mayBook = above.size === 0 || facts.amount <= (above.get(facts.currency) ?? 0n)
-  if (mayBook || (await isBooked(trx, scope, facts.reference))) return bookDeposit(trx, scope, facts)
-  const asking = await requestDeposit(trx, scope, asked)
-  if (!asking) throw mismatch(facts.reference)
-  return { kind: 'requested', ...asking }
+  if (above.size === 0) return bookDeposit(trx, scope, facts)
+  const bound = above.get(facts.currency) ?? 0n
+  // A payment provider's payments are each somebody else's: they are not added up.
+  const isAlone = asked.askedBy !== null && facts.amount <= bound
+  const organisationId = isAlone ? await lockLoneDeposits(trx, scope, facts.currency) : undefined
+  if (await isBooked(trx, scope, facts.reference)) return bookDeposit(trx, scope, facts)
+  const reason =
+    (await waitingReason(trx, scope, facts.reference)) ?? (await reasonToWait(trx, { facts, bound, organisationId }))
+  if (reason !== undefined) {
+    const asking = await requestDeposit(trx, scope, { ...asked, reason })
+    if (!asking) throw mismatch(facts.reference)
+    return { kind: 'requested', ...asking }
+  }
+  const booking = await bookDeposit(trx, scope, facts)
+  if (organisationId !== undefined && booking.isNew) {
+    const { id, currency, amount } = booking.deposit
+    await countLoneDeposit(trx, organisationId, { id, currency, amount })
+  }
+  return booking
+}
+
+/** Undefined for what may be booked. @param judged `organisationId`: of an operator's own deposit; it is locked */
+async function reasonToWait(
+  trx: Transaction<Database>,
+  judged: {
+    readonly facts: DepositRequest
+    readonly bound: Nano
+    readonly organisationId: string | undefined
+  },
+): Promise<RequestedDeposit['reason'] | undefined> {
+  const { facts, bound, organisationId } = judged
+  if (facts.amount > bound) return 'amount'
+  if (organisationId === undefined) return undefined
+  const already = await loneDepositsOfDay(trx, organisationId, facts.currency)
+  return already + facts.amount > bound ? 'day' : undefined
 }
 
 /** @throws Problem when it cannot be booked */

@@ -41,7 +41,8 @@ export function depositRoutes(app: Api, { nowMs, approvalAbove }: RouteDeps): vo
         summary: 'Put money into a wallet',
         description:
           'The reference is unique within the project: the same deposit again is answered with the first one. One that is ' +
-          'larger than an operator may make alone waits for another one: POST /deposit-requests/{id}/approve.',
+          'larger than an operator may make alone, by itself or with what operators of the organisation have booked alone ' +
+          'within 24 hours, waits for another one: POST /deposit-requests/{id}/approve.',
         body: depositRequestSchema,
         response: {
           200: depositSchema.describe('It was booked before.'),

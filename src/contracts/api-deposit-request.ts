@@ -5,7 +5,9 @@ import { BALANCE_CLASSES } from './names.ts'
 
 const moment = z.iso.datetime()
 
-/** A deposit that is larger than one operator may make alone. */
+export const WAITING_REASONS = ['amount', 'day'] as const
+
+/** A deposit that is more than one operator may make alone. */
 export const depositRequestedSchema = z
   .object({
     id: z.uuid(),
@@ -15,6 +17,11 @@ export const depositRequestedSchema = z
     amount: amountSchema,
     reference: z.string(),
     askedBy: z.uuid().nullable().describe('The key that asked; null: a payment provider.'),
+    reason: z
+      .enum(WAITING_REASONS)
+      .describe(
+        'Why it waits: `amount`, it is larger than the bound; `day`, with what operators have booked alone within 24 hours it is.',
+      ),
     state: z.enum(['waiting', 'approved', 'refused']),
     decidedBy: z.uuid().nullable(),
     decidedAt: moment.nullable(),

@@ -20,6 +20,7 @@ export interface RequestedDeposit {
   readonly lot: unknown
   /** Null: a payment provider. */
   readonly askedBy: string | null
+  readonly reason: 'amount' | 'day'
   readonly state: 'waiting' | 'approved' | 'refused'
   readonly decidedBy: string | null
   readonly decidedAt: Date | null
@@ -31,12 +32,14 @@ export interface RequestedDeposit {
 export async function requestDeposit(
   trx: Transaction<Database>,
   scope: Scope,
-  {
-    deposit,
-    askedBy,
-    nowMs,
-  }: { readonly deposit: DepositRequest; readonly askedBy: string | null; readonly nowMs: number },
+  asking: {
+    readonly deposit: DepositRequest
+    readonly askedBy: string | null
+    readonly reason: RequestedDeposit['reason']
+    readonly nowMs: number
+  },
 ): Promise<{ readonly request: RequestedDeposit; readonly isNew: boolean } | undefined> {
+  const { deposit, askedBy, reason, nowMs } = asking
   const { walletId, balanceClass, currency, amount, reference, lot } = deposit
   const made = await trx
     .insertInto('deposit_request')
@@ -50,6 +53,7 @@ export async function requestDeposit(
       reference,
       lot: lot ? json(lot) : null,
       asked_by: askedBy,
+      reason,
       decided_by: null,
       decided_at: null,
       transfer_id: null,
@@ -69,6 +73,21 @@ export async function requestDeposit(
     .where(sql<boolean>`lot is not distinct from ${lot ? json(lot) : null}::jsonb`)
     .executeTakeFirst()
   return row && { request: requestedOf(row), isNew: made !== undefined }
+}
+
+/** Why a deposit waits or waited, by its reference; undefined when it never did. */
+export async function waitingReason(
+  db: Kysely<Database>,
+  scope: Scope,
+  reference: string,
+): Promise<RequestedDeposit['reason'] | undefined> {
+  const row = await db
+    .selectFrom('deposit_request')
+    .select('reason')
+    .where('project_id', '=', scope.projectId)
+    .where('reference', '=', reference)
+    .executeTakeFirst()
+  return row?.reason
 }
 
 export async function getRequest(db: Kysely<Database>, scope: Scope, id: string): Promise<RequestedDeposit> {
@@ -159,6 +178,7 @@ function requestedOf(row: Selectable<Database['deposit_request']>): RequestedDep
     reference: row.reference,
     lot: row.lot,
     askedBy: row.asked_by,
+    reason: row.reason,
     state: row.state,
     decidedBy: row.decided_by,
     decidedAt: row.decided_at,

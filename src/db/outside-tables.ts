@@ -55,6 +55,15 @@ export interface OutsideTables {
     decided_at: Date | null
     transfer_id: string | null
     created_at: Stamp
+    reason: Generated<'amount' | 'day'>
+  }
+  /** What one operator has booked alone, for a day at least. */
+  lone_deposit: {
+    deposit_id: string
+    organisation_id: string
+    currency: string
+    amount: bigint
+    made_at: Stamp
   }
   /** Of calls that belong to no run; numbered with `event`, and written by triggers. */
   key_event: {

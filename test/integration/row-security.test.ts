@@ -23,7 +23,7 @@ const OF_NO_TENANT: Readonly<Record<string, string>> = {
 }
 
 /** Rows of the organisation that its projects have no business with. */
-const OF_OPERATORS = new Set(['invoice', 'limit_change', 'provider', 'route_reset'])
+const OF_OPERATORS = new Set(['invoice', 'limit_change', 'lone_deposit', 'provider', 'route_reset'])
 /** Rows of the installation, for operators of any organisation. */
 const OF_INSTALLATION = new Set(['provider'])
 /** Rows of the organisation that its projects read: what they are called, and what their money is exchanged at. */

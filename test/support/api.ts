@@ -12,7 +12,7 @@ import { onTestFinished } from 'vitest'
 import { z } from 'zod'
 import { manifests } from '#workflows/manifests.ts'
 import { testDeps } from './api-deps.ts'
-import { checkerOf, type AnswerChecker } from './openapi.ts'
+import { checkerOf } from './openapi.ts'
 import { createTestDatabase, type TestDatabase } from './postgres.ts'
 import { testCatalog } from './world.ts'
 
@@ -113,7 +113,7 @@ export async function useApi(
   await extend?.(app, { db, databaseUrl: database.appUrl })
   const operatorKey = await makeOperator(db, 'default')
   await app.ready()
-  const ask = asker(app, await checkerOf(app))
+  const ask = await askerOf(app)
   return {
     app,
     db,
@@ -196,7 +196,9 @@ export function text(body: Readonly<Record<string, unknown>>, name: string): str
 
 const jsonObject = z.record(z.string(), z.unknown())
 
-function asker(app: FastifyInstance, check: AnswerChecker): TestApi['ask'] {
+/** Asks an API as a client does, and holds its answers against the document. */
+export async function askerOf(app: FastifyInstance): Promise<TestApi['ask']> {
+  const check = await checkerOf(app)
   return async (method, path, request = {}) => {
     const { key, body, headers } = request
     const response = await app.inject({
