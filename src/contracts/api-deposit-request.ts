@@ -5,8 +5,6 @@ import { BALANCE_CLASSES } from './names.ts'
 
 const moment = z.iso.datetime()
 
-export const WAITING_REASONS = ['amount', 'day'] as const
-
 /** A deposit that is more than one operator may make alone. */
 export const depositRequestedSchema = z
   .object({
@@ -18,7 +16,7 @@ export const depositRequestedSchema = z
     reference: z.string(),
     askedBy: z.uuid().nullable().describe('The key that asked; null: a payment provider.'),
     reason: z
-      .enum(WAITING_REASONS)
+      .enum(['amount', 'day'])
       .describe(
         'Why it waits: `amount`, it is larger than the bound; `day`, with what operators have booked alone within 24 hours it is.',
       ),
