@@ -26,13 +26,19 @@ async function stoppedRun() {
   expect(await ask('one')).toMatchObject({ kind: 'answered' })
   const stopped = await ask('two')
   if (stopped.kind !== 'exhausted') throw new Error(stopped.kind)
-  return { world, run }
+  return { world, run, refusal: stopped.refusal }
 }
 
 const pauseFor = (world: LimitWorld, { runId, refusalId }: { readonly runId: string; readonly refusalId: string }) => {
   const stop = { refusalId, limit: 'project limit per week', needed: '182', free: '164', currency: 'tokens' }
   return pauseForMoney(world.db, world.scope, { runId, stop })
 }
+
+test('of a call that would fit a whole window on one route, and never on another, the first is told', async () => {
+  const { world, refusal } = await stoppedRun()
+  expect(refusal).toMatchObject({ route: 'small', limit: 'project limit per week', measure: 'tokens' })
+  await expectVerified(world)
+})
 
 test('a run goes on at the next window when any route may have room then, whichever was tried last', async () => {
   const { world, run } = await stoppedRun()
