@@ -2,9 +2,9 @@ import { spawnSync, type ChildProcess } from 'node:child_process'
 import { openSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
 import { ReadStream } from 'node:tty'
-import { BALANCE_CLASSES } from '#contracts/names.ts'
 import { randomUUID } from 'node:crypto'
 import type { PurserClient } from '#client/purser-client.ts'
+import type { BalanceClass } from '#contracts/names.ts'
 import { inOneSentence, type Refused } from './exec-watch.ts'
 import { isAmount } from './order-values.ts'
 import type { Screen } from './screen.ts'
@@ -12,15 +12,20 @@ import type { Screen } from './screen.ts'
 /** Asks on the terminal for more money, and moves it into the run. Whether that was done. */
 export async function askForMoney(
   api: PurserClient,
-  { runId, child, err }: { readonly runId: string; readonly child: ChildProcess; readonly err: Screen },
+  {
+    runId,
+    child,
+    err,
+    balanceClass,
+  }: {
+    readonly runId: string
+    readonly child: ChildProcess
+    readonly err: Screen
+    readonly balanceClass: BalanceClass
+  },
   refused: Refused,
 ): Promise<boolean> {
-  const balanceClass = BALANCE_CLASSES.find((each) => refused.limit === `${each} pocket`)
   err.line(`\npurser: ${inOneSentence(refused)}`)
-  if (!balanceClass) {
-    err.line('purser: More money does not help: a limit has to be raised.')
-    return false
-  }
   for (;;) {
     const amount = await askTerminal(child, `purser: Top up by how many ${refused.unit}? (Enter: by nothing) `)
     if (amount === undefined || amount === '') return false

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isLastEvent, type EventView } from '#contracts/api-event.ts'
 import type { RunView } from '#contracts/api-run.ts'
+import { BALANCE_CLASSES, type BalanceClass } from '#contracts/names.ts'
 import type { PurserClient } from '#client/purser-client.ts'
 import { describeEvent, inWords } from './event-line.ts'
 import { isInForeground } from './exec-job.ts'
@@ -17,10 +18,12 @@ export interface Refused {
   readonly needed: string
   readonly remaining: string
   readonly unit: string
+  /** Whose money has ended; undefined where a limit is used up, which more money does not help. */
+  readonly balanceClass: BalanceClass | undefined
 }
 
 /** Whether somebody has put more in. */
-type AskForMoney = (refused: Refused) => Promise<boolean>
+type AskForMoney = (refused: Refused, balanceClass: BalanceClass) => Promise<boolean>
 
 interface WatchOptions {
   readonly err: Screen
@@ -42,7 +45,8 @@ export class RunWatch {
   readonly #looking: Promise<void>
   #lastEventId: string | undefined
   #ask: AskForMoney | undefined
-  #hasComplained = false
+  /** What was said to be used up. */
+  readonly #complained = new Set<string>()
 
   constructor(api: PurserClient, run: RunView, options: WatchOptions) {
     this.#api = api
@@ -78,12 +82,12 @@ export class RunWatch {
       line.show(
         figuresOf(await this.#api.get('/runs/{id}', { params: { path: { id: this.#runId } } }), this.#calls.size),
       )
-    if (refused) await this.#tell(refused)
+    for (const each of refused) await this.#tell(each)
   }
 
-  /** The last refusal among what is new. */
-  async #readEvents(): Promise<Refused | undefined> {
-    let refused: Refused | undefined
+  /** Among what is new the last refusal of each limit and pocket. */
+  async #readEvents(): Promise<readonly Refused[]> {
+    const refused = new Map<string, Refused>()
     for (;;) {
       const after = this.#lastEventId
       const { events } = await this.#api.get('/runs/{id}/events', {
@@ -92,10 +96,13 @@ export class RunWatch {
       for (const event of events) {
         this.#lastEventId = event.id
         if (event.kind === 'attempt.settled') this.#calls.add(event.data['callId'])
-        if (event.kind === 'run.exhausted') refused = refusedOf(event)
+        if (event.kind === 'run.exhausted') {
+          const told = refusedOf(event)
+          refused.set(told.limit, told)
+        }
         this.#tellState(event)
       }
-      if (events.length < EVENTS_PER_PAGE) return refused
+      if (events.length < EVENTS_PER_PAGE) return [...refused.values()]
     }
   }
 
@@ -111,17 +118,19 @@ export class RunWatch {
 
   async #tell(refused: Refused): Promise<void> {
     const { err, line } = this.#options
+    const { limit, balanceClass } = refused
     // In the background it would be stopped for asking.
-    if (this.#ask && isInForeground()) {
+    if (this.#ask && balanceClass && isInForeground()) {
       line?.hide()
-      if (!(await this.#ask(refused))) this.#ask = undefined
+      if (!(await this.#ask(refused, balanceClass))) this.#ask = undefined
       return
     }
-    if (this.#hasComplained) return
-    this.#hasComplained = true
-    err.line(
-      `purser: ${inOneSentence(refused)} Requests are refused until: purser top-up ${this.#runId} --direct AMOUNT`,
-    )
+    if (this.#complained.has(limit)) return
+    this.#complained.add(limit)
+    const helps = balanceClass
+      ? `Requests are refused until: purser top-up ${this.#runId} --${balanceClass} AMOUNT`
+      : 'More money does not help: the limit has to be raised.'
+    err.line(`purser: ${inOneSentence(refused)} ${helps}`)
   }
 }
 
@@ -131,7 +140,9 @@ export function inOneSentence({ limit, needed, remaining, unit }: Refused): stri
 
 function refusedOf({ data }: EventView): Refused {
   const text = (name: string): string => (typeof data[name] === 'string' ? data[name] : '?')
-  return { limit: inWords(text('limit')), needed: text('needed'), remaining: text('remaining'), unit: text('unit') }
+  const limit = inWords(text('limit'))
+  const balanceClass = BALANCE_CLASSES.find((each) => limit === `${each} pocket`)
+  return { limit, needed: text('needed'), remaining: text('remaining'), unit: text('unit'), balanceClass }
 }
 
 function figuresOf({ envelope }: RunView, calls: number): string {

@@ -73,7 +73,9 @@ async function runCommand(api: PurserClient, execution: Execution): Promise<Comm
     err,
     line,
     alsoLook: () => stopped.look(),
-    ask: mayAsk ? (refused) => askForMoney(api, { runId: run.id, child, err }, refused) : undefined,
+    ask: mayAsk
+      ? (refused, balanceClass) => askForMoney(api, { runId: run.id, child, err, balanceClass }, refused)
+      : undefined,
   })
   const end = await ended
   await watch.stop()
