@@ -1,23 +1,19 @@
 import { answerSchema, planSchema } from '#contracts/stored.ts'
 import type { CallStory, Step } from '#db/call.ts'
 import { invariant } from '#domain/invariant.ts'
-import type { CallAnswer, CallResult } from './call.ts'
+import type { CallAnswer, CallResult, HoldRefusal } from './call.ts'
 
-/** The refusal that stands for all: what bound it, what it asked and what was free. */
-export function exhausted(callId: string, refused: Step): CallResult {
+/** What bound a hold, what it asked and what was free. */
+export function refusalIn(refused: Step): HoldRefusal {
   const plan = planSchema.parse(refused.plan)
   return {
-    kind: 'exhausted',
-    callId,
-    refusal: {
-      id: refused.holdId,
-      route: plan.route,
-      limit: refused.limit ?? `${plan.balanceClass} ${refused.bound}`,
-      measure: refused.measure,
-      currency: plan.currency,
-      needed: refused.held,
-      free: refused.free ?? 0n,
-    },
+    id: refused.holdId,
+    route: plan.route,
+    limit: refused.limit ?? `${plan.balanceClass} ${refused.bound}`,
+    measure: refused.measure,
+    currency: plan.currency,
+    needed: refused.held,
+    free: refused.free ?? 0n,
   }
 }
 

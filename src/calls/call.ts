@@ -113,7 +113,13 @@ export type CallResult =
     }
   | { readonly kind: 'exhausted'; readonly callId: string; readonly refusal: HoldRefusal }
   | { readonly kind: 'gate'; readonly callId: string; readonly gate: 'frozen' | 'closing' | 'closed' }
-  | { readonly kind: 'waiting'; readonly callId: string; readonly untilMs: number }
+  | {
+      readonly kind: 'waiting'
+      readonly callId: string
+      readonly untilMs: number
+      /** Left out unless it is the window of a limit that is waited for. */
+      readonly refusal?: HoldRefusal
+    }
   | {
       readonly kind: 'failed'
       readonly callId: string

@@ -5,7 +5,7 @@ import { invariant } from '#domain/invariant.ts'
 import { decide, isPassing, type Decision, type PastAttempt, type StopReason } from '#domain/policy.ts'
 import { setTimeout as delay } from 'node:timers/promises'
 import type { CallResult } from './call.ts'
-import { answered, exhausted, failed } from './call-result.ts'
+import { answered, failed, refusalIn } from './call-result.ts'
 import { MAX_ATTEMPTS, MAX_TOTAL_MS, MAX_WAIT_MS } from './engine.ts'
 import { isAbandoned, takeOver } from './lost.ts'
 import type { RouteChoice } from './plan.ts'
@@ -148,8 +148,9 @@ async function stop(execution: Execution, reason: StopReason, steps: readonly St
   const noted = unroutable?.reason ?? reason
   const detail = unroutable?.detail ?? (last ? describe(last) : '')
   await noteStop(engine.db, request.scope, { callId, reason: noted, detail })
-  const refused = steps.findLast((each) => each.kind === 'refusal')
-  if (reason === 'money_exhausted' && refused) return throttled(execution, steps) ?? exhausted(callId, refused)
+  const refused = refusedOf(steps)
+  if (reason === 'money_exhausted' && refused)
+    return throttled(execution, steps) ?? { kind: 'exhausted', callId, refusal: refusalIn(refused) }
   if (reason === 'aborted' && !request.signal.aborted) return { kind: 'gate', callId, gate: 'closing' }
   const mayPass = reason === 'routes_unavailable' || (reason === 'routes_exhausted' && last && isPassing(last.outcome))
   const { parameter } = unroutable ?? {}
@@ -183,12 +184,21 @@ function whyUnroutable({ skipped, tooLarge }: RouteChoice): {
   }
 }
 
+/** The refusal that stands for all: the last, unless another route may have room some day, and that one never has. */
+function refusedOf(steps: readonly Step[]): Step | undefined {
+  const refused = steps.filter(({ kind }) => kind === 'refusal')
+  return refused.findLast(({ neverFits }) => !neverFits) ?? refused.at(-1)
+}
+
 /** A window that ends soon throttles, it does not stop: the call waits for the next one. */
 function throttled({ engine, call, passedNumber }: Execution, steps: readonly Step[]): CallResult | undefined {
-  const resets = steps.filter((each) => each.number > passedNumber).flatMap((each) => each.resetsInMs ?? [])
-  const soonestMs = Math.min(...resets)
-  if (soonestMs > LONGEST_THROTTLE_MS) return undefined
-  return { kind: 'waiting', callId: call.id, untilMs: engine.nowMs() + Math.max(1, soonestMs) }
+  const resetsInMs = (each: Step) => each.resetsInMs ?? Infinity
+  const [soonest] = steps
+    .filter((each) => each.number > passedNumber)
+    .toSorted((one, other) => resetsInMs(one) - resetsInMs(other))
+  if (!soonest || resetsInMs(soonest) > LONGEST_THROTTLE_MS) return undefined
+  const untilMs = engine.nowMs() + Math.max(1, resetsInMs(soonest))
+  return { kind: 'waiting', callId: call.id, untilMs, refusal: refusalIn(soonest) }
 }
 
 function pastAttempt(step: Step): PastAttempt {

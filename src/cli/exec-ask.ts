@@ -2,9 +2,9 @@ import { spawnSync, type ChildProcess } from 'node:child_process'
 import { openSync } from 'node:fs'
 import { createInterface } from 'node:readline/promises'
 import { ReadStream } from 'node:tty'
-import { BALANCE_CLASSES } from '#contracts/names.ts'
 import { randomUUID } from 'node:crypto'
 import type { PurserClient } from '#client/purser-client.ts'
+import type { BalanceClass } from '#contracts/names.ts'
 import { inOneSentence, type Refused } from './exec-watch.ts'
 import { isAmount } from './order-values.ts'
 import type { Screen } from './screen.ts'
@@ -16,18 +16,14 @@ export async function askForMoney(
     readonly runId: string
     readonly child: ChildProcess
     readonly err: Screen
+    readonly balanceClass: BalanceClass
     /** Aborted when the command is over. */
     readonly signal: AbortSignal
   },
   refused: Refused,
 ): Promise<boolean> {
-  const { runId, child, err, signal } = asking
-  const balanceClass = BALANCE_CLASSES.find((each) => refused.limit === `${each} pocket`)
+  const { runId, child, err, balanceClass, signal } = asking
   err.line(`\npurser: ${inOneSentence(refused)}`)
-  if (!balanceClass) {
-    err.line('purser: More money does not help: a limit has to be raised.')
-    return false
-  }
   for (;;) {
     const amount = await askTerminal(child, `purser: Top up by how many ${refused.unit}? (Enter: by nothing) `)
     if (amount === undefined || amount === '') return false

@@ -125,11 +125,13 @@ const MODEL_NAMES = [
 ] as const
 
 /**
- * Clients prefer the token to the key, and it is for another address; Claude Code asks a cloud, for money that is in no
- * envelope, where one of the others is set.
+ * Clients prefer the token to the key, and it is for another address; their custom headers may have another key too, and
+ * none of them is handed on. Claude Code asks a cloud, for money that is in no envelope, where one of the others is set.
  */
 const LEADING_ELSEWHERE: ReadonlySet<string> = new Set([
   'ANTHROPIC_AUTH_TOKEN',
+  'ANTHROPIC_CUSTOM_HEADERS',
+  'OPENAI_CUSTOM_HEADERS',
   'CLAUDE_CODE_USE_BEDROCK',
   'CLAUDE_CODE_USE_VERTEX',
   'CLAUDE_CODE_USE_FOUNDRY',

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { isLastEvent, type EventView } from '#contracts/api-event.ts'
 import type { RunView } from '#contracts/api-run.ts'
+import { BALANCE_CLASSES, type BalanceClass } from '#contracts/names.ts'
 import type { PurserClient } from '#client/purser-client.ts'
 import { describeEvent, inWords } from './event-line.ts'
 import { isInForeground } from './exec-job.ts'
@@ -19,10 +20,15 @@ export interface Refused {
   readonly needed: string
   readonly remaining: string
   readonly unit: string
+  /** Whose money has ended; undefined where a limit is used up, which more money does not help. */
+  readonly balanceClass: BalanceClass | undefined
 }
 
 /** Whether somebody has put more in. */
-type AskForMoney = (refused: Refused, signal: AbortSignal) => Promise<boolean>
+type AskForMoney = (
+  refused: Refused,
+  asking: { readonly balanceClass: BalanceClass; readonly signal: AbortSignal },
+) => Promise<boolean>
 
 interface WatchOptions {
   readonly err: Screen
@@ -43,10 +49,11 @@ export class RunWatch {
   readonly #calls = new Set<unknown>()
   readonly #looking: Promise<void>
   #lastEventId: string | undefined
-  /** The last refusal that nobody was told of: a look may be broken off behind it. */
-  #untold: Refused | undefined
+  /** The last refusal of each limit and pocket that nobody was told of: a look may be broken off behind them. */
+  readonly #untold = new Map<string, Refused>()
   #ask: AskForMoney | undefined
-  #hasComplained = false
+  /** What was said to be used up. */
+  readonly #complained = new Set<string>()
 
   constructor(api: PurserClient, run: RunView, options: WatchOptions) {
     this.#api = api
@@ -84,9 +91,10 @@ export class RunWatch {
       const run = await this.#api.get('/runs/{id}', { params: { path: { id: this.#runId } }, signal })
       line.show(figuresOf(run, this.#calls.size))
     }
-    const refused = this.#untold
-    this.#untold = undefined
-    if (refused) await this.#tell(refused, signal)
+    for (const [limit, refused] of this.#untold) {
+      this.#untold.delete(limit)
+      await this.#tell(refused, signal)
+    }
   }
 
   async #readEvents(signal: AbortSignal): Promise<void> {
@@ -99,7 +107,10 @@ export class RunWatch {
       for (const event of events) {
         this.#lastEventId = event.id
         if (event.kind === 'attempt.settled') this.#calls.add(event.data['callId'])
-        if (event.kind === 'run.exhausted') this.#untold = refusedOf(event)
+        if (event.kind === 'run.exhausted') {
+          const refused = refusedOf(event)
+          this.#untold.set(refused.limit, refused)
+        }
         this.#tellState(event)
       }
       if (events.length < EVENTS_PER_PAGE) return
@@ -118,17 +129,19 @@ export class RunWatch {
 
   async #tell(refused: Refused, signal: AbortSignal): Promise<void> {
     const { err, line } = this.#options
+    const { limit, balanceClass } = refused
     // In the background it would be stopped for asking.
-    if (this.#ask && isInForeground()) {
+    if (this.#ask && balanceClass && isInForeground()) {
       line?.hide()
-      if (!(await this.#ask(refused, signal))) this.#ask = undefined
+      if (!(await this.#ask(refused, { balanceClass, signal }))) this.#ask = undefined
       return
     }
-    if (this.#hasComplained) return
-    this.#hasComplained = true
-    err.line(
-      `purser: ${inOneSentence(refused)} Requests are refused until: purser top-up ${this.#runId} --direct AMOUNT`,
-    )
+    if (this.#complained.has(limit)) return
+    this.#complained.add(limit)
+    const helps = balanceClass
+      ? `Requests are refused until: purser top-up ${this.#runId} --${balanceClass} AMOUNT`
+      : 'More money does not help: the limit has to be raised.'
+    err.line(`purser: ${inOneSentence(refused)} ${helps}`)
   }
 }
 
@@ -138,7 +151,9 @@ export function inOneSentence({ limit, needed, remaining, unit }: Refused): stri
 
 function refusedOf({ data }: EventView): Refused {
   const text = (name: string): string => (typeof data[name] === 'string' ? data[name] : '?')
-  return { limit: inWords(text('limit')), needed: text('needed'), remaining: text('remaining'), unit: text('unit') }
+  const limit = inWords(text('limit'))
+  const balanceClass = BALANCE_CLASSES.find((each) => limit === `${each} pocket`)
+  return { limit, needed: text('needed'), remaining: text('remaining'), unit: text('unit'), balanceClass }
 }
 
 function figuresOf({ envelope }: RunView, calls: number): string {

@@ -97,7 +97,7 @@ async function runCommand(api: PurserClient, execution: Execution): Promise<Comm
     err,
     line,
     alsoLook: () => stopped.look(),
-    ask: mayAsk ? (refused, signal) => askForMoney(api, { runId: run.id, child, err, signal }, refused) : undefined,
+    ask: mayAsk ? (refused, asking) => askForMoney(api, { runId: run.id, child, err, ...asking }, refused) : undefined,
   })
   const end = await ended
   await watch.stop(signals.gaveUp)

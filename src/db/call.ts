@@ -36,6 +36,8 @@ export interface Step {
    * would not fit into a whole window either: waiting for the next one would never end.
    */
   readonly resetsInMs: number | null
+  /** It would not fit into a limit of which nothing is used either. */
+  readonly neverFits: boolean
 }
 
 export interface CallStory {
@@ -57,13 +59,14 @@ export async function loadCall(db: Kysely<Database>, scope: Scope, callId: strin
       exists (select from instance i where i.id = a.instance_id and i.lease_until > clock_timestamp()) as "ownerAlive",
       coalesce(extract(epoch from clock_timestamp() - resolved_at) * 1000, 0)::float8 as "sinceMs",
       extract(epoch from clock_timestamp() - sent_at)::float8 * 1000 as "sentAgoMs",
-      null as bound, 'money' as measure, null as "limit", null::float8 as "resetsInMs"
+      null as bound, 'money' as measure, null as "limit", null::float8 as "resetsInMs", false as "neverFits"
     from attempt a where call_id = ${callId} and project_id = ${scope.projectId}
     union all
     select r.attempt, 'refusal', r.hold_id, r.account_id, null, null, 'resolved', 'hold_refused', r.asked, r.free, r.plan,
       null, true, 0, 0, r.bound, r.measure,
       l.scope || ' limit' || case l.period when 'life' then '' else ' per ' || l.period end,
-      case when r.asked <= r.cap then extract(epoch from r.resets_at - clock_timestamp())::float8 * 1000 end
+      case when r.asked <= r.cap then extract(epoch from r.resets_at - clock_timestamp())::float8 * 1000 end,
+      r.bound = 'limit' and r.asked > r.cap
     from refusal r left join usage_limit l on l.id = r.limit_id
     where r.call_id = ${callId} and r.project_id = ${scope.projectId}
     order by 1`.execute(db)

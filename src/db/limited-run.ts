@@ -3,6 +3,7 @@ import { addCommand } from './command.ts'
 import type { Scope } from './database.ts'
 import { lockEnvelopes } from './envelope.ts'
 import { goOn } from './run-commands.ts'
+import { isLastOfItsRoute, limitHasRoom } from './refusal-room.ts'
 import { moneyHasCome } from './run-pause.ts'
 import { lockPlace } from './run.ts'
 import type { Database } from './schema.ts'
@@ -17,8 +18,8 @@ interface LimitedRun extends Scope {
 }
 
 /**
- * Lets runs go on that a limit had paused, once its window has ended, its cap was raised or it was retired. Each in a
- * transaction of its own, locked as a top-up locks; of many at once one finds the run paused.
+ * Lets runs go on whose call a limit had refused on any of its routes, once its window has ended, its cap was raised or it
+ * was retired. Each in a transaction of its own, locked as a top-up locks; of many at once one finds the run paused.
  */
 export async function resumeLimitedRuns(db: Kysely<Database>, nowMs: number): Promise<number> {
   let resumed = 0
@@ -28,12 +29,13 @@ export async function resumeLimitedRuns(db: Kysely<Database>, nowMs: number): Pr
 
 async function limitedRuns(db: Kysely<Database>): Promise<readonly LimitedRun[]> {
   const { rows } = await sql<LimitedRun>`
-    select r.project_id as "projectId", r.id as "runId", r.envelope_id as "envelopeId", f.hold_id as "refusalId"
-    from run r
-    join refusal f on f.hold_id = (r.stop->>'refusalId')::uuid and f.bound = 'limit'
-    left join usage_limit l on l.id = f.limit_id
-    where r.state = 'paused' and r.reason = 'money_exhausted'
-      and (f.asked <= f.cap and f.resets_at <= clock_timestamp() or l.retired_at is not null or l.cap > f.cap)
+    select run.project_id as "projectId", run.id as "runId", run.envelope_id as "envelopeId", told.hold_id as "refusalId"
+    from run
+    join refusal told on told.hold_id = (run.stop->>'refusalId')::uuid
+    where run.state = 'paused' and run.reason = 'money_exhausted' and exists (
+      select from refusal r
+      where r.call_id = told.call_id and r.bound = 'limit' and ${limitHasRoom} and ${isLastOfItsRoute}
+    )
     limit ${MAX_RUNS}`.execute(db)
   return rows
 }

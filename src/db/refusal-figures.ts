@@ -9,7 +9,7 @@ export interface RefusedAgainst {
   readonly spent: bigint
   readonly held: bigint
   readonly resetsAt: Date | null
-  /** It would not fit into a whole window of that limit either. */
+  /** It would not fit into a limit of which nothing is used either. */
   readonly neverFits: boolean
 }
 
@@ -20,7 +20,7 @@ export async function refusedAgainst(
   refusalId: string,
 ): Promise<RefusedAgainst | undefined> {
   const { rows } = await sql<RefusedAgainst>`
-    select r.measure, r.resets_at as "resetsAt", coalesce(r.asked > r.cap, false) as "neverFits",
+    select r.measure, r.resets_at as "resetsAt", r.bound = 'limit' and r.asked > r.cap as "neverFits",
       case when r.bound = 'limit' then coalesce(r.held, 0) else a.pending_debit end as held,
       case when r.bound = 'limit' then coalesce(r.spent, 0) else coalesce((
         select sum(t.amount) from transfer t where t.debit_account = a.id and t.code in ('capture', 'overage', 'correction')

@@ -8,6 +8,7 @@ import { lockEnvelopes } from './envelope.ts'
 import { addEvent } from './event.ts'
 import { json, storableText } from './json.ts'
 import { setGate } from './ledger.ts'
+import { isLastOfItsRoute, limitHasRoom } from './refusal-room.ts'
 import { become, lockPlace, lockState, runQuery, standingAs, standingOf, whyColumns, type Why } from './run.ts'
 import type { Database } from './schema.ts'
 
@@ -94,9 +95,7 @@ export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, ref
     join account a on a.id = r.account_id
     where asked.hold_id = ${refusalId} and asked.project_id = ${scope.projectId}
       and case r.bound
-        -- What would not fit into a whole window gains nothing by a new one.
-        when 'limit' then r.asked <= r.cap and r.resets_at <= clock_timestamp()
-          or exists (select from usage_limit l where l.id = r.limit_id and (l.retired_at is not null or l.cap > r.cap))
+        when 'limit' then ${limitHasRoom}
         -- What a child lacks is fetched from the pockets above it.
         when 'parent' then r.asked <= (
           with recursive up(id, parent_id) as (
@@ -108,14 +107,7 @@ export async function moneyHasCome(trx: Transaction<Database>, scope: Scope, ref
           join account p on p.kind = 'pocket' and p.envelope_id = up.id and p.balance_class = a.balance_class
             and p.currency = a.currency)
         else a.posted_credit - a.posted_debit - a.pending_debit >= r.asked end
-      and not exists (
-        select from attempt t
-        where t.call_id = r.call_id and t.number > r.attempt and t.plan->>'route' = r.plan->>'route'
-      )
-      and not exists (
-        select from refusal later
-        where later.call_id = r.call_id and later.attempt > r.attempt and later.plan->>'route' = r.plan->>'route'
-      )
+      and ${isLastOfItsRoute}
     limit 1`.execute(trx)
   return rows.length > 0
 }

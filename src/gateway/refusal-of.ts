@@ -20,26 +20,11 @@ export async function refusalOf(
 ): Promise<Refusal> {
   const { callId } = result
   switch (result.kind) {
-    case 'exhausted': {
-      const against = await refusedAgainst(engine.db, payer.scope, result.refusal.id)
-      const figures = figuresOf(result.refusal, against)
-      const { limit, needed, remaining, resetsAt } = figures
-      const unit = figures.currency ?? result.refusal.measure
-      if (payer.runId !== null) {
-        const told = { callId, limit, needed, remaining, unit }
-        await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
-      }
-      const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
-      if (against?.neverFits) return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOO_LARGE })
-      // A window of calls or tokens is a rate, and money is not what is missing.
-      if (result.refusal.measure !== 'money' && resetsAt !== null) {
-        const retryAfterSeconds = secondsUntil(Date.parse(resetsAt), engine.nowMs())
-        const remedy = `Wait until ${resetsAt}, or have the limit raised that is named.`
-        return new Refusal('busy', message, { callId, figures, retryAfterSeconds, remedy })
-      }
-      return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOP_UP })
-    }
+    case 'exhausted':
+      return refusalOfHold(engine, payer, { callId, refused: result.refusal })
     case 'waiting':
+      // No client is kept waiting for a window, however soon it ends.
+      if (result.refusal) return refusalOfHold(engine, payer, { callId, refused: result.refusal })
       return new Refusal('busy', 'The money or the routes are busy with other requests.', {
         callId,
         retryAfterSeconds: secondsUntil(result.untilMs, engine.nowMs()),
@@ -50,6 +35,31 @@ export async function refusalOf(
     case 'failed':
       return failureOf(model, result)
   }
+}
+
+/** What is told of a hold that was refused: which limit or pocket bound it, by how much, and what helps. */
+async function refusalOfHold(
+  engine: Engine,
+  payer: Payer,
+  { callId, refused }: { readonly callId: string; readonly refused: HoldRefusal },
+): Promise<Refusal> {
+  const against = await refusedAgainst(engine.db, payer.scope, refused.id)
+  const figures = figuresOf(refused, against)
+  const { limit, needed, remaining, resetsAt } = figures
+  const unit = figures.currency ?? refused.measure
+  if (payer.runId !== null) {
+    const told = { callId, limit, needed, remaining, unit }
+    await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
+  }
+  const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
+  if (against?.neverFits) return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOO_LARGE })
+  // A window of calls or tokens is a rate, and money is not what is missing.
+  if (refused.measure !== 'money' && resetsAt !== null) {
+    const retryAfterSeconds = secondsUntil(Date.parse(resetsAt), engine.nowMs())
+    const remedy = `Wait until ${resetsAt}, or have the limit raised that is named.`
+    return new Refusal('busy', message, { callId, figures, retryAfterSeconds, remedy })
+  }
+  return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOP_UP })
 }
 
 function secondsUntil(atMs: number, nowMs: number): number {

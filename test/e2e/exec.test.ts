@@ -121,6 +121,25 @@ test('an OpenAI client spends from the envelope until that is empty; the report 
   await expectVerified(world)
 })
 
+test('a limit that is used up is told as one, with what helps; money that ends besides is told too', async () => {
+  const { env, theRun } = await createExecWorld()
+  const asker = await writeAsker()
+  const options = ['exec', '--credit', '0.0001', '--max-tokens', '150', '--model', 'research', '--', process.execPath]
+  const end = await startPurser([...options, asker, '200', '4000', '200'], { env }).ended
+  const refused = 'refused 402 insufficient_quota'
+  expect(end.out.trim().split('\n')).toEqual([refused, refused, refused])
+  expect(end.err.match(/The \S+ \S+ is used up: .*/g)?.toSorted()).toEqual([
+    expect.stringMatching(
+      new RegExp(
+        `^The credit pocket .* Requests are refused until: purser top-up ${(await theRun()).id} --credit AMOUNT$`,
+      ),
+    ),
+    expect.stringMatching(
+      /^The run limit .* needs \d+ tokens, 150 tokens are free\. More money does not help: the limit /,
+    ),
+  ])
+})
+
 test('when purser itself is killed, the run ends because it is idle, and the key of the command opens nothing', async () => {
   const world = await createExecWorld()
   const file = join(await useScratchFolder(), 'told.json')

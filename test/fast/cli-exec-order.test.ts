@@ -49,6 +49,8 @@ test('the command is told where to ask, and no key that could spend more', () =>
     PATH: '/bin',
     OPENAI_API_KEY: 'mine',
     ANTHROPIC_AUTH_TOKEN: 'mine',
+    ANTHROPIC_CUSTOM_HEADERS: 'x-api-key: mine',
+    OPENAI_CUSTOM_HEADERS: 'Authorization: Bearer mine',
     PURSER_KEY: 'purser_pk_wallet',
     // Claude Code would ask a cloud instead, for money that is not in the envelope.
     CLAUDE_CODE_USE_BEDROCK: '1',

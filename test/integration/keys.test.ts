@@ -196,3 +196,28 @@ test('a window that a key has used up is named, with when it ends', async () => 
   expect(never.error).toMatchObject({ limit: 'key limit per hour', remedy: expect.stringMatching(/^Send a smaller/) })
   await expectVerified(api)
 })
+
+test('a window of an hour that a key has used up is named as longer ones are', async () => {
+  const gateway = await useGateway()
+  const { api, tenant } = gateway
+  const messages = [{ role: 'user' as const, content: 'When was the mill built?' }]
+  const refusedBy = async (limit: object) => {
+    const { id: subjectId, secret } = await makeKey(api, tenant)
+    const body = { scope: 'key', subjectId, period: 'hour', ...limit }
+    await api.make('/api/v1/limits', { key: api.operatorKey, body })
+    const ask = () => gateway.client(secret).chat.completions.create({ model: 'steady', messages, max_tokens: 20 })
+    await ask()
+    const refused: unknown = await ask().catch((error: unknown) => error)
+    if (!(refused instanceof OpenAI.APIError)) throw new Error('it was answered')
+    return refused
+  }
+  const named = { limit: 'key limit per hour', spent: expect.any(String), resets_at: expect.any(String) }
+  const busy = await refusedBy({ measure: 'calls', cap: 1 })
+  expect(busy).toMatchObject({ status: 429, error: { ...named, needed: '1', remaining: '0' } })
+  expect(Number(busy.headers?.get('retry-after'))).toBeGreaterThan(0)
+  // The worst case of one of them is just less than that.
+  const spent = await refusedBy({ measure: 'money', cap: usd('0.00006') })
+  expect(spent).toMatchObject({ status: 402, error: { ...named, currency: 'USD' } })
+  expect(spent.headers?.get('retry-after')).toBeNull()
+  await expectVerified(api)
+})
