@@ -43,6 +43,7 @@ const files = [
   '0038_names_and_turns',
   '0039_storage_and_secrets',
   '0041_reach_planned_once',
+  '0043_limit_thresholds',
 ] as const
 
 function fromFile(name: string): Migration {
