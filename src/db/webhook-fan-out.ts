@@ -4,7 +4,7 @@ import { toAmount } from '#domain/money.ts'
 import { sql, type Kysely, type RawBuilder, type Transaction } from 'kysely'
 import type { Database } from './schema.ts'
 import { deliverLater, type Told } from './webhook-delivery.ts'
-import { crossedLimits, isToldOfLimits } from './webhook-limit.ts'
+import { CROSSED_PER_TURN, crossedLimits, isToldOfLimits } from './webhook-limit.ts'
 import { webhookOf, type Webhook } from './webhook.ts'
 
 /** Events that one turn of a webhook looks at. */
@@ -61,10 +61,11 @@ async function turnOf(trx: Transaction<Database>, id: string, nowMs: number): Pr
       ? [{ topic, source: `event ${event.xid}-${event.seq}`, body: bodyOf(event) }]
       : []
   })
-  if (row.isToldOfLimits) told.push(...(await crossedLimits(trx, webhook, nowMs)))
+  const crossed = row.isToldOfLimits ? await crossedLimits(trx, webhook, nowMs) : []
+  told.push(...crossed)
   if (webhook.topics.includes('low_balance')) told.push(...(await lowBalances(trx, webhook, nowMs)))
   await deliverLater(trx, webhook, { told, nowMs })
-  return events.length === EVENTS_PER_TURN
+  return events.length === EVENTS_PER_TURN || crossed.length === CROSSED_PER_TURN
 }
 
 async function eventsOf(

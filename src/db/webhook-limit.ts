@@ -5,6 +5,9 @@ import type { Database } from './schema.ts'
 import type { Told } from './webhook-delivery.ts'
 import type { Webhook } from './webhook.ts'
 
+/** Told in one turn, of older windows first: after an hour without a process that tells there may be very many. */
+export const CROSSED_PER_TURN = 500
+
 interface CrossedRow {
   readonly limitId: string
   readonly scope: LimitScope
@@ -81,6 +84,7 @@ export function limitsCrossed(webhookId: string): RawBuilder<CrossedRow> {
       ) f
       cross join lateral unnest(d.percents) as p(percent)
       where (d.used + s.used + f.late) * 100 >= d.cap::numeric * p.percent
+      order by d.starts_at, d.limit_id, p.percent limit ${CROSSED_PER_TURN}
     ), told as (
       insert into webhook_limit_threshold (webhook_id, limit_id, starts_at, percent, ends_at)
       select webhook_id, limit_id, starts_at, percent, ends_at from crossed

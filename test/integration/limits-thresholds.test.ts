@@ -1,6 +1,10 @@
+import { newId } from '#db/ids.ts'
+import { changeLimit, getLimit } from '#db/limit.ts'
+import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { makeTenant, startTestRun, text, usd, useApi } from '../support/api.ts'
+import { createLimitWorld } from '../support/limits.ts'
 
 const LIMITS = '/api/v1/limits'
 const NOT_OF_ORGANISATIONS = 'body.thresholds: go with the scopes project, key, run and step'
@@ -109,4 +113,32 @@ test('thresholds that are none are refused, saying what to send, and nothing is 
   const kept = await api.db.selectFrom('usage_limit').select('thresholds').orderBy('id').execute()
   expect(kept).toEqual([{ thresholds: [80] }, { thresholds: [] }])
   expect(await api.db.selectFrom('limit_change').select('id').execute()).toHaveLength(2)
+})
+
+test('the database takes no others either, and a cap alone from processes that know of no thresholds', async () => {
+  const world = await createLimitWorld()
+  const { organisationId } = world
+  const operator = { keyId: newId(Date.now()), organisationId, projectId: null }
+  const wide = { scope: 'organisation', subjectId: organisationId } as const
+  const [limitId, ofAll] = [await world.limit({ thresholds: [80] }), await world.limit(wide)]
+  const bad = [[0], [101], [7, 7], Array.from({ length: 21 }, (_, index) => index + 1)]
+  for (const thresholds of bad) {
+    expect(await changeLimit(world.db, operator, { limitId, thresholds })).toBe('invalid_thresholds')
+    await expect(world.limit({ thresholds })).rejects.toThrow('invalid_limit')
+  }
+  expect(await changeLimit(world.db, operator, { limitId: ofAll, thresholds: [80] })).toBe('invalid_thresholds')
+  expect(await changeLimit(world.db, operator, { limitId: ofAll, thresholds: [] })).toBe('changed')
+  await expect(world.limit({ ...wide, thresholds: [80] })).rejects.toThrow('invalid_limit')
+  const changeCap = async (cap: bigint | null) => {
+    const { rows } = await sql`
+      select change_limit_cap(${organisationId}, null, ${limitId}, ${cap}, ${operator.keyId}) as verdict`.execute(
+      world.db,
+    )
+    return rows
+  }
+  expect([await changeCap(50n), await changeCap(null)]).toEqual([
+    [{ verdict: 'changed' }],
+    [{ verdict: 'invalid_cap' }],
+  ])
+  expect(await getLimit(world.db, operator, limitId)).toMatchObject({ cap: 50n, thresholds: [80], version: 2 })
 })

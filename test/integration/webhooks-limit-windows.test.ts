@@ -1,63 +1,17 @@
-import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import { correct } from '#db/correction.ts'
-import { newId } from '#db/ids.ts'
 import { foldLeases } from '#db/lease.ts'
-import { changeLimit, retireLimit, type LimitChange } from '#db/limit.ts'
+import { retireLimit } from '#db/limit.ts'
 import { fanOut } from '#db/webhook-fan-out.ts'
-import { limitsCrossed } from '#db/webhook-limit.ts'
-import { changeWebhook, createWebhook } from '#db/webhook.ts'
-import { sql } from 'kysely'
+import { changeWebhook } from '#db/webhook.ts'
 import { expect, test } from 'vitest'
-import { z } from 'zod'
-import { testSecrets } from '../support/api-deps.ts'
-import { createLimitWorld, type LimitEnvelope, type LimitWorld } from '../support/limits.ts'
+import { change, figuresOf, operatorOf, spend, toldOf, useHook } from '../support/limit-webhooks.ts'
+import { createLimitWorld, type LimitWorld } from '../support/limits.ts'
 import { truthOf } from '../support/late-truth.ts'
 import { expectVerified } from '../support/open-attempt.ts'
 import { neighbourOf } from '../support/world.ts'
 
-const MANY = 5_000
 const HOURLY = { period: 'hour', cap: 100n } as const
 const LIFELONG = { period: 'life', cap: 100n } as const
-
-const bodySchema = z.object({
-  type: z.literal('limit.threshold'),
-  data: z.looseObject({
-    limitId: z.string(),
-    percent: z.int(),
-    spent: z.object({ amount: z.string() }),
-    cap: z.object({ amount: z.string() }),
-    window: z.object({ startsAt: z.string(), resetsAt: z.string().nullable() }),
-  }),
-})
-
-const url = 'https://example.com/hook'
-
-async function useHook(world: LimitWorld, topics: readonly WebhookTopic[] = ['threshold']): Promise<string> {
-  const asked = { url, topics, lowBalance: [], secret: Buffer.alloc(32), box: testSecrets.now(), nowMs: Date.now() }
-  return (await world.db.transaction().execute((trx) => createWebhook(trx, world.scope, asked))).id
-}
-
-/** All that a webhook was told by now, in nano: percentage, spent, cap. */
-async function toldOf(world: LimitWorld, webhookId: string) {
-  await fanOut(world.db, Date.now())
-  const rows = world.db.selectFrom('webhook_delivery').select('body').where('webhook_id', '=', webhookId)
-  return (await rows.orderBy('created_at').execute()).map(({ body }) => bodySchema.parse(body).data)
-}
-
-const figuresOf = async (world: LimitWorld, webhookId: string) =>
-  (await toldOf(world, webhookId)).map(({ percent, spent, cap }) => [percent, nanoOf(spent), nanoOf(cap)])
-
-const nanoOf = ({ amount }: { readonly amount: string }) => Math.round(Number(amount) * 1e9)
-
-const operatorOf = ({ organisationId }: LimitWorld) => ({ keyId: newId(Date.now()), organisationId, projectId: null })
-
-async function change(world: LimitWorld, asked: LimitChange): Promise<void> {
-  expect(await changeLimit(world.db, operatorOf(world), asked)).toBe('changed')
-}
-
-async function spend(envelope: LimitEnvelope, amount: bigint): Promise<void> {
-  await envelope.settle(await envelope.hold({ amount }), { amount })
-}
 
 /** Lets hours pass for a limit, or for a webhook, or for both: what there is of them was so many hours earlier. */
 async function passHours(
@@ -127,7 +81,7 @@ test('of a window that was over an hour ago, or before there were thresholds, or
   const own = await world.limit({ ...HOURLY, thresholds: [10] })
   await spend(envelope, 20n)
   await passHours(world, { limitId: own })
-  const asked = { id: another, url, topics: ['state', 'threshold'], lowBalance: [] } as const
+  const asked = { id: another, url: 'https://example.org/', topics: ['state', 'threshold'], lowBalance: [] } as const
   await world.db.transaction().execute((trx) => changeWebhook(trx, world.scope, asked))
   expect(await toldOf(world, late)).toEqual([])
   expect(await toldOf(world, another)).toEqual([])
@@ -161,6 +115,8 @@ test('a lowered cap crosses, a raised one takes nothing back, and one of nothing
   told.push([100, 90, 90])
   expect(await figuresOf(world, webhookId)).toEqual(told)
   await change(world, { limitId, thresholds: [2] })
+  // Of another there is something to tell still.
+  await world.limit({ ...LIFELONG, thresholds: [100] })
   expect(await retireLimit(world.db, operatorOf(world), limitId)).toBe('retired')
   expect(await figuresOf(world, webhookId)).toEqual(told)
   await expectVerified(world)
@@ -193,6 +149,7 @@ test('limits on a project, a key, a run and a step tell their own project, and n
   await world.admin.query('update project set organisation_id = $1', [world.organisationId])
   const webhookId = await useHook(world)
   const foreign = await useHook({ ...world, scope: beside.scope })
+  await world.limit({ ...LIFELONG, subjectId: beside.scope.projectId, thresholds: [10] })
   const envelope = await world.openEnvelope()
   const subjects = [
     { scope: 'project', subjectId: world.scope.projectId },
@@ -220,62 +177,16 @@ test('many who look at the same time tell it once, and many percentages at once 
   expect((await toldOf(world, webhookId)).map(({ percent }) => percent)).toEqual(thresholds)
 })
 
-test('a look reads the leases of windows of which something is untold, off their index, and no others', async () => {
+test('what is very much is told in several turns', async () => {
   const world = await createLimitWorld()
   const webhookId = await useHook(world)
-  const wide = { ...HOURLY, cap: 1_000_000n }
-  for (const thresholds of [[], [1], [1, 90]]) await world.limit({ ...wide, thresholds })
-  await spend(await world.openEnvelope(), 10n)
-  await world.admin.query('set session_replication_role = replica')
-  await world.admin.query(
-    `insert into lease (project_id, limit_id, measure, starts_at, envelope_id, leased, used)
-      select $1, w.limit_id, 'money', w.starts_at, uuidv7(), 3, 2 from limit_window w, generate_series(1, ${MANY}) n`,
-    [world.scope.projectId],
-  )
-  // Windows of long ago, and other projects with limits, windows and changes of their own.
-  await world.admin.query(
-    `insert into limit_window (limit_id, starts_at, ends_at)
-      select w.limit_id, w.starts_at - n * interval '1 hour', w.ends_at - n * interval '1 hour'
-      from limit_window w, generate_series(1, ${MANY}) n`,
-  )
-  await world.admin.query(
-    `with made as (
-        insert into usage_limit (id, organisation_id, project_id, scope, subject_id, measure, period, cap, thresholds)
-          select uuidv7(), $1, uuidv7(), 'project', uuidv7(), 'calls', 'hour', 5, '{80}' from generate_series(1, ${MANY})
-          returning *
-      ), changed as (
-        insert into limit_change (organisation_id, limit_id, change, cap, thresholds)
-          select organisation_id, id, 'set', cap, thresholds from made
-      )
-      insert into limit_window (limit_id, starts_at, ends_at)
-        select m.id, w.starts_at, w.ends_at from made m
-        cross join (select distinct starts_at, ends_at from limit_window order by starts_at desc limit 3) w`,
-    [world.organisationId],
-  )
-  await world.admin.query('analyze')
-  const figures = [1, 2 * MANY + 10, 1_000_000]
-  expect(await figuresOf(world, webhookId)).toEqual([figures, figures])
-  const plan = await planOf(world, webhookId)
-  // Of one window alone, though three have as many.
-  expect(plan.filter((node) => node['Relation Name'] === 'lease')).toMatchObject([
-    { 'Actual Loops': 1, 'Actual Rows': MANY + 1 },
-  ])
-  expect(plan.map((node) => node['Index Name'])).toContain('lease_of_window')
-  expect(plan.map((node) => node['Index Name'])).toContain('usage_limit_with_thresholds')
-  const scanned = plan.filter(({ 'Node Type': type }) => type === 'Seq Scan').map((node) => node['Relation Name'])
-  for (const table of ['usage_limit', 'limit_window', 'limit_change', 'lease']) expect(scanned).not.toContain(table)
+  const thresholds = Array.from({ length: 20 }, (_, index) => index + 1)
+  for (let count = 0; count < 26; count += 1) await world.limit({ ...LIFELONG, thresholds })
+  await spend(await world.openEnvelope(), 20n)
+  expect(await fanOut(world.db, Date.now())).toBe(true)
+  const deliveries = () => world.db.selectFrom('webhook_delivery').select('source').distinct().execute()
+  expect(await deliveries()).toHaveLength(500)
+  expect(await fanOut(world.db, Date.now())).toBe(false)
+  expect(await deliveries()).toHaveLength(520)
+  expect(await toldOf(world, webhookId)).toHaveLength(520)
 })
-
-const nodeSchema = z.looseObject({ 'Node Type': z.string(), Plans: z.array(z.unknown()).default([]) })
-
-/** The nodes of the plan by which a look was made. */
-async function planOf(world: LimitWorld, webhookId: string): Promise<readonly z.infer<typeof nodeSchema>[]> {
-  const { rows } = await sql<{ 'QUERY PLAN': unknown }>`
-    explain (analyze, format json) ${limitsCrossed(webhookId)}`.execute(world.db)
-  const [{ Plan: root }] = z.tuple([z.object({ Plan: z.unknown() })]).parse(rows[0]?.['QUERY PLAN'])
-  const nodes = (node: unknown): z.infer<typeof nodeSchema>[] => {
-    const parsed = nodeSchema.parse(node)
-    return [parsed, ...parsed.Plans.flatMap(nodes)]
-  }
-  return nodes(root)
-}
