@@ -44,6 +44,7 @@ const files = [
   '0039_storage_and_secrets',
   '0041_reach_planned_once',
   '0042_lone_deposits',
+  '0043_limit_thresholds',
 ] as const
 
 function fromFile(name: string): Migration {

@@ -1,17 +1,18 @@
 import {
-  capRequestSchema,
+  limitChangeSchema,
   limitListSchema,
   limitQuerySchema,
   limitRequestSchema,
   limitSchema,
   type LimitCap,
+  type LimitChangeRequest,
   type LimitRequest,
   type LimitView,
 } from '#contracts/api-limit.ts'
 import { Problem } from '#contracts/codes.ts'
 import type { Caller } from '#db/api-key.ts'
 import { newId } from '#db/ids.ts'
-import { changeLimitCap, getLimit, listLimits, retireLimit, setLimit, type Limit } from '#db/limit.ts'
+import { changeLimit, getLimit, listLimits, retireLimit, setLimit, type Limit } from '#db/limit.ts'
 import type { Database } from '#db/schema.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
@@ -101,10 +102,12 @@ function limitChangeRoutes(app: Api): void {
       },
       schema: {
         tags,
-        summary: 'Change the cap of a limit',
-        description: 'At once. When it is lowered, what envelopes have idle of it is taken back.',
+        summary: 'Change the cap of a limit, its thresholds, or both',
+        description:
+          'At once. When the cap is lowered, what envelopes have idle of it is taken back. What webhooks were told of this ' +
+          'window they are not told again.',
         params: idParams,
-        body: capRequestSchema,
+        body: limitChangeSchema,
         response: { 200: limitSchema },
       },
     },
@@ -112,10 +115,10 @@ function limitChangeRoutes(app: Api): void {
       answerChange({ request, reply }, async (trx) => {
         const caller = callerOfRequest(request)
         const limit = await changeableLimit(trx, caller, request.params.id)
-        const verdict = await changeLimitCap(trx, caller, { limitId: limit.id, cap: capOf(limit, request.body.cap) })
+        const verdict = await changeLimit(trx, caller, { limitId: limit.id, ...changeOf(limit, request.body) })
         if (verdict === 'retired')
           throw new Problem('limit_retired', 'The limit is retired.', { remedy: 'Set a new one.' })
-        invariant(verdict === 'changed', `a cap that the schema has checked is ${verdict}`)
+        invariant(verdict === 'changed', `a change that was checked is ${verdict}`)
         const body = limitView(await theLimit(trx, caller, limit.id))
         return { status: 200, body, audit: { before: limitView(limit) } }
       }),
@@ -148,12 +151,13 @@ async function set(
   caller: Caller,
   limit: { readonly id: string; readonly request: LimitRequest },
 ): Promise<void> {
-  const { scope, subjectId = caller.organisationId, step = null, measure, period, timeZone } = limit.request
+  const { scope, subjectId = caller.organisationId, step = null, measure, period, timeZone, thresholds } = limit.request
   if (caller.projectId !== null && !OF_PROJECTS.includes(scope)) {
     throw new Problem('forbidden', `A limit with the scope ${scope} is set with an operator key.`, {
       remedy: 'Set it on a run or a step, or ask an operator of the organisation.',
     })
   }
+  checkThresholds(scope, thresholds)
   if (!isId(subjectId)) throw notFound(nameOf(scope), subjectId)
   const money = limit.request.measure === 'money' ? limit.request.cap : undefined
   const verdict = await setLimit(db, caller, {
@@ -166,6 +170,7 @@ async function set(
     period,
     timeZone,
     cap: quantityOf(limit.request.cap),
+    thresholds,
   })
   if (verdict === 'unknown_subject') throw notFound(nameOf(scope), subjectId)
   if (verdict === 'unknown_time_zone') throw invalid('body.timeZone', 'is no time zone, such as Europe/Berlin')
@@ -191,6 +196,20 @@ async function theLimit(db: Kysely<Database>, caller: Caller, id: string): Promi
   const limit = isId(id) ? await getLimit(db, caller, id) : undefined
   if (!limit) throw notFound('limit', id)
   return limit
+}
+
+function changeOf(limit: Limit, { cap, thresholds }: LimitChangeRequest) {
+  if (thresholds) checkThresholds(limit.scope, thresholds)
+  return { cap: cap === undefined ? undefined : capOf(limit, cap), thresholds }
+}
+
+/** What an organisation spends is no single project's to hear of. */
+function checkThresholds(scope: Limit['scope'], thresholds: readonly number[]): void {
+  if (scope !== 'organisation' || thresholds.length === 0) return
+  throw invalid(
+    'body.thresholds',
+    'go with the scopes project, key, run and step: webhooks are of projects. Set a limit with thresholds on each project',
+  )
 }
 
 function capOf(limit: Limit, cap: LimitCap): bigint {
@@ -227,6 +246,7 @@ function limitView(limit: Limit): LimitView {
     period: limit.period,
     timeZone: limit.timeZone,
     cap: quantity(cap),
+    thresholds: [...limit.thresholds],
     window: {
       startsAt: limit.startsAt.toISOString(),
       resetsAt: limit.endsAt?.toISOString() ?? null,

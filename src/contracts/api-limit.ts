@@ -2,6 +2,7 @@ import { z } from 'zod'
 import { amountOrZeroSchema, amountSchema } from './api-money.ts'
 import { nextCursorSchema, pageQuerySchema, periodQuery, versionSchema } from './api-page.ts'
 import { LIMIT_MEASURES, LIMIT_PERIODS, LIMIT_SCOPES } from './names.ts'
+import { thresholdsSchema } from './run-options.ts'
 import { storableText } from './storable-text.ts'
 
 /** As for money: far beyond any real one, and exact in JSON. */
@@ -15,6 +16,11 @@ const step = storableText
   .max(200)
   .describe('With the scope `step`: it binds the calls whose path is this, or begins with this and a slash.')
 
+const thresholds = thresholdsSchema.describe(
+  'Percentages of the cap. When so much is spent in a window, each webhook of the project with the topic `threshold` is ' +
+    'told once. Not for an organisation.',
+)
+
 const common = {
   scope: z.enum(LIMIT_SCOPES),
   subjectId: z
@@ -24,6 +30,7 @@ const common = {
   step: step.optional(),
   period: z.enum(LIMIT_PERIODS).describe('A life, or a window of the clock and the calendar; weeks begin on Monday.'),
   timeZone: z.string().min(1).max(100).default('UTC').describe('Where days begin: a name such as `Europe/Berlin`.'),
+  thresholds: thresholds.default([]),
 }
 
 const limitShape = z.discriminatedUnion('measure', [
@@ -41,7 +48,14 @@ export const limitRequestSchema = limitShape.superRefine((limit, context) => {
   if (limit.scope !== 'organisation' && limit.subjectId === undefined) add('subjectId', 'is missing')
 })
 
-export const capRequestSchema = z.strictObject({ cap: z.union([amountOrZeroSchema, count]) })
+export const limitChangeSchema = z
+  .strictObject({
+    cap: z.union([amountOrZeroSchema, count]).optional(),
+    thresholds: thresholds.optional(),
+  })
+  .refine(({ cap, thresholds: told }) => cap !== undefined || told !== undefined, {
+    message: 'changes nothing: send a cap, thresholds, or both',
+  })
 
 export const limitQuerySchema = pageQuerySchema.extend({
   projectId: z.string().optional().describe('Only limits within this project.'),
@@ -66,6 +80,7 @@ export const limitSchema = z
     period: z.enum(LIMIT_PERIODS),
     timeZone: z.string(),
     cap: quantity,
+    thresholds: z.array(z.int()).describe('Percentages of the cap that webhooks are told of, once in each window.'),
     window: z
       .object({
         startsAt: moment,
@@ -86,5 +101,6 @@ export const limitSchema = z
 export const limitListSchema = z.object({ limits: z.array(limitSchema), nextCursor: nextCursorSchema })
 
 export type LimitRequest = z.infer<typeof limitRequestSchema>
-export type LimitCap = z.infer<typeof capRequestSchema>['cap']
+export type LimitChangeRequest = z.infer<typeof limitChangeSchema>
+export type LimitCap = NonNullable<LimitChangeRequest['cap']>
 export type LimitView = z.infer<typeof limitSchema>

@@ -5,8 +5,9 @@ import { BALANCE_CLASSES } from './names.ts'
 
 export const WEBHOOK_TOPICS = ['state', 'threshold', 'exhaustion', 'fallback', 'question', 'low_balance'] as const
 /**
- * `state`: a run begins, pauses, goes on or ends. `threshold`: it has spent a percentage. `exhaustion`: money refused a call,
- * of a run or of a key. `fallback`: a call of either was tried on another route than its first. `question`: a run asks its owner. `low_balance`: a wallet.
+ * `state`: a run begins, pauses, goes on or ends. `threshold`: it has spent a percentage, or a limit is used up to one.
+ * `exhaustion`: money refused a call, of a run or of a key. `fallback`: a call of either was tried on another route than its
+ * first. `question`: a run asks its owner. `low_balance`: a wallet.
  */
 export type WebhookTopic = (typeof WEBHOOK_TOPICS)[number]
 

@@ -52,10 +52,12 @@ export const runLimitsSchema = z
   })
   .meta({ id: 'RunLimits' })
 
-/** Percentages of a pocket's money; each is told once, when it is spent, as the event `run.threshold`. */
+const OF_HUNDRED = 'is not a percentage: a whole number from 1 to 100'
+
+/** Percentages of what may be spent, of a pocket of a run or of a limit; each is told once, when so much is spent. */
 export const thresholdsSchema = z
-  .array(z.int().min(1).max(100))
-  .max(20)
+  .array(z.int(OF_HUNDRED).min(1, OF_HUNDRED).max(100, OF_HUNDRED))
+  .max(20, 'has more than 20 percentages')
   .refine((list) => new Set(list).size === list.length, 'names a percentage twice')
 
 export type RunLimits = z.infer<typeof runLimitsSchema>

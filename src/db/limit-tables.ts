@@ -18,6 +18,8 @@ export interface LimitTables {
     period: LimitPeriod
     time_zone: string
     cap: bigint
+    /** Percentages of the cap that webhooks are told of. */
+    thresholds: Generated<number[]>
     created_at: Stamp
     retired_at: Date | null
     set_by: string | null
@@ -47,8 +49,11 @@ export interface LimitTables {
     id: string
     organisation_id: string
     limit_id: string
-    change: 'set' | 'cap' | 'retire'
+    /** `cap`: and perhaps the thresholds as well. */
+    change: 'set' | 'cap' | 'thresholds' | 'retire'
+    /** From then on, as are the thresholds. */
     cap: bigint
+    thresholds: Generated<number[]>
     api_key_id: string | null
     recorded_at: Stamp
   }

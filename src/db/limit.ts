@@ -20,9 +20,12 @@ export interface NewLimit {
   readonly timeZone: string
   /** Nano, tokens or calls: 0 to 10^15. */
   readonly cap: bigint
+  /** Percentages of the cap that webhooks are told of; left out: none. */
+  readonly thresholds?: readonly number[]
 }
 
 export interface Limit extends NewLimit {
+  readonly thresholds: readonly number[]
   readonly projectId: string | null
   readonly createdAt: Date
   readonly retiredAt: Date | null
@@ -56,6 +59,7 @@ export async function setLimit(db: Kysely<Database>, caller: Caller, limit: NewL
     period: limit.period,
     time_zone: limit.timeZone,
     cap: refusable(limit.cap),
+    thresholds: limit.thresholds ?? [],
   })
   return verdictOf(
     await sql<{ verdict: SetVerdict }>`
@@ -65,18 +69,26 @@ export async function setLimit(db: Kysely<Database>, caller: Caller, limit: NewL
   )
 }
 
-export type CapVerdict = 'changed' | 'unknown_limit' | 'retired' | 'invalid_cap'
+/** What is left out stays as it is. */
+export interface LimitChange {
+  readonly limitId: string
+  readonly cap?: bigint | undefined
+  readonly thresholds?: readonly number[] | undefined
+}
 
-/** Changes a cap. A lowered one recalls all idle leases at once. */
-export async function changeLimitCap(
+export type ChangeVerdict = 'changed' | 'unknown_limit' | 'retired' | 'invalid_cap' | 'invalid_thresholds'
+
+/** Changes a cap, thresholds, or both at once. A lowered cap recalls all idle leases at once. */
+export async function changeLimit(
   db: Kysely<Database>,
   caller: Caller,
-  change: { readonly limitId: string; readonly cap: bigint },
-): Promise<CapVerdict> {
+  { limitId, cap, thresholds }: LimitChange,
+): Promise<ChangeVerdict> {
   return verdictOf(
-    await sql<{ verdict: CapVerdict }>`
-      select change_limit_cap(${caller.organisationId}, ${caller.projectId}, ${change.limitId}, ${refusable(change.cap)},
-        ${caller.keyId}) as verdict`.execute(db),
+    await sql<{ verdict: ChangeVerdict }>`
+      select change_limit(${caller.organisationId}, ${caller.projectId}, ${limitId},
+        ${cap === undefined ? null : refusable(cap)}, ${thresholds ? [...thresholds] : null}::integer[], ${caller.keyId})
+        as verdict`.execute(db),
   )
 }
 
@@ -127,7 +139,7 @@ export async function getLimit(db: Kysely<Database>, sight: Sight, limitId: stri
 export function limitsSeen({ organisationId, projectId }: Sight) {
   return sql`
     select u.id, u.project_id as "projectId", u.scope, u.subject_id as "subjectId", u.step, u.measure, u.currency,
-      u.period, u.time_zone as "timeZone", u.cap, u.created_at as "createdAt", u.retired_at as "retiredAt", u.version,
+      u.period, u.time_zone as "timeZone", u.cap, u.thresholds, u.created_at as "createdAt", u.retired_at as "retiredAt", u.version,
       not exists (select from api_key k where k.id = u.set_by and k.project_id is not null) as "isOperators",
       n.starts_at as "startsAt", window_end(u.period, u.time_zone, n.starts_at) as "endsAt",
       (coalesce(w.used, 0) + s.used + f.late)::bigint as spent, s.held::bigint as held,

@@ -23,6 +23,7 @@ export interface OutsideTables {
     ended_at: Date | null
     seen_xid: Generated<string>
     seen_seq: Generated<bigint>
+    thresholds_since: Stamp
     version: Generated<number>
   }
   webhook_delivery: {
@@ -78,6 +79,14 @@ export interface OutsideTables {
   webhook_low_balance: {
     webhook_id: string
     account_id: string
+    told_at: Stamp
+  }
+  webhook_limit_threshold: {
+    webhook_id: string
+    limit_id: string
+    starts_at: Date
+    percent: number
+    ends_at: Date | null
     told_at: Stamp
   }
   provider: {

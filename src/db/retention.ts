@@ -10,6 +10,8 @@ export interface Retention {
 
 /** Most rows of one turn: well within the five seconds that a transaction has. */
 const MOST = 1_000
+/** That a threshold was told is looked at until its window has been over for an hour. */
+const TOLD_DAYS = 1
 
 export interface Purged {
   readonly refusals: number
@@ -17,6 +19,8 @@ export interface Purged {
   readonly keyEvents: number
   readonly idempotency: number
   readonly instances: number
+  /** Which thresholds of windows that are over webhooks were told of. */
+  readonly limitThresholds: number
 }
 
 /** Deletes what is older than it is kept, a bounded part of it. Returns how much; many at once do no harm. */
@@ -27,12 +31,13 @@ export async function purgeExpired(db: Kysely<Database>, retention: Retention): 
     keyEvents: await purge(db, 'purge_key_events', refusalsDays),
     idempotency: await purge(db, 'purge_idempotency', idempotencyDays),
     instances: await purge(db, 'purge_instances', instancesDays),
+    limitThresholds: await purge(db, 'purge_limit_thresholds', TOLD_DAYS),
   }
 }
 
 async function purge(
   db: Kysely<Database>,
-  name: 'purge_refusals' | 'purge_key_events' | 'purge_idempotency' | 'purge_instances',
+  name: `purge_${'refusals' | 'key_events' | 'idempotency' | 'instances' | 'limit_thresholds'}`,
   days: number,
 ): Promise<number> {
   if (days === 0) return 0

@@ -54,7 +54,7 @@ export const limitChecks: readonly TableCheck[] = [
   },
   {
     name: 'caps',
-    claim: 'a limit has the cap that it was given last, and is retired when somebody has retired it',
+    claim: 'a limit has the cap and the thresholds that it was given last, and is retired when somebody has retired it',
     table: 'usage_limit',
     key: 'id',
     alias: 'u',
@@ -64,11 +64,13 @@ export const limitChecks: readonly TableCheck[] = [
       select 'limit ' || u.id as name, ${epochOf(sql`u.created_at`)} as place,
         case
           when last.cap is distinct from u.cap then 'its cap is ' || u.cap || ', it was given ' || coalesce(last.cap::text, 'none')
+          when last.thresholds is distinct from u.thresholds then
+            'has the thresholds ' || u.thresholds::text || ', it was given ' || coalesce(last.thresholds::text, 'none')
           when (u.retired_at is not null) <> coalesce(last.change = 'retire', false) then
             'is ' || case when u.retired_at is null then 'in force' else 'retired' end || ', its changes say otherwise'
         end as wrong
       from usage_limit u left join lateral (
-        select c.cap, c.change from limit_change c where c.limit_id = u.id order by c.id desc limit 1
+        select c.cap, c.thresholds, c.change from limit_change c where c.limit_id = u.id order by c.id desc limit 1
       ) last on true
       where ${piece}`,
   },

@@ -2,11 +2,45 @@ import type { Page } from '#contracts/api-page.ts'
 import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import { sql, type Kysely, type Transaction } from 'kysely'
 import type { Scope } from './database.ts'
-import { storableText } from './json.ts'
+import { newId } from './ids.ts'
+import { json, storableText } from './json.ts'
 import type { Database } from './schema.ts'
 import { pageBy, within, type Period } from './page.ts'
 import { SecretUnreadable, type SecretKeys } from './secret-box.ts'
-import { webhookSecretPlace } from './webhook.ts'
+import { webhookSecretPlace, type Webhook } from './webhook.ts'
+
+/** What a webhook is to be told; the same `source` is told once. */
+export interface Told {
+  readonly topic: WebhookTopic
+  readonly source: string
+  readonly body: Readonly<Record<string, unknown>>
+}
+
+/** Makes deliveries of what is to be told, of each source one. */
+export async function deliverLater(
+  trx: Transaction<Database>,
+  { id, projectId }: Webhook,
+  { told, nowMs }: { readonly told: readonly Told[]; readonly nowMs: number },
+): Promise<void> {
+  if (told.length === 0) return
+  await trx
+    .insertInto('webhook_delivery')
+    .values(
+      told.map(({ topic, source, body }) => ({
+        id: newId(nowMs),
+        webhook_id: id,
+        project_id: projectId,
+        source,
+        topic,
+        body: json(body),
+        last_status: null,
+        last_error: null,
+        delivered_at: null,
+      })),
+    )
+    .onConflict((conflict) => conflict.columns(['webhook_id', 'source']).doNothing())
+    .execute()
+}
 
 /** A delivery that is to be sent now, by whoever took it. */
 export interface DueDelivery {

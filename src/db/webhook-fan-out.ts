@@ -2,9 +2,9 @@ import type { WebhookTopic } from '#contracts/api-webhook.ts'
 import { isTerminal, RUN_STATES } from '#domain/run-states.ts'
 import { toAmount } from '#domain/money.ts'
 import { sql, type Kysely, type RawBuilder, type Transaction } from 'kysely'
-import { newId } from './ids.ts'
-import { json } from './json.ts'
 import type { Database } from './schema.ts'
+import { deliverLater, type Told } from './webhook-delivery.ts'
+import { CROSSED_PER_TURN, crossedLimits, isToldOfLimits } from './webhook-limit.ts'
 import { webhookOf, type Webhook } from './webhook.ts'
 
 /** Events that one turn of a webhook looks at. */
@@ -42,6 +42,7 @@ async function turnOf(trx: Transaction<Database>, id: string, nowMs: number): Pr
   const row = await trx
     .selectFrom('webhook')
     .selectAll()
+    .select(isToldOfLimits.as('isToldOfLimits'))
     .where('id', '=', id)
     .where('ended_at', 'is', null)
     .forNoKeyUpdate()
@@ -54,15 +55,17 @@ async function turnOf(trx: Transaction<Database>, id: string, nowMs: number): Pr
   if (last) {
     await trx.updateTable('webhook').set({ seen_xid: last.xid, seen_seq: last.seq }).where('id', '=', id).execute()
   }
-  const told = events.flatMap((event) => {
+  const told: Told[] = events.flatMap((event) => {
     const topic = topicOf(event)
     return topic && webhook.topics.includes(topic)
       ? [{ topic, source: `event ${event.xid}-${event.seq}`, body: bodyOf(event) }]
       : []
   })
+  const crossed = row.isToldOfLimits ? await crossedLimits(trx, webhook, nowMs) : []
+  told.push(...crossed)
   if (webhook.topics.includes('low_balance')) told.push(...(await lowBalances(trx, webhook, nowMs)))
   await deliverLater(trx, webhook, { told, nowMs })
-  return events.length === EVENTS_PER_TURN
+  return events.length === EVENTS_PER_TURN || crossed.length === CROSSED_PER_TURN
 }
 
 async function eventsOf(
@@ -114,12 +117,6 @@ function bodyOf(event: EventRow): Readonly<Record<string, unknown>> {
   }
 }
 
-interface Told {
-  readonly topic: WebhookTopic
-  readonly source: string
-  readonly body: Readonly<Record<string, unknown>>
-}
-
 /** Wallets that have come below their mark since they were looked at last; those that are above again are forgotten. */
 async function lowBalances(trx: Transaction<Database>, webhook: Webhook, nowMs: number): Promise<readonly Told[]> {
   const told: Told[] = []
@@ -157,29 +154,4 @@ async function lowBalances(trx: Transaction<Database>, webhook: Webhook, nowMs: 
     told.push({ topic: 'low_balance', source: `wallet ${wallet.id} ${timestamp}`, body })
   }
   return told
-}
-
-async function deliverLater(
-  trx: Transaction<Database>,
-  { id, projectId }: Webhook,
-  { told, nowMs }: { readonly told: readonly Told[]; readonly nowMs: number },
-): Promise<void> {
-  if (told.length === 0) return
-  await trx
-    .insertInto('webhook_delivery')
-    .values(
-      told.map(({ topic, source, body }) => ({
-        id: newId(nowMs),
-        webhook_id: id,
-        project_id: projectId,
-        source,
-        topic,
-        body: json(body),
-        last_status: null,
-        last_error: null,
-        delivered_at: null,
-      })),
-    )
-    .onConflict((conflict) => conflict.columns(['webhook_id', 'source']).doNothing())
-    .execute()
 }

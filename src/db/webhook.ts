@@ -118,7 +118,14 @@ export async function changeWebhook(
 ): Promise<Webhook> {
   const row = await trx
     .updateTable('webhook')
-    .set({ url, topics: [...topics], low_balance: json(lowBalance) })
+    .set({
+      url,
+      topics: [...topics],
+      low_balance: json(lowBalance),
+      ...(topics.includes('threshold') && {
+        thresholds_since: sql<Date>`case when 'threshold' = any(topics) then thresholds_since else clock_timestamp() end`,
+      }),
+    })
     .where('project_id', '=', scope.projectId)
     .where('id', '=', id)
     .returningAll()

@@ -4,7 +4,7 @@ import { correct } from '#db/correction.ts'
 import { refillLeases } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { setGate } from '#db/ledger.ts'
-import { changeLimitCap, getLimit } from '#db/limit.ts'
+import { changeLimit, getLimit } from '#db/limit.ts'
 import { resumeLimitedRuns } from '#db/limited-run.ts'
 import { readReport } from '#db/report.ts'
 import { pauseForMoney } from '#db/run-pause.ts'
@@ -51,7 +51,7 @@ test('a call that a limit stops says which, its report proves it, and a raised c
   if (stopped.kind !== 'exhausted') throw new Error('it was not stopped')
   const { id, limit } = stopped.refusal
   const stop = { refusalId: id, limit, needed: '1', free: '0', currency: 'calls' }
-  await changeLimitCap(world.db, operator(world), { limitId, cap: 2n })
+  await changeLimit(world.db, operator(world), { limitId, cap: 2n })
   expect(await pauseForMoney(world.db, world.scope, { runId: run.runId, stop })).toBe('running')
   expect(await executeCall(engine, run.request('two', QUESTION))).toMatchObject({ kind: 'answered' })
   await expectVerified(world)
@@ -67,7 +67,7 @@ test('a call that a short window stops waits for the next one, unless it would n
   const limit = await getLimit(world.db, operator(world), limitId)
   if (result.kind !== 'waiting') throw new Error(`it was ${result.kind}`)
   expect(Math.abs(result.untilMs - (limit?.endsAt?.getTime() ?? 0))).toBeLessThan(5_000)
-  await changeLimitCap(world.db, operator(world), { limitId, cap: 9n })
+  await changeLimit(world.db, operator(world), { limitId, cap: 9n })
   await world.limit({ measure: 'tokens', currency: null, period: 'hour', cap: 1n })
   expect(await executeCall(engine, run.request('three', QUESTION))).toMatchObject({ kind: 'exhausted' })
   expect(await requestsSeen(world.sandbox)).toHaveLength(1)
@@ -127,7 +127,7 @@ test('a run that a limit paused goes on once the cap is raised, told once howeve
   const stop = { refusalId: id, limit, needed: '1', free: '0', currency: 'calls' }
   expect(await pauseForMoney(world.db, world.scope, { runId: run.runId, stop })).toBe('paused')
   expect(await resumeLimitedRuns(world.db, Date.now())).toBe(0)
-  await changeLimitCap(world.db, operator(world), { limitId, cap: 1n })
+  await changeLimit(world.db, operator(world), { limitId, cap: 1n })
   const resumed = await Promise.all(Array.from({ length: 4 }, () => resumeLimitedRuns(world.db, Date.now())))
   // The engine's own housekeeping may have been first.
   expect(resumed.reduce((sum, each) => sum + each, 0)).toBeLessThanOrEqual(1)
@@ -153,7 +153,7 @@ test('a run whose call would not fit into a whole window stays paused at the nex
   expect(await resumeLimitedRuns(world.db, Date.now())).toBe(0)
   const state = async () => world.db.selectFrom('run').select('state').where('id', '=', run.runId).executeTakeFirst()
   expect(await state()).toEqual({ state: 'paused' })
-  await changeLimitCap(world.db, operator(world), { limitId, cap: 1n })
+  await changeLimit(world.db, operator(world), { limitId, cap: 1n })
   await resumeLimitedRuns(world.db, Date.now())
   expect(await state()).toEqual({ state: 'running' })
   await expectVerified(world)

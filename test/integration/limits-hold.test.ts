@@ -1,4 +1,4 @@
-import { changeLimitCap, getLimit, listLimits, retireLimit } from '#db/limit.ts'
+import { changeLimit, getLimit, listLimits, retireLimit } from '#db/limit.ts'
 import { openChild, standingPocket } from '#db/envelope.ts'
 import { newId } from '#db/ids.ts'
 import { limitUsage } from '#db/limit-usage.ts'
@@ -166,7 +166,7 @@ test('a limit set while calls run binds the next hold, and one that is retired b
   expect(await retireLimit(world.db, operator(world), limitId)).toBe('retired')
   expect(await retireLimit(world.db, operator(world), limitId)).toBe('retired')
   expect((await envelope.hold()).verdict).toBe('granted')
-  expect(await changeLimitCap(world.db, operator(world), { limitId, cap: 5n })).toBe('retired')
+  expect(await changeLimit(world.db, operator(world), { limitId, cap: 5n })).toBe('retired')
   expect(await world.db.selectFrom('limit_change').select(['change', 'cap']).orderBy('id').execute()).toEqual([
     { change: 'set', cap: 9n },
     { change: 'retire', cap: 9n },

@@ -1,6 +1,6 @@
 import { newId } from '#db/ids.ts'
 import { foldLeases, recallLeases } from '#db/lease.ts'
-import { changeLimitCap } from '#db/limit.ts'
+import { changeLimit } from '#db/limit.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import {
@@ -15,7 +15,7 @@ import {
 import { expectVerified } from '../support/open-attempt.ts'
 
 const setCap = (world: LimitWorld, limitId: string, cap: bigint) =>
-  changeLimitCap(
+  changeLimit(
     world.db,
     { keyId: newId(Date.now()), organisationId: world.organisationId, projectId: null },
     { limitId, cap },

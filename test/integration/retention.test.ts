@@ -10,7 +10,7 @@ import { createWorld, type World } from '../support/world.ts'
 
 const A_DAY = { refusalsDays: 1, idempotencyDays: 1, instancesDays: 1 }
 const FOR_EVER = { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 }
-const NOTHING = { refusals: 0, keyEvents: 0, idempotency: 0, instances: 0 }
+const NOTHING = { refusals: 0, keyEvents: 0, idempotency: 0, instances: 0, limitThresholds: 0 }
 
 /** A run whose one call was refused for money. */
 async function refusedRun(world: World) {
@@ -89,9 +89,35 @@ test('a process goes when it is long dead and has left nothing open', async () =
   await expectVerified(world)
 })
 
+test('which thresholds were told of is forgotten when their window has been over for a day', async () => {
+  const world = await createWorld()
+  await asAdmin(
+    world,
+    `with hook as (
+        insert into webhook (id, project_id, url, topics, secret) values (uuidv7(), $1, '', '{threshold}', '') returning id
+      )
+      insert into webhook_limit_threshold (webhook_id, limit_id, starts_at, percent, ends_at)
+        select hook.id, uuidv7(), 'epoch', 80, clock_timestamp() + e::interval
+        from hook, unnest(array['-2 days', '-25 hours', '-23 hours', '1 hour', null]) e`,
+    [world.scope.projectId],
+  )
+  const [one, two] = await Promise.all([purgeExpired(world.db, FOR_EVER), purgeExpired(world.db, FOR_EVER)])
+  expect(one.limitThresholds + two.limitThresholds).toBe(2)
+  const kept = await world.db.selectFrom('webhook_limit_threshold').select('ends_at').execute()
+  expect(kept.map(({ ends_at: at }) => at && at.getTime() > Date.now() - 86_400_000)).toEqual([true, true, null])
+})
+
 test('the application deletes by these functions only', async () => {
   const world = await createWorld()
-  for (const table of ['refusal', 'idempotency', 'instance', 'transfer', 'event', 'payload']) {
+  for (const table of [
+    'refusal',
+    'idempotency',
+    'instance',
+    'transfer',
+    'event',
+    'payload',
+    'webhook_limit_threshold',
+  ]) {
     await expect(sql`delete from ${sql.table(table)}`.execute(world.db)).rejects.toThrow('permission denied')
   }
 })
@@ -103,7 +129,7 @@ test('nothing is forgotten on the day it was written, whatever age is asked for'
     world,
     `insert into idempotency (scope, key, digest, status, body) values (uuidv7(), 'k', '', 201, '{}')`,
   )
-  for (const name of ['purge_refusals', 'purge_idempotency', 'purge_instances']) {
+  for (const name of ['purge_refusals', 'purge_idempotency', 'purge_instances', 'purge_limit_thresholds']) {
     const { rows } = await sql`select ${sql.id(name)}(interval '-100 years', 1000) as purged`.execute(world.db)
     expect(rows).toEqual([{ purged: 0 }])
   }

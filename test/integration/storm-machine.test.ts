@@ -4,7 +4,7 @@ import type { PocketKey } from '#db/hold.ts'
 import { newId } from '#db/ids.ts'
 import { foldLeases, recallLeases } from '#db/lease.ts'
 import { deposit, setGate, topUpEnvelope, type Funding } from '#db/ledger.ts'
-import { changeLimitCap, setLimit } from '#db/limit.ts'
+import { changeLimit, setLimit } from '#db/limit.ts'
 import { sql } from 'kysely'
 import { expect, test } from 'vitest'
 import { expectVerified } from '../support/open-attempt.ts'
@@ -226,7 +226,7 @@ async function carve({ world, runs }: Machine, { db, queue }: Process, random: D
 }
 
 async function moveCap({ caller, limitId }: Machine, { db }: Process, random: Dice): Promise<string> {
-  return changeLimitCap(db, caller, { limitId, cap: BigInt(100_000 + random(200_000)) })
+  return changeLimit(db, caller, { limitId, cap: BigInt(100_000 + random(200_000)) })
 }
 
 /** What came in from outside is in wallets and pockets, was paid for, or is owed; and no counter disagrees. */

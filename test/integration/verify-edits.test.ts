@@ -155,6 +155,8 @@ const named: readonly Edit[] = [
   { table: 'usage_limit', column: 'cap', value: 'cap + 1', check: 'caps' },
   { table: 'usage_limit', column: 'retired_at', value: 'now()', check: 'caps' },
   { table: 'limit_change', column: 'cap', value: 'cap + 1', check: 'caps' },
+  { table: 'usage_limit', column: 'thresholds', value: `'{80}'`, check: 'caps', says: /has the thresholds \{80\}/ },
+  { table: 'limit_change', column: 'thresholds', value: `'{80}'`, check: 'caps', says: /it was given \{80\}/ },
   { table: 'lease', column: 'leased', value: 'leased + 100000000000000', check: 'limits', says: /of a cap of/ },
   { table: 'lease', column: 'measure', value: `'calls'`, check: 'lessees' },
   { table: 'lease', column: 'envelope_id', value: 'uuidv7()', check: 'lessees' },

@@ -1,6 +1,6 @@
 import { correct } from '#db/correction.ts'
 import { newId } from '#db/ids.ts'
-import { changeLimitCap } from '#db/limit.ts'
+import { changeLimit } from '#db/limit.ts'
 import { expect, test } from 'vitest'
 import { asAdmin } from '../support/admin.ts'
 import { createLimitWorld } from '../support/limits.ts'
@@ -44,7 +44,7 @@ test('a lowered cap that was used up before, and truth that comes later, are not
   const held = await envelope.hold({ amount: 60n })
   await envelope.settle(held, { amount: 50n, tokens: 60n })
   const caller = { keyId: newId(Date.now()), organisationId: world.organisationId, projectId: null }
-  expect(await changeLimitCap(world.db, caller, { limitId, cap: 10n })).toBe('changed')
+  expect(await changeLimit(world.db, caller, { limitId, cap: 10n })).toBe('changed')
   expect(await wrongChecks(world)).toEqual({})
   const truth = { holdId: held.item.holdId, correctionId: newId(Date.now()), debtId: newId(Date.now()), tokens: null }
   const nothing = { usage: null, detail: null, answerId: null, answer: null }

@@ -93,6 +93,7 @@ function ownersOf(table: string, column: string, owner: Owner): string | undefin
       return owner.limit
     case 'webhook.id':
     case 'webhook_low_balance.webhook_id':
+    case 'webhook_limit_threshold.webhook_id':
       return owner.webhook
   }
   if (column === 'project_id') return owner.project
