@@ -22,17 +22,32 @@ const FROM_TERMINAL: ReadonlySet<string> = new Set(['SIGINT', 'SIGQUIT'])
 
 const CHECKOUT = fileURLToPath(new URL('../../', import.meta.url))
 
-/** Hands signals to the command from the moment on that it is there; one that came before keeps it from being started. */
+/** What is left to do without a command is done by then, unless nobody answers. */
+const LEAVING_MS = 3_000
+
+/**
+ * Hands signals to the command while it is there; one that came before keeps it from being started. One that finds no
+ * command means what is done without it, and ends that soon.
+ */
 export class SignalRelay {
   #child: ChildProcess | undefined
   #early: NodeJS.Signals | undefined
+  #leaving: NodeJS.Timeout | undefined
+  readonly #given = new AbortController()
   readonly #onSignal = (signal: NodeJS.Signals): void => {
     if (!this.#child) this.#early ??= signal
+    if (!this.#child || isOver(this.#child))
+      this.#leaving ??= setTimeout(() => this.#given.abort(new Error(`${signal} came meanwhile.`)), LEAVING_MS)
     else if (!(FROM_TERMINAL.has(signal) && isInForeground())) this.#child.kill(signal)
   }
 
   constructor() {
     for (const signal of FORWARDED) process.on(signal, this.#onSignal)
+  }
+
+  /** Aborted when nobody is to wait any longer. */
+  get given(): AbortSignal {
+    return this.#given.signal
   }
 
   get early(): NodeJS.Signals | undefined {
@@ -45,8 +60,13 @@ export class SignalRelay {
 
   /** From here on signals have their usual effect. */
   close(): void {
+    clearTimeout(this.#leaving)
     for (const signal of FORWARDED) process.off(signal, this.#onSignal)
   }
+}
+
+function isOver({ exitCode, signalCode }: ChildProcess): boolean {
+  return exitCode !== null || signalCode !== null
 }
 
 export interface Started {

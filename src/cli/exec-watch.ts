@@ -9,6 +9,8 @@ import type { Screen } from './screen.ts'
 import type { StatusLine } from './status-line.ts'
 
 const POLL_MS = 1_000
+/** Nobody is kept waiting for the last figures. */
+const LAST_LOOK_MS = 5_000
 /** As many as the API gives at once. */
 const EVENTS_PER_PAGE = 200
 
@@ -62,36 +64,37 @@ export class RunWatch {
     this.#ask = undefined
     this.#stopped.abort()
     await this.#looking
-    await this.#look().catch(() => {})
+    await this.#look(AbortSignal.timeout(LAST_LOOK_MS)).catch(() => {})
     this.#options.line?.close()
   }
 
   async #follow(): Promise<void> {
     const { signal } = this.#stopped
     while (!signal.aborted) {
-      await this.#look().catch(() => this.#options.line?.show('purser  no answer from the API'))
+      await this.#look(signal).catch(() => {
+        if (!signal.aborted) this.#options.line?.show('purser  no answer from the API')
+      })
       await delay(POLL_MS, undefined, { signal }).catch(() => {})
       if (!signal.aborted) this.#options.alsoLook()
     }
   }
 
-  async #look(): Promise<void> {
-    const refused = await this.#readEvents()
+  async #look(signal: AbortSignal): Promise<void> {
+    const refused = await this.#readEvents(signal)
     const { line } = this.#options
-    if (line)
-      line.show(
-        figuresOf(await this.#api.get('/runs/{id}', { params: { path: { id: this.#runId } } }), this.#calls.size),
-      )
+    const params = { path: { id: this.#runId } }
+    if (line) line.show(figuresOf(await this.#api.get('/runs/{id}', { params, signal }), this.#calls.size))
     for (const each of refused) await this.#tell(each)
   }
 
   /** Among what is new the last refusal of each limit and pocket. */
-  async #readEvents(): Promise<readonly Refused[]> {
+  async #readEvents(signal: AbortSignal): Promise<readonly Refused[]> {
     const refused = new Map<string, Refused>()
     for (;;) {
       const after = this.#lastEventId
       const { events } = await this.#api.get('/runs/{id}/events', {
         params: { path: { id: this.#runId }, query: { format: 'json', ...(after !== undefined && { after }) } },
+        signal,
       })
       for (const event of events) {
         this.#lastEventId = event.id

@@ -52,13 +52,22 @@ export class PurserClient {
   readonly url: string
   readonly #key: string
   readonly #timeoutMs: number
+  readonly #signal: AbortSignal | undefined
   readonly #client: Client<Addresses, Json>
 
-  /** @param options `timeoutMs`: how long one request may take, uploads as well; events and downloads as long as they like */
-  constructor(url: string, key: string, { timeoutMs = REQUEST_TIMEOUT_MS }: { readonly timeoutMs?: number } = {}) {
+  /**
+   * @param options `timeoutMs`: how long one request may take, uploads as well; events and downloads as long as they like.
+   * `signal`: when it is aborted, all requests are, and no other is sent; its reason is what they throw
+   */
+  constructor(
+    url: string,
+    key: string,
+    { timeoutMs = REQUEST_TIMEOUT_MS, signal }: { readonly timeoutMs?: number; readonly signal?: AbortSignal } = {},
+  ) {
     this.url = url.replace(/\/+$/, '')
     this.#key = key
     this.#timeoutMs = timeoutMs
+    this.#signal = signal
     this.#client = createClient<Addresses, Json>({
       baseUrl: `${this.url}${PREFIX}`,
       fetch: (request) => this.#askJson(request),
@@ -200,7 +209,8 @@ export class PurserClient {
   }
 
   /** @throws ApiProblem when the API refuses */
-  async #send(request: Request, signal: AbortSignal): Promise<Response> {
+  async #send(request: Request, ofRequest: AbortSignal): Promise<Response> {
+    const signal = this.#signal ? AbortSignal.any([ofRequest, this.#signal]) : ofRequest
     request.headers.set('authorization', `Bearer ${this.#key}`)
     const response = await fetch(request, { signal }).catch((cause: unknown) => {
       if (signal.aborted) throw signal.reason
