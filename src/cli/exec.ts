@@ -20,6 +20,8 @@ const CLOSING_POLL_MS = 200
 /** An API that is started again is back within seconds. */
 const END_TRIES = 6
 const END_RETRY_MS = 1_000
+/** One that does not answer a try in this time is away, too. */
+const END_TRY_MS = 4_000
 
 /** Runs a command inside a run of its own: it ends as the command does. */
 export async function exec(args: readonly string[], { out, err }: Outputs): Promise<number> {
@@ -34,16 +36,17 @@ export async function exec(args: readonly string[], { out, err }: Outputs): Prom
   if ('kind' in opened) return endLike(opened)
   const { run, secret } = opened
   let end: CommandEnd
+  let isEnded = false
   try {
     end = await runCommand(api, { order, run, secret, signals, err })
     const [program] = order.command
     if (end.kind === 'not_found') err.line(`purser exec: There is no command ${program}.`)
     if (end.kind === 'not_started') err.line(`purser exec: ${program} could not be started: ${end.detail}`)
   } finally {
-    await endRun(api, run.id, { signals, err })
+    isEnded = await endRun(api, run.id, { signals, err })
   }
   signals.close()
-  if (!order.isQuiet && !signals.gaveUp.aborted) await tellCost(api, run.id, err)
+  if (isEnded && !order.isQuiet) await tellCost(api, run.id, err)
   return endLike(end)
 }
 
@@ -104,23 +107,28 @@ async function runCommand(api: PurserClient, execution: Execution): Promise<Comm
   return end
 }
 
-/** From the answer on no request of it begins. One that is over already, by its deadline say, is over. */
-async function endRun(api: PurserClient, runId: string, { signals, err }: Waiting): Promise<void> {
-  const signal = signals.gaveUp
+/** From the answer on no request of it begins. One that is over already, by its deadline say, is over. False: it is not. */
+async function endRun(api: PurserClient, runId: string, { signals, err }: Waiting): Promise<boolean> {
+  const { gaveUp } = signals
   const params = { path: { id: runId }, header: { 'idempotency-key': randomUUID() } }
   for (let triesLeft = END_TRIES; ; triesLeft -= 1) {
     try {
-      await api.post('/runs/{id}/end', { params, body: {}, signal })
-      return
+      await api.post('/runs/{id}/end', {
+        params,
+        body: {},
+        signal: AbortSignal.any([gaveUp, AbortSignal.timeout(END_TRY_MS)]),
+      })
+      return true
     } catch (error) {
       const isRefused = error instanceof ApiProblem && error.status < 500
-      if (isRefused && error.problem.code === 'run_finished') return
-      if (isRefused || triesLeft === 1 || signal.aborted) {
+      if (isRefused && error.problem.code === 'run_finished') return true
+      if (isRefused || triesLeft === 1 || gaveUp.aborted) {
         const why = error instanceof Error ? error.message : String(error)
         err.line(`purser exec: Run ${runId} could not be ended; it ends by itself once it has been idle. ${why}`)
-        return
+        err.line(`What it cost, later: purser report ${runId}`)
+        return false
       }
-      await delay(END_RETRY_MS, undefined, { signal }).catch(() => {})
+      await delay(END_RETRY_MS, undefined, { signal: gaveUp }).catch(() => {})
     }
   }
 }
