@@ -41,7 +41,7 @@ export async function loneDepositsOfDay(
   return sum
 }
 
-/** Counts a deposit from now on, and forgets those that count no more. */
+/** Counts a deposit from now on. */
 export async function countLoneDeposit(
   trx: Transaction<Database>,
   organisationId: string,
@@ -49,13 +49,18 @@ export async function countLoneDeposit(
 ): Promise<void> {
   const { id, currency, amount } = deposit
   await trx
-    .deleteFrom('lone_deposit')
-    .where('organisation_id', '=', organisationId)
-    .where('currency', '=', currency)
-    .where('made_at', '<=', sql<Date>`clock_timestamp() - ${WITHIN}`)
-    .execute()
-  await trx
     .insertInto('lone_deposit')
     .values({ deposit_id: id, organisation_id: organisationId, currency, amount })
     .execute()
+}
+
+/** Deletes those of all organisations that count no more, at most so many. Returns how many. */
+export async function forgetLoneDeposits(db: Kysely<Database>, most: number): Promise<number> {
+  const old = db
+    .selectFrom('lone_deposit')
+    .select('deposit_id')
+    .where('made_at', '<=', sql<Date>`clock_timestamp() - ${WITHIN}`)
+    .limit(most)
+  const { numDeletedRows } = await db.deleteFrom('lone_deposit').where('deposit_id', 'in', old).executeTakeFirst()
+  return Number(numDeletedRows)
 }

@@ -1,4 +1,5 @@
 import { sql, type Kysely } from 'kysely'
+import { forgetLoneDeposits } from './lone-deposit.ts'
 import type { Database } from './schema.ts'
 
 /** How long what is no part of the ledger is kept, in days; zero is for ever. */
@@ -21,6 +22,8 @@ export interface Purged {
   readonly instances: number
   /** Which thresholds of windows that are over webhooks were told of. */
   readonly limitThresholds: number
+  /** What operators deposited alone and is added up no more: the deposits themselves stay. */
+  readonly loneDeposits: number
 }
 
 /** Deletes what is older than it is kept, a bounded part of it. Returns how much; many at once do no harm. */
@@ -32,6 +35,7 @@ export async function purgeExpired(db: Kysely<Database>, retention: Retention): 
     idempotency: await purge(db, 'purge_idempotency', idempotencyDays),
     instances: await purge(db, 'purge_instances', instancesDays),
     limitThresholds: await purge(db, 'purge_limit_thresholds', TOLD_DAYS),
+    loneDeposits: await forgetLoneDeposits(db, MOST),
   }
 }
 

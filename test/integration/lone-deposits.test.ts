@@ -5,6 +5,7 @@ import { asAdmin } from '../support/admin.ts'
 import { testDeps } from '../support/api-deps.ts'
 import { askerOf, makeOperator, makeTenant, text, usd, useApi, type Answer, type TestApi } from '../support/api.ts'
 import { expectVerified } from '../support/open-attempt.ts'
+import { payment, STRIPE_SECRET, told } from '../support/payments.ts'
 
 const approvalAbove = new Map([['USD', 100_000_000_000n]])
 
@@ -25,12 +26,15 @@ interface Deposit {
   readonly reference: string
   readonly key?: string
   readonly balanceClass?: 'direct' | 'credit'
+  readonly currency?: string
+  readonly idempotencyKey?: string
 }
 
 function deposit(api: Pick<TestApi, 'ask' | 'operatorKey'>, what: Deposit): Promise<Answer> {
-  const { wallet, amount, reference, key = api.operatorKey, balanceClass = 'direct' } = what
-  const body = { walletId: wallet.id, balanceClass, amount: usd(amount), reference }
-  return api.ask('POST', '/api/v1/deposits', { key, body })
+  const { wallet, amount, reference, key = api.operatorKey, balanceClass = 'direct', currency = 'USD' } = what
+  const body = { walletId: wallet.id, balanceClass, amount: { amount, currency }, reference }
+  const headers = what.idempotencyKey === undefined ? undefined : { 'idempotency-key': what.idempotencyKey }
+  return api.ask('POST', '/api/v1/deposits', { key, body, headers })
 }
 
 /** Another API on the same database, with connections of its own. */
@@ -133,8 +137,65 @@ test('a day later there is room again, and not before', async () => {
   await age('24 hours')
   expect((await deposit(api, { wallet, amount: '1', reference: 'b' })).status).toBe(202)
   expect(await booked(api)).toBe('200')
-  const kept = await api.db.selectFrom('lone_deposit').select('amount').execute()
-  expect(kept).toHaveLength(1)
+})
+
+test('each currency is added up by itself', async () => {
+  const api = await useApi({ approvalAbove: new Map([...approvalAbove, ['EUR', 50_000_000_000n]]) })
+  const wallet = await makeWallet(api)
+  const statusOf = async (amount: string, currency: string, reference: string) =>
+    (await deposit(api, { wallet, amount, currency, reference })).status
+  expect(await statusOf('100', 'USD', 'a')).toBe(201)
+  expect(await statusOf('50', 'EUR', 'b')).toBe(201)
+  expect([await statusOf('1', 'USD', 'c'), await statusOf('1', 'EUR', 'd')]).toEqual([202, 202])
+  expect((await deposit(api, { wallet, amount: '1', currency: 'CNY', reference: 'e' })).body['reason']).toBe('amount')
+  await expectVerified(api)
+})
+
+test('what is repeated under its Idempotency-Key is answered as before, whatever room there is, and counts once', async () => {
+  const api = await useApi({ approvalAbove })
+  const server = await besides(api)
+  const wallet = await makeWallet(api)
+  const first = { wallet, amount: '60', reference: 'a', idempotencyKey: 'one' }
+  const last = { wallet, amount: '40', reference: 'b', idempotencyKey: 'two' }
+  const late = { wallet, amount: '1', reference: 'c', idempotencyKey: 'three' }
+  const answers = []
+  for (const each of [first, last, late]) {
+    const both = await Promise.all([deposit(api, each), deposit(server, each)])
+    expect(both[0].body).toEqual(both[1].body)
+    answers.push(both[0])
+  }
+  expect(answers.map(({ status }) => status)).toEqual([201, 201, 202])
+  for (const [index, each] of [first, last, late].entries()) {
+    const again = await deposit(server, each)
+    expect([again.status, again.body]).toEqual([answers[index]?.status, answers[index]?.body])
+  }
+  expect(await booked(api)).toBe('100')
+  const requests = await api.db.selectFrom('deposit_request').select('reference').execute()
+  expect(requests).toEqual([{ reference: 'c' }])
+})
+
+test('payments of a payment provider take no room, and need none', async () => {
+  const api = await useApi({ approvalAbove, stripeSecret: STRIPE_SECRET })
+  const wallet = await makeWallet(api)
+  const pay = async (id: string, cents: number) =>
+    (await told(api, payment(wallet.id, { id, amount_received: cents }))).body
+  expect(await pay('pi_1', 10_000)).toEqual({ received: true, deposit: 'booked' })
+  expect((await deposit(api, { wallet, amount: '100', reference: 'a' })).status).toBe(201)
+  expect(await pay('pi_2', 10_000)).toEqual({ received: true, deposit: 'booked' })
+  expect(await pay('pi_3', 10_001)).toEqual({ received: true, deposit: 'waiting' })
+  const [request] = await api.db.selectFrom('deposit_request').select(['reference', 'reason']).execute()
+  expect(request).toEqual({ reference: 'stripe pi_3', reason: 'amount' })
+  expect(await booked(api)).toBe('300')
+})
+
+test('a deposit that is taken back gives no room back', async () => {
+  const api = await useApi({ approvalAbove })
+  const wallet = await makeWallet(api)
+  const made = await deposit(api, { wallet, amount: '100', reference: 'a' })
+  await api.make(`/api/v1/deposits/${text(made.body, 'id')}/reversal`, { key: api.operatorKey })
+  expect((await deposit(api, { wallet, amount: '1', reference: 'b' })).body['reason']).toBe('day')
+  expect((await deposit(api, { wallet, amount: '100', reference: 'a' })).status).toBe(200)
+  await expectVerified(api)
 })
 
 test('without a bound nothing is counted', async () => {

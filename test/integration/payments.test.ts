@@ -1,39 +1,11 @@
 import { newId } from '#db/ids.ts'
 import { hashOf } from '#db/api-key.ts'
 import { decideRequest } from '#db/deposit-request.ts'
-import { createHmac } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { z } from 'zod'
 import { makeOperator, makeTenant, text, usd, useApi, type TestApi } from '../support/api.ts'
 import { expectVerified } from '../support/open-attempt.ts'
-
-const SECRET = 'whsec_of_the_payment_provider'
-
-function payment(walletId: string, change: object = {}): string {
-  const object = {
-    id: 'pi_1',
-    amount_received: 2_500,
-    currency: 'usd',
-    metadata: { purser_wallet_id: walletId },
-    ...change,
-  }
-  return JSON.stringify({ id: 'evt_1', type: 'payment_intent.succeeded', data: { object } })
-}
-
-async function told(api: TestApi, body: string, signing: { readonly secret?: string; readonly atMs?: number } = {}) {
-  const time = Math.floor((signing.atMs ?? Date.now()) / 1_000)
-  const signature = createHmac('sha256', signing.secret ?? SECRET)
-    .update(`${time}.${body}`)
-    .digest('hex')
-  const { statusCode, body: answer } = await api.app.inject({
-    method: 'POST',
-    url: '/api/v1/payments/stripe',
-    headers: { 'content-type': 'application/json', 'stripe-signature': `t=${time},v0=00,v1=${signature}` },
-    payload: body,
-  })
-  const parsed: unknown = JSON.parse(answer)
-  return { status: statusCode, body: parsed }
-}
+import { payment, STRIPE_SECRET, told } from '../support/payments.ts'
 
 async function depositsOf(api: TestApi): Promise<readonly string[]> {
   const rows = await api.db
@@ -51,7 +23,7 @@ async function anotherOperator(api: TestApi, key = api.operatorKey): Promise<str
 }
 
 test('a payment becomes one deposit however often it is told, and what is not signed none', async () => {
-  const api = await useApi({ stripeSecret: SECRET })
+  const api = await useApi({ stripeSecret: STRIPE_SECRET })
   const { walletId } = await makeTenant(api)
   const body = payment(walletId)
   const answers = await Promise.all(Array.from({ length: 8 }, () => told(api, body)))
@@ -103,7 +75,7 @@ test('without a secret nothing is taken from a payment provider', async () => {
 })
 
 test('a large deposit waits for another operator, moves no money before, and is decided once', async () => {
-  const api = await useApi({ stripeSecret: SECRET, approvalAbove: new Map([['USD', 50_000_000_000n]]) })
+  const api = await useApi({ stripeSecret: STRIPE_SECRET, approvalAbove: new Map([['USD', 50_000_000_000n]]) })
   const [first, second] = [await anotherOperator(api), await anotherOperator(api)]
   const tenant = await makeTenant(api)
   const ask = (amount: string, reference: string, currency = 'USD') =>

@@ -10,7 +10,7 @@ import { createWorld, type World } from '../support/world.ts'
 
 const A_DAY = { refusalsDays: 1, idempotencyDays: 1, instancesDays: 1 }
 const FOR_EVER = { refusalsDays: 0, idempotencyDays: 0, instancesDays: 0 }
-const NOTHING = { refusals: 0, keyEvents: 0, idempotency: 0, instances: 0, limitThresholds: 0 }
+const NOTHING = { refusals: 0, keyEvents: 0, idempotency: 0, instances: 0, limitThresholds: 0, loneDeposits: 0 }
 
 /** A run whose one call was refused for money. */
 async function refusedRun(world: World) {
@@ -105,6 +105,22 @@ test('which thresholds were told of is forgotten when their window has been over
   expect(one.limitThresholds + two.limitThresholds).toBe(2)
   const kept = await world.db.selectFrom('webhook_limit_threshold').select('ends_at').execute()
   expect(kept.map(({ ends_at: at }) => at && at.getTime() > Date.now() - 86_400_000)).toEqual([true, true, null])
+})
+
+test('what was deposited alone is forgotten when it is added up no more, whether or not anybody deposits again', async () => {
+  const world = await createWorld()
+  await asAdmin(
+    world,
+    `insert into lone_deposit (deposit_id, organisation_id, currency, amount, made_at)
+      select uuidv7(), p.organisation_id, 'USD', n, clock_timestamp() - e::interval
+      from project p, unnest(array['24 hours', '30 days', '23 hours 59 minutes', '0']) with ordinality a (e, n)
+      where p.id = $1`,
+    [world.scope.projectId],
+  )
+  const [one, two] = await Promise.all([purgeExpired(world.db, FOR_EVER), purgeExpired(world.db, FOR_EVER)])
+  expect(one.loneDeposits + two.loneDeposits).toBe(2)
+  const kept = await world.db.selectFrom('lone_deposit').select('amount').orderBy('amount').execute()
+  expect(kept.map(({ amount }) => amount)).toEqual([3n, 4n])
 })
 
 test('the application deletes by these functions only', async () => {
