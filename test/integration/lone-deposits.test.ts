@@ -33,7 +33,7 @@ interface Deposit {
 function deposit(api: Pick<TestApi, 'ask' | 'operatorKey'>, what: Deposit): Promise<Answer> {
   const { wallet, amount, reference, key = api.operatorKey, balanceClass = 'direct', currency = 'USD' } = what
   const body = { walletId: wallet.id, balanceClass, amount: { amount, currency }, reference }
-  const headers = what.idempotencyKey === undefined ? undefined : { 'idempotency-key': what.idempotencyKey }
+  const headers = what.idempotencyKey === undefined ? {} : { 'idempotency-key': what.idempotencyKey }
   return api.ask('POST', '/api/v1/deposits', { key, body, headers })
 }
 
