@@ -53,14 +53,3 @@ export async function countLoneDeposit(
     .values({ deposit_id: id, organisation_id: organisationId, currency, amount })
     .execute()
 }
-
-/** Deletes those of all organisations that count no more, at most so many. Returns how many. */
-export async function forgetLoneDeposits(db: Kysely<Database>, most: number): Promise<number> {
-  const old = db
-    .selectFrom('lone_deposit')
-    .select('deposit_id')
-    .where('made_at', '<=', sql<Date>`clock_timestamp() - ${WITHIN}`)
-    .limit(most)
-  const { numDeletedRows } = await db.deleteFrom('lone_deposit').where('deposit_id', 'in', old).executeTakeFirst()
-  return Number(numDeletedRows)
-}

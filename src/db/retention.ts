@@ -1,5 +1,4 @@
 import { sql, type Kysely } from 'kysely'
-import { forgetLoneDeposits } from './lone-deposit.ts'
 import type { Database } from './schema.ts'
 
 /** How long what is no part of the ledger is kept, in days; zero is for ever. */
@@ -13,6 +12,8 @@ export interface Retention {
 const MOST = 1_000
 /** That a threshold was told is looked at until its window has been over for an hour. */
 const TOLD_DAYS = 1
+/** What was deposited alone is added up for 24 hours: more than those, whatever a day is in the database's time zone. */
+const ADDED_UP_DAYS = 2
 
 export interface Purged {
   readonly refusals: number
@@ -35,13 +36,13 @@ export async function purgeExpired(db: Kysely<Database>, retention: Retention): 
     idempotency: await purge(db, 'purge_idempotency', idempotencyDays),
     instances: await purge(db, 'purge_instances', instancesDays),
     limitThresholds: await purge(db, 'purge_limit_thresholds', TOLD_DAYS),
-    loneDeposits: await forgetLoneDeposits(db, MOST),
+    loneDeposits: await purge(db, 'purge_lone_deposits', ADDED_UP_DAYS),
   }
 }
 
 async function purge(
   db: Kysely<Database>,
-  name: `purge_${'refusals' | 'key_events' | 'idempotency' | 'instances' | 'limit_thresholds'}`,
+  name: `purge_${'refusals' | 'key_events' | 'idempotency' | 'instances' | 'limit_thresholds' | 'lone_deposits'}`,
   days: number,
 ): Promise<number> {
   if (days === 0) return 0

@@ -113,7 +113,7 @@ test('what was deposited alone is forgotten when it is added up no more, whether
     world,
     `insert into lone_deposit (deposit_id, organisation_id, currency, amount, made_at)
       select uuidv7(), p.organisation_id, 'USD', n, clock_timestamp() - e::interval
-      from project p, unnest(array['24 hours', '30 days', '23 hours 59 minutes', '0']) with ordinality a (e, n)
+      from project p, unnest(array['49 hours', '30 days', '25 hours', '0']) with ordinality a (e, n)
       where p.id = $1`,
     [world.scope.projectId],
   )
@@ -133,6 +133,7 @@ test('the application deletes by these functions only', async () => {
     'event',
     'payload',
     'webhook_limit_threshold',
+    'lone_deposit',
   ]) {
     await expect(sql`delete from ${sql.table(table)}`.execute(world.db)).rejects.toThrow('permission denied')
   }
@@ -145,7 +146,13 @@ test('nothing is forgotten on the day it was written, whatever age is asked for'
     world,
     `insert into idempotency (scope, key, digest, status, body) values (uuidv7(), 'k', '', 201, '{}')`,
   )
-  for (const name of ['purge_refusals', 'purge_idempotency', 'purge_instances', 'purge_limit_thresholds']) {
+  for (const name of [
+    'purge_refusals',
+    'purge_idempotency',
+    'purge_instances',
+    'purge_limit_thresholds',
+    'purge_lone_deposits',
+  ]) {
     const { rows } = await sql`select ${sql.id(name)}(interval '-100 years', 1000) as purged`.execute(world.db)
     expect(rows).toEqual([{ purged: 0 }])
   }
