@@ -75,8 +75,11 @@ function nameOf({ name }: { readonly name?: string | null | undefined }): { read
   return name == null ? {} : { name }
 }
 
-function textOf(content: string | readonly { readonly text: string }[]): string {
-  return typeof content === 'string' ? content : content.map(({ text }) => text).join('\n')
+type Said = { readonly text: string } | { readonly refusal: string }
+
+function textOf(content: string | readonly Said[]): string {
+  if (typeof content === 'string') return content
+  return content.map((part) => ('text' in part ? part.text : part.refusal)).join('\n')
 }
 
 function toPart(part: Exclude<Content, string>[number]): TextPart | ImagePart {
