@@ -140,7 +140,7 @@ export class RunWatch {
     this.#complained.add(limit)
     const helps = balanceClass
       ? `Requests are refused until: purser top-up ${this.#runId} --${balanceClass} AMOUNT`
-      : 'More money does not help: the limit has to be raised.'
+      : `More money does not help: the limit has to be raised${limit.includes(' per ') ? ', or its window to end' : ''}.`
     err.line(`purser: ${inOneSentence(refused)} ${helps}`)
   }
 }

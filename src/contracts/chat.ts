@@ -59,7 +59,13 @@ export interface ChatBody {
   readonly choices?: number | undefined
   /** The answer must be JSON of this schema. `strict`: false where it is to be near it only. */
   readonly schema?:
-    | { readonly name: string; readonly schema: JsonSchema; readonly strict?: boolean | undefined }
+    | {
+        readonly name: string
+        /** What it is for: models of OpenAI are told. */
+        readonly description?: string | undefined
+        readonly schema: JsonSchema
+        readonly strict?: boolean | undefined
+      }
     | undefined
   readonly tools?: readonly ToolDefinition[] | undefined
   /** False: an answer calls one tool at most. */

@@ -16,6 +16,7 @@ const speaker = text.regex(/^[^\s<|\\/>]{1,64}$/, 'is not 1 to 64 characters wit
 const toolName = z.string().regex(/^[\w-]{1,64}$/, 'is not 1 to 64 letters, digits, _ and -')
 
 const textPart = z.object({ type: z.literal('text'), text })
+const refusalPart = z.object({ type: z.literal('refusal'), refusal: text })
 const imagePart = z.object({
   type: z.literal('image_url'),
   image_url: z.object({
@@ -25,6 +26,10 @@ const imagePart = z.object({
 })
 
 const onlyText = z.union([text, z.array(textPart).min(1)], 'is neither a text nor a list of texts')
+const textAndRefusals = z.union(
+  [text, z.array(z.discriminatedUnion('type', [textPart, refusalPart])).min(1)],
+  'is neither a text nor a list of texts and refusals',
+)
 const textAndImages = z.union(
   [text, z.array(z.discriminatedUnion('type', [textPart, imagePart])).min(1)],
   'is neither a text nor a list of texts and images: audio and files are not supported',
@@ -32,7 +37,7 @@ const textAndImages = z.union(
 
 const toolCall = z.object({
   id: text.min(1),
-  type: z.literal('function'),
+  type: z.literal('function', 'is not function: calls of tools that take free text are not supported'),
   function: z.object({ name: text.min(1), arguments: text }),
 })
 
@@ -44,7 +49,7 @@ const message = z.discriminatedUnion(
     z.object({
       role: z.literal('assistant'),
       name: speaker,
-      content: onlyText.nullish(),
+      content: textAndRefusals.nullish(),
       refusal: text.nullish(),
       tool_calls: z.array(toolCall).max(MOST_TOOLS).nullish(),
       // What these say would be lost, and the model would answer something else.

@@ -36,18 +36,17 @@ function ownMembers(request: ProviderChatRequest, maxTokensField: MaxTokensField
     ...(body.choices !== undefined && { n: body.choices }),
     ...(request.streaming !== false && { stream: true, stream_options: { include_usage: true } }),
     ...toolsOf(body),
-    ...(body.schema && {
-      response_format: {
-        type: 'json_schema',
-        json_schema: { name: body.schema.name, schema: { ...body.schema.schema }, strict: body.schema.strict ?? true },
-      },
-    }),
+    ...(body.schema && { response_format: { type: 'json_schema', json_schema: toJsonSchema(body.schema) } }),
     ...(body.temperature !== undefined && { temperature: body.temperature }),
     ...(body.topP !== undefined && { top_p: body.topP }),
     ...(body.stop && body.stop.length > 0 && { stop: [...body.stop] }),
     ...(body.seed !== undefined && { seed: body.seed }),
     ...(body.reasoningEffort && { reasoning_effort: body.reasoningEffort }),
   }
+}
+
+function toJsonSchema({ name, description, schema, strict }: NonNullable<ChatBody['schema']>) {
+  return { name, ...(description !== undefined && { description }), schema: { ...schema }, strict: strict ?? true }
 }
 
 /** OpenAI refuses a list of no tools, and a choice without tools. */

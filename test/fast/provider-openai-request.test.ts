@@ -148,12 +148,14 @@ test('further members are handed on as they are, and change nothing of what was 
   expect(body).toMatchObject({ ...parameters, max_tokens: 50, model: 'm' })
 })
 
-test('a schema and a tool are as strict as they are asked to be', async () => {
-  const schema = { name: 'fact', schema: { type: 'object' }, strict: false }
+test('a schema and a tool are as strict as they are asked to be, and described', async () => {
+  const schema = { name: 'fact', description: 'A fact.', schema: { type: 'object' }, strict: false }
   const tools = [{ name: 'look', parameters: {}, strict: true }]
   const { body } = await sentFor({ body: { messages: [], schema, tools } })
   expect(body).toMatchObject({
-    response_format: { json_schema: { strict: false } },
+    response_format: {
+      json_schema: { name: 'fact', description: 'A fact.', schema: { type: 'object' }, strict: false },
+    },
     tools: [{ function: { name: 'look', strict: true } }],
   })
 })

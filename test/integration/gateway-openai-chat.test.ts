@@ -109,12 +109,18 @@ test('what a message says beside its text is refused by name rather than lost', 
   })
   // As clients write down an answer that they were given.
   await ask(said({ refusal: null, audio: null, function_call: null, annotations: [], tool_calls: null }))
+  await ask(said({ content: [{ type: 'refusal', refusal: 'I cannot help with that.' }] }))
   await ask({
     tools: [{ type: 'function', function: { name: 'note', description: null, parameters: null, strict: null } }],
   })
   for (const [change, param] of [
     [said({ function_call: { name: 'note', arguments: '{}' } }), 'messages.1.function_call'],
     [said({ audio: { id: 'audio_1' } }), 'messages.1.audio'],
+    [said({ content: [{ type: 'refusal' }] }), 'messages.1.content'],
+    [
+      said({ tool_calls: [{ id: 'c', type: 'custom', custom: { name: 'note', input: 'x' } }] }),
+      'messages.1.tool_calls.0.type',
+    ],
     [{ stop: 5 }, 'stop'],
     [{ stop: ['a', 'b', 'c', 'd', 'e'] }, 'stop'],
     [{ stop: '' }, 'stop'],
@@ -123,7 +129,7 @@ test('what a message says beside its text is refused by name rather than lost', 
     expect([refusal.status, refusal.param]).toEqual([400, param])
     expect(refusal.message).not.toContain('Invalid input')
   }
-  expect(await gateway.sandbox.readLog()).toHaveLength(2)
+  expect(await gateway.sandbox.readLog()).toHaveLength(3)
 }, 60_000)
 
 test('further members go to routes that take them, and are refused by name when none does', async () => {

@@ -2,6 +2,7 @@ import type { ChatBody, ChatMessage, ImagePart, TextPart, ToolDefinition } from 
 import { openAiChatRequestSchema, type OpenAiChatRequest } from '#contracts/openai-chat.ts'
 import { furtherMembers, type MemberRules } from '../further-members.ts'
 import { UNBOUNDED_TOKENS } from '../output-bound.ts'
+import { toSchema } from './answer-schema.ts'
 
 type Message = OpenAiChatRequest['messages'][number]
 type Content = Extract<Message, { role: 'user' }>['content']
@@ -27,7 +28,7 @@ export function toChatBody(request: OpenAiChatRequest): ChatBody {
     messages: messages.map(toMessage),
     maxTokens: request.max_completion_tokens ?? request.max_tokens ?? UNBOUNDED_TOKENS,
     ...(n != null && n > 1 && { choices: n }),
-    ...(format && { schema: { name: format.name, schema: format.schema, strict: format.strict ?? false } }),
+    ...(format && { schema: toSchema(format) }),
     ...(tools && tools.length > 0 && { tools: tools.map(toTool) }),
     ...(request.parallel_tool_calls === false && { parallelToolCalls: false }),
     ...(tool_choice && { toolChoice: typeof tool_choice === 'string' ? tool_choice : tool_choice.function }),
@@ -74,8 +75,11 @@ function nameOf({ name }: { readonly name?: string | null | undefined }): { read
   return name == null ? {} : { name }
 }
 
-function textOf(content: string | readonly { readonly text: string }[]): string {
-  return typeof content === 'string' ? content : content.map(({ text }) => text).join('\n')
+type Said = { readonly text: string } | { readonly refusal: string }
+
+function textOf(content: string | readonly Said[]): string {
+  if (typeof content === 'string') return content
+  return content.map((part) => ('text' in part ? part.text : part.refusal)).join('\n')
 }
 
 function toPart(part: Exclude<Content, string>[number]): TextPart | ImagePart {

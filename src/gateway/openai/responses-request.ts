@@ -3,6 +3,7 @@ import { openAiResponseRequestSchema, type OpenAiResponseRequest } from '#contra
 import { furtherMembers, type MemberRules } from '../further-members.ts'
 import { UNBOUNDED_TOKENS } from '../output-bound.ts'
 import { Refusal } from '../refusal.ts'
+import { toSchema } from './answer-schema.ts'
 import { plainName, toolsOf } from './responses-tools.ts'
 
 type Item = OpenAiResponseRequest['input'][number]
@@ -45,9 +46,7 @@ export function toResponseBody(request: OpenAiResponseRequest): ChatBody {
   return {
     messages: [...(instructions ? [{ role: 'system' as const, content: instructions }] : []), ...toMessages(input)],
     maxTokens: request.max_output_tokens ?? UNBOUNDED_TOKENS,
-    ...(format?.type === 'json_schema' && {
-      schema: { name: format.name, schema: format.schema, strict: format.strict ?? false },
-    }),
+    ...(format?.type === 'json_schema' && { schema: toSchema(format) }),
     ...(tools.length > 0 && { tools }),
     ...(tool_choice && { toolChoice: typeof tool_choice === 'string' ? tool_choice : { name: tool_choice.name } }),
     ...(parallel_tool_calls === false && { parallelToolCalls: false as const }),
