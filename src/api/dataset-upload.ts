@@ -1,5 +1,5 @@
 import { MAX_DATASET_ROWS, MAX_ROW_BYTES, type DatasetView } from '#contracts/api-dataset.ts'
-import { Problem } from '#contracts/codes.ts'
+import type { Problem } from '#contracts/codes.ts'
 import { addRows, closeDataset, getDataset, openDataset, type NumberedRow } from '#db/dataset.ts'
 import type { Scope } from '#db/database.ts'
 import { newId } from '#db/ids.ts'
@@ -12,6 +12,7 @@ import type { Kysely } from 'kysely'
 import { isUtf8 } from 'node:buffer'
 import { createHash } from 'node:crypto'
 import { setImmediate } from 'node:timers/promises'
+import { faulty } from './validation.ts'
 
 /** Faults that one answer names: the first ones tell what is wrong. */
 const MAX_FAULTS = 20
@@ -157,8 +158,5 @@ async function* pagesOf(text: string, format: DatasetFormat): AsyncGenerator<rea
 
 function wrong(faults: readonly FileFault[]): Problem {
   const errors = faults.map(({ line, message }) => ({ path: `line ${line}`, message }))
-  return new Problem('invalid_request', errors.map(({ path, message }) => `${path} ${message}`).join('; '), {
-    remedy: 'Mend the file and send it again: nothing of it was stored.',
-    extra: { errors },
-  })
+  return faulty(errors, 'Mend the file and send it again: nothing of it was stored.')
 }

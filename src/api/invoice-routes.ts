@@ -1,5 +1,4 @@
 import { invoiceRequestSchema, invoiceSchema, MAX_INVOICE_BYTES, type InvoiceView } from '#contracts/api-invoice.ts'
-import { Problem } from '#contracts/codes.ts'
 import { attemptsOfProvider, storeInvoice, type StoredInvoice } from '#db/invoice.ts'
 import { parseInvoice, type InvoiceLine } from '#domain/invoice.ts'
 import { InvoiceComparison, type InvoiceDifference } from '#domain/invoice-comparison.ts'
@@ -7,7 +6,7 @@ import { toAmount } from '#domain/money.ts'
 import { callerOfRequest, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
-import { emptyPeriod } from './margin-routes.ts'
+import { faulty } from './validation.ts'
 
 const MAX_DIFFERENCES = 1_000
 
@@ -31,7 +30,7 @@ export function invoiceRoutes(app: Api, { nowMs }: RouteDeps): void {
       const db = tenantDb(request)
       const { provider, csv, ...period } = request.body
       const [from, to] = [new Date(period.from), new Date(period.to)]
-      if (from >= to) throw emptyPeriod()
+      if (from >= to) throw faulty([{ path: 'to', message: 'is not after from' }])
       const { organisationId, keyId: apiKeyId } = callerOfRequest(request)
       const bill = { organisationId, provider, from, to }
       const comparison = new InvoiceComparison(linesOf(csv), { maxDifferences: MAX_DIFFERENCES })
@@ -51,11 +50,10 @@ export function invoiceRoutes(app: Api, { nowMs }: RouteDeps): void {
 function linesOf(csv: string): readonly InvoiceLine[] {
   const parsed = parseInvoice(csv)
   if (parsed.ok) return parsed.lines
-  const message = `line ${parsed.line} ${parsed.message}`
-  throw new Problem('invalid_request', `body.csv: ${message}.`, {
-    remedy: 'Its first line names the columns: request_id, model, amount, currency and, if it is known, tokens.',
-    extra: { errors: [{ path: 'body.csv', message }] },
-  })
+  throw faulty(
+    [{ path: 'csv', message: `line ${parsed.line} ${parsed.message}` }],
+    'Its first line names the columns: request_id, model, amount, currency and, if it is known, tokens.',
+  )
 }
 
 function invoiceView(stored: StoredInvoice, comparison: InvoiceComparison): InvoiceView {

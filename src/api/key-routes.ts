@@ -21,6 +21,7 @@ import type { Change } from './audit.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { makeSecret } from './key-secret.ts'
 import { pageAsked, pageOf } from './page.ts'
+import { faulty } from './validation.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Projects and keys']
@@ -249,8 +250,7 @@ function momentToCome(text: string | undefined, nowMs: number): Date | undefined
   if (text === undefined) return undefined
   const moment = new Date(text)
   if (moment.getTime() > nowMs) return moment
-  const fault = { path: 'body.expiresAt', message: 'is not after now' }
-  throw new Problem('invalid_request', `${fault.path}: ${fault.message}`, { extra: { errors: [fault] } })
+  throw faulty([{ path: 'expiresAt', message: 'is not after now' }])
 }
 
 function notRotated({ reason }: Extract<Rotated, { readonly ok: false }>, id: string): Problem {

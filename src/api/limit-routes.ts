@@ -22,6 +22,7 @@ import { callerOfRequest, isId, notFound, tenantFor, tenantDb } from './access.t
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { pageAsked, pageOf } from './page.ts'
+import { faulty } from './validation.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Limits']
@@ -173,7 +174,8 @@ async function set(
     thresholds,
   })
   if (verdict === 'unknown_subject') throw notFound(nameOf(scope), subjectId)
-  if (verdict === 'unknown_time_zone') throw invalid('body.timeZone', 'is no time zone, such as Europe/Berlin')
+  if (verdict === 'unknown_time_zone')
+    throw faulty([{ path: 'timeZone', message: 'is no time zone, such as Europe/Berlin' }])
   invariant(verdict === 'set', 'the schema has checked the limit')
 }
 
@@ -206,9 +208,9 @@ function changeOf(limit: Limit, { cap, thresholds }: LimitChangeRequest) {
 /** What an organisation spends is no single project's to hear of. */
 function checkThresholds(scope: Limit['scope'], thresholds: readonly number[]): void {
   if (scope !== 'organisation' || thresholds.length === 0) return
-  throw invalid(
-    'body.thresholds',
-    'go with the scopes project, key, run and step: webhooks are of projects. Set a limit with thresholds on each project',
+  throw faulty(
+    [{ path: 'thresholds', message: 'go with the scopes project, key, run and step: webhooks are of projects' }],
+    'Set a limit with thresholds on each project.',
   )
 }
 
@@ -216,7 +218,7 @@ function capOf(limit: Limit, cap: LimitCap): bigint {
   const currency = typeof cap === 'number' ? null : cap.currency
   if (currency !== limit.currency) {
     const unit = limit.currency === null ? `a number of ${limit.measure}` : `an amount of ${limit.currency}`
-    throw invalid('body.cap', `is not ${unit}, which the limit is on`)
+    throw faulty([{ path: 'cap', message: `is not ${unit}, which the limit is on` }])
   }
   return quantityOf(cap)
 }
@@ -226,10 +228,6 @@ function quantityOf(cap: LimitCap): bigint {
   const parsed = parseDecimal(cap.amount)
   invariant(parsed.ok, 'the schema has checked the amount')
   return parsed.nano
-}
-
-function invalid(path: string, message: string): Problem {
-  return new Problem('invalid_request', `${path}: ${message}`, { extra: { errors: [{ path, message }] } })
 }
 
 function limitView(limit: Limit): LimitView {

@@ -1,10 +1,10 @@
 import { marginsQuerySchema, marginsSchema } from '#contracts/api-margin.ts'
-import { Problem } from '#contracts/codes.ts'
 import { readMargins } from '#db/margin-report.ts'
 import type { MarginSums } from '#domain/margin-sums.ts'
 import { toAmount } from '#domain/money.ts'
 import { callerOfRequest, tenantFor, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
+import { faulty } from './validation.ts'
 
 const tags = ['Margins and invoices']
 
@@ -28,7 +28,7 @@ export function marginRoutes(app: Api, { nowMs }: RouteDeps): void {
       if (projectId !== undefined) await tenantFor(db, request, { noun: 'project', id: projectId })
       const to = new Date(asked.to ?? nowMs())
       const from = asked.from === undefined ? monthOf(to) : new Date(asked.from)
-      if (from >= to) throw emptyPeriod()
+      if (from >= to) throw faulty([{ path: 'query.to', message: 'is not after from' }])
       const found = await readMargins(db, { organisationId, projectId, from, to, by: new Set(by) })
       return { from: from.toISOString(), to: to.toISOString(), by, margins: found.map(marginView) }
     },
@@ -37,11 +37,6 @@ export function marginRoutes(app: Api, { nowMs }: RouteDeps): void {
 
 function monthOf(moment: Date): Date {
   return new Date(Date.UTC(moment.getUTCFullYear(), moment.getUTCMonth(), 1))
-}
-
-export function emptyPeriod(): Problem {
-  const fault = { path: 'to', message: 'is not after from' }
-  return new Problem('invalid_request', `${fault.path}: ${fault.message}`, { extra: { errors: [fault] } })
 }
 
 function marginView({ currency, sell, margin, billed, ...rest }: MarginSums) {

@@ -1,9 +1,10 @@
 import type { Order, Page } from '#contracts/api-page.ts'
-import { Problem } from '#contracts/codes.ts'
+import type { Problem } from '#contracts/codes.ts'
 import { utcMomentSchema } from '#contracts/instant.ts'
 import { canonical } from '#db/call.ts'
 import { sha256 } from '#db/ids.ts'
 import { isId } from './access.ts'
+import { faulty } from './validation.ts'
 
 /** A request for a page, checked by its schema. */
 interface Asked {
@@ -70,12 +71,8 @@ function markOf({ url, query }: Asked): string {
 }
 
 function badCursor(): Problem {
-  const fault = {
-    path: 'query.cursor',
-    message: 'is not a cursor of this listing, in this order and with these filters',
-  }
-  return new Problem('invalid_request', `${fault.path}: ${fault.message}`, {
-    remedy: 'Send `nextCursor` of the page before with the same order and filters, or leave it out.',
-    extra: { errors: [fault] },
-  })
+  return faulty(
+    [{ path: 'query.cursor', message: 'is not a cursor of this listing, in this order and with these filters' }],
+    'Send `nextCursor` of the page before with the same order and filters, or leave it out.',
+  )
 }

@@ -34,7 +34,7 @@ import type { Api, FixedProvider, RouteDeps } from './api-deps.ts'
 import { answerChange, answerPost } from './idempotency.ts'
 import { pageAsked, pageFound } from './page.ts'
 import { secretBoxOf } from './secrets-key.ts'
-import type { Fault } from './validation.ts'
+import { faulty, type Fault } from './validation.ts'
 
 const tags = ['Providers']
 const nameParams = z.object({ name: z.string() })
@@ -231,8 +231,7 @@ function changed(before: StoredProvider, change: ProviderChange): Omit<ProviderS
     faults.push({ path: 'apiKey', message: 'is needed with another baseUrl: a stored key is sent nowhere else' })
   }
   if (faults.length === 0) return settings
-  const detail = faults.map(({ path, message }) => `${path}: ${message}`).join('; ')
-  throw new Problem('invalid_request', detail, { extra: { errors: faults } })
+  throw faulty(faults)
 }
 
 /** What was written of it is undone. */

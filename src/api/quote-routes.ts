@@ -5,7 +5,6 @@ import {
   quoteSchema,
   type QuoteView,
 } from '#contracts/api-wallet.ts'
-import { Problem } from '#contracts/codes.ts'
 import { createQuote, listQuotes, type Quote } from '#db/quote.ts'
 import { invariant } from '#domain/invariant.ts'
 import { parseDecimal, toAmount } from '#domain/money.ts'
@@ -13,6 +12,7 @@ import { callerOfRequest, tenantDb } from './access.ts'
 import type { Api, RouteDeps } from './api-deps.ts'
 import { answerPost } from './idempotency.ts'
 import { pageAsked, pageOf } from './page.ts'
+import { faulty } from './validation.ts'
 
 const tags = ['Quotes']
 
@@ -34,10 +34,11 @@ export function quoteRoutes(app: Api, { nowMs }: RouteDeps): void {
     (request, reply) =>
       answerPost({ request, reply, schema: quoteSchema }, async (trx) => {
         const { sell, buy, source, effectiveAt, expiresAt } = request.body
-        if (sell.currency === buy.currency) throw wrong('body.buy.currency', 'is the currency that is sold')
+        if (sell.currency === buy.currency)
+          throw faulty([{ path: 'buy.currency', message: 'is the currency that is sold' }])
         const times = { effectiveAt: dateOf(effectiveAt), expiresAt: dateOf(expiresAt) }
         if (times.expiresAt && times.expiresAt.getTime() <= Math.max(nowMs(), times.effectiveAt?.getTime() ?? 0)) {
-          throw wrong('body.expiresAt', 'is not after now and after effectiveAt')
+          throw faulty([{ path: 'expiresAt', message: 'is not after now and after effectiveAt' }])
         }
         const quote = await createQuote(trx, callerOfRequest(request).organisationId, {
           sellCurrency: sell.currency,
@@ -72,10 +73,6 @@ export function quoteRoutes(app: Api, { nowMs }: RouteDeps): void {
       return { quotes: items.map(quoteView), nextCursor }
     },
   )
-}
-
-function wrong(path: string, message: string): Problem {
-  return new Problem('invalid_request', `${path}: ${message}`, { extra: { errors: [{ path, message }] } })
 }
 
 function dateOf(text: string | undefined): Date | null {

@@ -1,5 +1,4 @@
 import type { DatasetView } from '#contracts/api-dataset.ts'
-import { Problem } from '#contracts/codes.ts'
 import { foreignSchemaFault } from '#contracts/json-schema.ts'
 import type { Scope } from '#db/database.ts'
 import { getDataset } from '#db/dataset.ts'
@@ -7,6 +6,7 @@ import type { Database } from '#db/schema.ts'
 import { unknownPlaceholders, WHOLE_ROW } from '#domain/row-template.ts'
 import type { Kysely } from 'kysely'
 import { isId, notFound } from './access.ts'
+import { faulty } from './validation.ts'
 
 /** Columns that one answer names. */
 const MAX_NAMED = 50
@@ -21,10 +21,7 @@ export async function checkRowAsk(db: Kysely<Database>, scope: Scope, input: unk
   const errors = [...columnFaults(dataset, input), ...schemaFaults(input)]
   if (errors.length === 0) return
   const columns = [...dataset.columns.slice(0, MAX_NAMED), WHOLE_ROW].map((name) => `{{${name}}}`)
-  throw new Problem('invalid_request', errors.map(({ path, message }) => `${path}: ${message}`).join('; '), {
-    remedy: `Of dataset ${dataset.name} there are ${columns.join(', ')}.`,
-    extra: { errors },
-  })
+  throw faulty(errors, `Of dataset ${dataset.name} there are ${columns.join(', ')}.`)
 }
 
 /** The dataset that the input of a run names; undefined when it names none. @throws Problem `not_found` */

@@ -14,6 +14,7 @@ import { callerOfRequest, notFound, tenantFor, tenantDb } from './access.ts'
 import type { Api } from './api-deps.ts'
 import { badInstant } from './instant.ts'
 import { isCount, pageAsked, pageFound, pageOf } from './page.ts'
+import { faulty } from './validation.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Runs']
@@ -171,9 +172,8 @@ function noReport(reason: NoReport, asked: z.infer<typeof reportQuerySchema> & {
 export function projectToList(request: FastifyRequest, asked: string | undefined): string {
   const projectId = asked ?? callerOfRequest(request).projectId
   if (projectId !== null) return projectId
-  const fault = { path: 'query.projectId', message: 'is missing' }
-  throw new Problem('invalid_request', `${fault.path}: ${fault.message}`, {
-    remedy: 'An operator key sees many projects: say which one to list.',
-    extra: { errors: [fault] },
-  })
+  throw faulty(
+    [{ path: 'query.projectId', message: 'is missing' }],
+    'An operator key sees many projects: say which one to list.',
+  )
 }

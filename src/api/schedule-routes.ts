@@ -23,6 +23,7 @@ import { answerChange, answerPost } from './idempotency.ts'
 import { pageAsked, pageOf } from './page.ts'
 import { makeRunCheck } from './run-request.ts'
 import { projectToList } from './run-read-routes.ts'
+import { faulty } from './validation.ts'
 
 const idParams = z.object({ id: z.string() })
 const tags = ['Schedules']
@@ -208,11 +209,10 @@ async function scheduleOf(db: Kysely<Database>, scope: Scope, id: string): Promi
 
 async function checkZone(db: Kysely<Database>, timeZone: string | undefined): Promise<void> {
   if (timeZone === undefined || (await isZoneName(db, timeZone))) return
-  const fault = { path: 'timeZone', message: 'is no name of a time zone' }
-  throw new Problem('invalid_request', `${fault.path}: ${fault.message}`, {
-    remedy: 'Write it as the IANA time zone database does: Europe/Berlin, UTC. An offset is no name.',
-    extra: { errors: [fault] },
-  })
+  throw faulty(
+    [{ path: 'timeZone', message: 'is no name of a time zone' }],
+    'Write it as the IANA time zone database does: Europe/Berlin, UTC. An offset is no name.',
+  )
 }
 
 function nameTaken(name: string): Problem {

@@ -27,6 +27,12 @@ export function validateRequests(app: FastifyInstance): void {
   app.setSerializerCompiler(serializerCompiler)
 }
 
+/** The problem for what is wrong with a request beyond its schema, each fault where `problemOf` would find it. */
+export function faulty(errors: readonly Fault[], remedy?: string): Problem {
+  const detail = errors.map(({ path, message }) => `${path}: ${message}`).join('; ')
+  return new Problem('invalid_request', detail, { ...(remedy !== undefined && { remedy }), extra: { errors } })
+}
+
 /** Most faults that one answer names. */
 const MAX_FAULTS = 50
 

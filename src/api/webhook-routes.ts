@@ -35,6 +35,7 @@ import { pageAsked, pageOf } from './page.ts'
 import { isPublicAddress } from './public-address.ts'
 import { projectToList } from './run-read-routes.ts'
 import { secretBoxOf } from './secrets-key.ts'
+import { faulty } from './validation.ts'
 
 const SECRET_BYTES = 32
 const idParams = z.object({ id: z.string() })
@@ -241,10 +242,10 @@ function checkUrl(url: string, allowsPrivate: boolean): void {
   const fault =
     protocol !== 'https:' ? 'is not https' : isIP(host) !== 0 && !isPublicAddress(host) ? 'is a private address' : ''
   if (fault === '') return
-  throw new Problem('invalid_request', `url: ${fault}`, {
-    remedy: 'Send an https address of the public internet. PURSER_WEBHOOKS_PRIVATE=true allows others.',
-    extra: { errors: [{ path: 'url', message: fault }] },
-  })
+  throw faulty(
+    [{ path: 'url', message: fault }],
+    'Send an https address of the public internet. PURSER_WEBHOOKS_PRIVATE=true allows others.',
+  )
 }
 
 function viewOf({ id, projectId, url, topics, lowBalance, createdAt, version }: Webhook): WebhookView {

@@ -93,9 +93,9 @@ test('bad limits are refused by name, and nothing is written', async () => {
   const tenant = await makeTenant(api)
   const good = { scope: 'project', subjectId: tenant.projectId, measure: 'money', period: 'day', cap: usd('1') }
   const bad: readonly (readonly [object, number, string])[] = [
-    [{ ...good, timeZone: 'Mars/Base' }, 400, 'body.timeZone'],
-    [{ ...good, timeZone: "UTC'; drop table lease; --" }, 400, 'body.timeZone'],
-    [{ ...good, timeZone: 'FOO+3' }, 400, 'body.timeZone'],
+    [{ ...good, timeZone: 'Mars/Base' }, 400, 'timeZone'],
+    [{ ...good, timeZone: "UTC'; drop table lease; --" }, 400, 'timeZone'],
+    [{ ...good, timeZone: 'FOO+3' }, 400, 'timeZone'],
     [{ ...good, period: 'year' }, 400, 'period'],
     [{ ...good, cap: usd('-1') }, 400, 'cap'],
     [{ ...good, cap: usd('1000000.000000001') }, 400, 'cap'],

@@ -7,7 +7,7 @@ import { makeTenant, startTestRun, text, usd, useApi } from '../support/api.ts'
 import { createLimitWorld } from '../support/limits.ts'
 
 const LIMITS = '/api/v1/limits'
-const NOT_OF_ORGANISATIONS = 'body.thresholds: go with the scopes project, key, run and step'
+const NOT_OF_ORGANISATIONS = 'thresholds: go with the scopes project, key, run and step'
 
 test('thresholds are shown, and changed with the cap or without it, each change once', async () => {
   const api = await useApi()
@@ -105,7 +105,7 @@ test('thresholds that are none are refused, saying what to send, and nothing is 
     [await api.ask('POST', LIMITS, { key, body: { ...ofAll, thresholds: [80] } }), NOT_OF_ORGANISATIONS],
     [await change(text(wide, 'id'), { thresholds: [80] }), NOT_OF_ORGANISATIONS],
     [await change(text(limit, 'id'), {}), 'changes nothing: send a cap, thresholds, or both'],
-    [await change(text(limit, 'id'), { thresholds: [9], cap: usd('5') }), 'body.cap'],
+    [await change(text(limit, 'id'), { thresholds: [9], cap: usd('5') }), 'cap'],
   ] as const
   for (const [{ status, body }, said] of answers) {
     expect([status, body['detail']]).toEqual([400, expect.stringContaining(said)])
