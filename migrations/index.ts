@@ -45,6 +45,7 @@ const files = [
   '0041_reach_planned_once',
   '0042_lone_deposits',
   '0043_limit_thresholds',
+  '0044_what_never_fits',
 ] as const
 
 function fromFile(name: string): Migration {

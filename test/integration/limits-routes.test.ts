@@ -56,3 +56,17 @@ test('a run goes on at the next window when any route may have room then, whiche
   }
   await expectVerified(world)
 })
+
+test('of a limit that is used up and one that no window of has room, the second is told at once', async () => {
+  const world = await createLimitWorld()
+  const engine = await world.startEngine()
+  const run = await world.openRun({ direct: 1_000_000_000n })
+  const body = { messages: [{ role: 'user', content: QUESTION }], maxTokens: 50 } as const
+  const ask = (path: string) => executeCall(engine, run.request(path, '', { model: 'steady', body }))
+  await world.limit({ measure: 'calls', currency: null, period: 'hour', cap: 1n })
+  expect(await ask('one')).toMatchObject({ kind: 'answered' })
+  expect(await ask('two')).toMatchObject({ kind: 'waiting', refusal: { measure: 'calls' } })
+  await world.limit({ measure: 'tokens', currency: null, period: 'month', cap: 1n })
+  expect(await ask('three')).toMatchObject({ kind: 'exhausted', refusal: { limit: 'project limit per month' } })
+  await expectVerified(world)
+})
