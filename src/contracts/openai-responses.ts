@@ -147,7 +147,12 @@ export const openAiResponseRequestSchema = z
     tool_choice: toolChoice.nullish(),
     parallel_tool_calls: z.boolean().nullish(),
     text: z.object({ format: format.nullish(), verbosity: z.enum(['low', 'medium', 'high']).nullish() }).nullish(),
-    reasoning: z.object({ effort: z.enum(REASONING_EFFORTS).nullish() }).nullish(),
+    reasoning: z
+      .object({
+        effort: z.enum(REASONING_EFFORTS).nullish(),
+        mode: z.literal('standard', 'is not standard: other modes are not supported').nullish(),
+      })
+      .nullish(),
     include: z.array(z.string()).max(MOST_INCLUDED).nullish(),
     temperature: z.number().min(0).max(2).nullish(),
     top_p: z.number().min(0).max(1).nullish(),

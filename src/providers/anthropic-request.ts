@@ -62,9 +62,12 @@ const BUDGETS = {
 
 /** Thinking excludes a tool that must be called, which is more than a hint: then the model does not think. */
 function thinkingOf({ body, upstreamModel, maxOutputTokens }: ProviderChatRequest): ThinkingConfigParam | null {
-  const { reasoningEffort, toolChoice = 'auto', tools = [] } = body
+  const { reasoningEffort, toolChoice = 'auto', tools = [], hints = {} } = body
+  const isUnwanted = reasoningEffort === 'none' || hints['thinking'] === 'disabled'
+  // Models that think by a budget do not think without one; of later ones some do unless they are told not to.
+  if (isUnwanted) return THINKS_BY_BUDGET.test(upstreamModel) ? null : { type: 'disabled' }
   const isForced = tools.length > 0 && toolChoice !== 'auto' && toolChoice !== 'none'
-  if (!reasoningEffort || reasoningEffort === 'none' || isForced) return null
+  if (!reasoningEffort || isForced) return null
   if (!THINKS_BY_BUDGET.test(upstreamModel)) return { type: 'adaptive' }
   // What it thought before it called its tools would have to come back with their results, and nobody here has it.
   const last = body.messages.findLast(({ role }) => role === 'assistant')

@@ -95,7 +95,8 @@ test('what changes neither price nor answer is dropped', () => {
   }
   expect(bodyOf(dropped)).toEqual(plain)
   expect(bodyOf({ ...dropped, top_k: 4 })).toEqual({ ...plain, parameters: { top_k: 4 } })
-  expect(bodyOf({ metadata: { user_id: 'u' } })).toEqual({ ...plain, hints: { user_id: 'u' } })
+  const hints = { user_id: 'u', thinking: 'disabled' }
+  expect(bodyOf({ metadata: { user_id: 'u' }, thinking: { type: 'disabled' } })).toEqual({ ...plain, hints })
 })
 
 test('each piece of an answer goes to its own block, one open at a time', () => {

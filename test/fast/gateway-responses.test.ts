@@ -57,6 +57,8 @@ test('what changes neither price nor answer is dropped', () => {
   }
   expect(bodyOf(dropped)).toEqual(bodyOf({}))
   expect(bodyOf({ prompt_cache_key: 'k', safety_identifier: 7 }).hints).toEqual({ prompt_cache_key: 'k' })
+  expect(() => bodyOf({ reasoning: { mode: 'pro' } })).toThrow('is not standard')
+  expect(bodyOf({ reasoning: { mode: 'standard' } })).toEqual(bodyOf({}))
   const hints = { prompt_cache_retention: '24h', user: 'u' }
   expect(bodyOf(hints).hints).toEqual(hints)
   expect(bodyOf({ parallel_tool_calls: false, reasoning: { effort: 'xhigh' } })).toMatchObject({

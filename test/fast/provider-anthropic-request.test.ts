@@ -101,6 +101,8 @@ test.each([
   ['claude-sonnet-4-5', 'minimal', 8_000, undefined],
   ['claude-opus-4-6', 'high', 8_000, { type: 'adaptive' }],
   ['claude-sonnet-5', 'medium', 500, { type: 'adaptive' }],
+  ['claude-sonnet-5', 'none', 500, { type: 'disabled' }],
+  ['claude-opus-4-5', 'none', 8_000, undefined],
 ] as const)(
   '%s with %s effort and %d output tokens thinks as %j',
   async (upstreamModel, reasoningEffort, maxOutputTokens, thinking) => {
@@ -114,6 +116,13 @@ test.each([
     else expect(request?.body).not.toHaveProperty('thinking')
   },
 )
+
+test('a client of messages that wants no thoughts is given none, and its model no effort', async () => {
+  const body = { messages: [], hints: { thinking: 'disabled' } }
+  const { request } = await askForMessage(messageOf(textBlock(0, 'x')), { upstreamModel: 'claude-sonnet-5', body })
+  expect(request?.body).toMatchObject({ thinking: { type: 'disabled' } })
+  expect(request?.body).not.toHaveProperty('output_config')
+})
 
 test('a tool that must be called goes before thinking, which excludes it', async () => {
   const tools = [{ name: 'look', parameters: { type: 'object' } }]

@@ -46,14 +46,21 @@ export function toMessageBody(request: AnthropicMessageRequest, model: CatalogMo
     ...(stop_sequences && stop_sequences.length > 0 && { stop: stop_sequences }),
     ...(reasoningEffort && { reasoningEffort }),
     ...(Object.keys(parameters).length > 0 && { parameters }),
-    ...hintsOf(request['metadata']),
+    ...hintsOf(request),
   }
 }
 
-/** Who asks, for routes of Anthropic alone: coding agents send more than others take. */
-function hintsOf(metadata: unknown): Pick<ChatBody, 'hints'> {
+/**
+ * For routes of Anthropic alone: who asks, which coding agents make longer than others take, and that the model is not to
+ * think, where those think unless they are told so.
+ */
+function hintsOf({ metadata, thinking }: AnthropicMessageRequest): Pick<ChatBody, 'hints'> {
   const id: unknown = typeof metadata === 'object' && metadata !== null && 'user_id' in metadata ? metadata.user_id : ''
-  return typeof id === 'string' && id !== '' ? { hints: { user_id: id } } : {}
+  const hints = {
+    ...(typeof id === 'string' && id !== '' && { user_id: id }),
+    ...(thinking?.type === 'disabled' && { thinking: 'disabled' }),
+  }
+  return Object.keys(hints).length > 0 ? { hints } : {}
 }
 
 /** What is the prompt of a request, in the engine's words. */
