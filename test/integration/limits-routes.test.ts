@@ -70,3 +70,25 @@ test('of a limit that is used up and one that no window of has room, the second 
   expect(await ask('three')).toMatchObject({ kind: 'exhausted', refusal: { limit: 'project limit per month' } })
   await expectVerified(world)
 })
+
+test('a route whose circuit is open is no reason to go on: the run pauses, and goes on when that may be tried', async () => {
+  const { world, run, refusal } = await stoppedRun()
+  const upstream = ['sandbox', 'sandbox-steady']
+  await world.admin.query(
+    `insert into route_state (provider, upstream_model, epoch, failures, last_outcome, last_failed_at, opened_at,
+      open_until, openings) values ($1, $2, 1, 5, 'overloaded', now(), now(), now() + interval '1 hour', 1)
+    on conflict (provider, upstream_model) do update set open_until = excluded.open_until`,
+    upstream,
+  )
+  await world.admin.query('update refusal set resets_at = clock_timestamp()')
+  expect(await pauseFor(world, { runId: run.runId, refusalId: refusal.id })).toBe('paused')
+  const state = async () => world.db.selectFrom('run').select('state').where('id', '=', run.runId).executeTakeFirst()
+  await resumeLimitedRuns(world.db, Date.now())
+  expect(await state()).toEqual({ state: 'paused' })
+  await world.admin.query(
+    'update route_state set open_until = now() where provider = $1 and upstream_model = $2',
+    upstream,
+  )
+  await resumeLimitedRuns(world.db, Date.now())
+  expect(await state()).toEqual({ state: 'running' })
+})
