@@ -229,7 +229,7 @@ async function showMap(folder: string, env: NodeJS.ProcessEnv): Promise<void> {
     startPurser(['map', 'wrong.csv', '--prompt', 'x'], { env, cwd: folder }).ended,
     startPurser(['map', 'rows.csv', '--prompt', '{{name}}'], { env, cwd: folder }).ended,
   ])
-  expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/line 2 has 1 cells.*line 3 has 3 cells/) })
+  expect(wrong).toMatchObject({ code: 1, err: expect.stringMatching(/line 2: has 1 cells.*line 3: has 3 cells/) })
   expect(column).toMatchObject({ code: 1, err: expect.stringContaining('{{name}} is no column of the dataset') })
 }
 
