@@ -4,13 +4,6 @@ import type { Database } from './schema.ts'
 
 const WITHIN = sql`interval '24 hours'`
 
-/** Money that was deposited without a second operator. */
-export interface LoneDeposit {
-  readonly currency: string
-  /** Nano. */
-  readonly amount: bigint
-}
-
 /** The tenant's organisation, locked for what is deposited in a currency until the transaction ends. */
 export async function lockLoneDeposits(trx: Transaction<Database>, scope: Scope, currency: string): Promise<string> {
   const { organisation_id: id } = await trx
@@ -41,11 +34,11 @@ export async function loneDepositsOfDay(
   return sum
 }
 
-/** Counts a deposit from now on. */
+/** Counts a deposit from now on, which was made without a second operator. @param deposit its `amount` in nano */
 export async function countLoneDeposit(
   trx: Transaction<Database>,
   organisationId: string,
-  deposit: LoneDeposit & { readonly id: string },
+  deposit: { readonly id: string; readonly currency: string; readonly amount: bigint },
 ): Promise<void> {
   const { id, currency, amount } = deposit
   await trx

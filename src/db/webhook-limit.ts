@@ -1,6 +1,6 @@
-import type { LimitMeasure, LimitPeriod, LimitScope } from '#contracts/names.ts'
 import { toAmount } from '#domain/money.ts'
 import { sql, type RawBuilder, type Transaction } from 'kysely'
+import type { Limit } from './limit.ts'
 import type { Database } from './schema.ts'
 import type { Told } from './webhook-delivery.ts'
 import type { Webhook } from './webhook.ts'
@@ -8,19 +8,13 @@ import type { Webhook } from './webhook.ts'
 /** Told in one turn, of older windows first: after an hour without a process that tells there may be very many. */
 export const CROSSED_PER_TURN = 500
 
-interface CrossedRow {
+/** A limit with one of its windows, and one of its thresholds. */
+interface CrossedRow extends Pick<
+  Limit,
+  'scope' | 'subjectId' | 'step' | 'measure' | 'currency' | 'period' | 'spent' | 'cap' | 'startsAt' | 'endsAt'
+> {
   readonly limitId: string
-  readonly scope: LimitScope
-  readonly subjectId: string
-  readonly step: string | null
-  readonly measure: LimitMeasure
-  readonly currency: string | null
-  readonly period: LimitPeriod
   readonly percent: number
-  readonly spent: bigint
-  readonly cap: bigint
-  readonly startsAt: Date
-  readonly endsAt: Date | null
 }
 
 /** Of a row of `webhook`: whether there is anything to look at, which costs far less than to look. */
