@@ -9,8 +9,8 @@ import { Refusal, type RefusalCode, type RefusalFigures } from './refusal.ts'
 type NotAnswered = Exclude<CallResult, { readonly kind: 'answered' }>
 
 const TOP_UP = 'Deposit into the wallet, top up the run, or raise the limit that is named; or send a smaller request.'
-/** Money does not help, and another window has no more room than this one. */
-const TOO_LARGE = 'Send a smaller request, or have the limit raised that is named.'
+/** Where money does not help, and no window that ends. */
+const RAISE_LIMIT = 'Send a smaller request, or have the limit raised that is named.'
 
 /** What a client is told when the engine has no answer. */
 export async function refusalOf(
@@ -52,14 +52,19 @@ async function refusalOfHold(
     await tellExhausted(engine.db, payer.scope, { runId: payer.runId, told })
   }
   const message = `${limit} is exhausted: this request may need ${needed} ${unit}, and ${remaining} ${unit} are free.`
-  if (against?.neverFits) return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOO_LARGE })
+  const { neverFits = false } = against ?? {}
+  const isMoney = refused.measure === 'money'
   // A window of calls or tokens is a rate, and money is not what is missing.
-  if (refused.measure !== 'money' && resetsAt !== null) {
+  if (!isMoney && !neverFits && resetsAt !== null) {
     const retryAfterSeconds = secondsUntil(Date.parse(resetsAt), engine.nowMs())
     const remedy = `Wait until ${resetsAt}, or have the limit raised that is named.`
     return new Refusal('busy', message, { callId, figures, retryAfterSeconds, remedy })
   }
-  return new Refusal('insufficient_funds', message, { callId, figures, remedy: TOP_UP })
+  return new Refusal('insufficient_funds', message, {
+    callId,
+    figures,
+    remedy: isMoney && !neverFits ? TOP_UP : RAISE_LIMIT,
+  })
 }
 
 function secondsUntil(atMs: number, nowMs: number): number {

@@ -215,6 +215,12 @@ test('a window of an hour that a key has used up is named as longer ones are', a
   const busy = await refusedBy({ measure: 'calls', cap: 1 })
   expect(busy).toMatchObject({ status: 429, error: { ...named, needed: '1', remaining: '0' } })
   expect(Number(busy.headers?.get('retry-after'))).toBeGreaterThan(0)
+  // Of a life no window ends, and money does not help against a number of calls.
+  const over = await refusedBy({ measure: 'calls', period: 'life', cap: 1 })
+  expect(over).toMatchObject({
+    status: 402,
+    error: { remedy: expect.stringMatching(/^Send a smaller .* limit raised/) },
+  })
   // The worst case of one of them is just less than that.
   const spent = await refusedBy({ measure: 'money', cap: usd('0.00006') })
   expect(spent).toMatchObject({ status: 402, error: { ...named, currency: 'USD' } })
